@@ -1,0 +1,3 @@
+module keyward.dev/tools/bench
+
+go 1.26.0

@@ -1,0 +1,3 @@
+drop table keyrings;
+drop table heads;
+drop table groups;

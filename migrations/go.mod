@@ -1,0 +1,3 @@
+module keyward.dev/migrations
+
+go 1.26.0

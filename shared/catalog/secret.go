@@ -1,0 +1,120 @@
+package catalog
+
+import (
+	"regexp"
+	"strings"
+
+	configv1 "keyward.dev/proto/gen/keyward/config/v1"
+	"keyward.dev/shared/problem"
+)
+
+// secret reads a Secret. No reason repeats any part of it. A null is remembered as a wish to clear and gives no value.
+func (d *decoder) secret(n *node, path string) (*configv1.Secret, bool) {
+	switch n.kind {
+	case kindNull:
+		d.clears = append(d.clears, path)
+		return &configv1.Secret{}, false
+	case kindString, kindTime:
+		if strings.HasPrefix(n.text, "{") {
+			return d.secretReference(n, path)
+		}
+		if reason := lookAlike(n.text); reason != "" {
+			d.fail(n, path, reason)
+			return &configv1.Secret{}, false
+		}
+		return d.plaintext(n, path)
+	case kindMap:
+		return d.secretMapping(n, path)
+	case kindList:
+		d.fail(n, path, "expected "+isSecret.expects(0)+", found a list")
+	default:
+		d.fail(n, path, "expected a string, found "+n.kind.String()+"; put it in quotes")
+	}
+	return &configv1.Secret{}, false
+}
+
+func (d *decoder) plaintext(n *node, path string) (*configv1.Secret, bool) {
+	if n.text == "" {
+		d.fail(n, path, "must not be empty; write null to clear it")
+		return &configv1.Secret{}, false
+	}
+	return &configv1.Secret{Value: &configv1.Secret_Plaintext{Plaintext: n.text}}, true
+}
+
+// secretMapping reads {plaintext: …}, {ref: …} and {set: true}.
+func (d *decoder) secretMapping(n *node, path string) (*configv1.Secret, bool) {
+	seen := map[string]bool{}
+	for _, e := range n.entries {
+		key, ok := d.key(e.key, path, seen)
+		if ok && key != "plaintext" && key != "ref" && key != "set" {
+			d.fail(e.key, problem.Key(path, key), "unknown field; a secret is a string, {plaintext: …}, {ref: …} or {set: true}")
+		}
+	}
+	if len(n.entries) != 1 {
+		d.fail(n, path, "give exactly one of plaintext, ref, set")
+		return &configv1.Secret{}, false
+	}
+	e := n.entries[0]
+	switch e.key.text {
+	case "plaintext":
+		if !e.node.isString() {
+			d.fail(e.node, problem.Key(path, "plaintext"), "expected a string, found "+e.node.kind.String()+"; put it in quotes")
+			return &configv1.Secret{}, false
+		}
+		return d.plaintext(e.node, path)
+	case "ref":
+		if !e.node.isString() {
+			d.fail(e.node, problem.Key(path, "ref"), "expected a string, found "+e.node.kind.String())
+			return &configv1.Secret{}, false
+		}
+		return d.secretReference(e.node, problem.Key(path, "ref"))
+	case "set":
+		if e.node.kind != kindBool || e.node.text != "true" {
+			d.fail(e.node, problem.Key(path, "set"), "can only be true: it keeps what is stored; write null to clear it")
+			return &configv1.Secret{}, false
+		}
+		return &configv1.Secret{Set: true}, true
+	default:
+		return &configv1.Secret{}, false
+	}
+}
+
+var (
+	referenceForm = regexp.MustCompile(`^\{([a-z][a-z0-9+.-]*)://([A-Za-z0-9][A-Za-z0-9._@-]*)/([^{}#\s]+)(?:#([^{}#\s]+))?\}$`)
+	schemeForm    = regexp.MustCompile(`^[$@]?[A-Za-z][A-Za-z0-9+.-]*://`)
+)
+
+// secretReference reads `{scheme://provider/path#field}`. What begins like a reference never becomes plaintext: a typo
+// must not turn into a password.
+func (d *decoder) secretReference(n *node, path string) (*configv1.Secret, bool) {
+	reason := referenceReason(n.text)
+	if reason != "" {
+		d.fail(n, path, reason)
+	}
+	return &configv1.Secret{}, false
+}
+
+// referenceReason says why a reference cannot be used.
+func referenceReason(text string) string {
+	if !referenceForm.MatchString(text) {
+		return "is not a reference of the form {scheme://provider/path#field}; to store a value that begins with a brace, write {plaintext: …}"
+	}
+	// No kind of resource declares a secret provider, so none can be known.
+	return "unknown provider: this group has no secret providers"
+}
+
+// lookAlike tells text that is a reference in another product; kept as a literal it would be a password nobody chose.
+func lookAlike(text string) string {
+	lower := strings.ToLower(text)
+	for _, prefix := range []string{"${", "$(", "$secret", "$env", "env:", "secret:", "vault:", "file:"} {
+		if strings.HasPrefix(lower, prefix) {
+			return lookAlikeReason
+		}
+	}
+	if schemeForm.MatchString(text) {
+		return lookAlikeReason
+	}
+	return ""
+}
+
+const lookAlikeReason = "looks like a reference of another product; write {scheme://provider/path#field} for a reference, or {plaintext: …} for a value that looks like this"

@@ -1,0 +1,43 @@
+package telemetry
+
+import (
+	"runtime"
+	"runtime/debug"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+)
+
+// version is set by the linker; see the Makefile.
+var version string
+
+// Version returns the version this binary was built as, such as v0.3.1 or v0.3.1-4-gabcdef0.
+func Version() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "devel"
+}
+
+// NewRegistry returns a registry of its own (never the library's global one) with the Go and process collectors and
+// keyward_<component>_build_info, whose value is always 1.
+func NewRegistry(component string) *prometheus.Registry {
+	reg := prometheus.NewRegistry()
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Namespace:   "keyward",
+		Subsystem:   component,
+		Name:        "build_info",
+		Help:        "What is running: always 1, the labels tell.",
+		ConstLabels: prometheus.Labels{"version": Version(), "go_version": runtime.Version()},
+	})
+	build.Set(1)
+	reg.MustRegister(
+		build,
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	return reg
+}

@@ -1,0 +1,79 @@
+// Package testkit holds what tests of several modules need: waiting with a deadline, free ports, a logger that writes to
+// the test. Only tests import it. Its sub-package pgserver is used by `keyward dev` too and therefore knows no testing.
+package testkit
+
+import (
+	"log/slog"
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+const (
+	// Deadline is how long Await gives slow machines if a test has no reason to choose.
+	Deadline = 20 * time.Second
+
+	awaitTick = 5 * time.Millisecond
+)
+
+// Await calls condition until it returns nil, and fails the test with its last error if that takes longer than the
+// deadline. It is for what goes on in other processes; inside one, use channels or testing/synctest.
+func Await(t testing.TB, deadline time.Duration, condition func() error) {
+	t.Helper()
+	timeout := time.NewTimer(deadline)
+	defer timeout.Stop()
+	tick := time.NewTicker(awaitTick)
+	defer tick.Stop()
+	for {
+		err := condition()
+		if err == nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-timeout.C:
+			t.Fatalf("still not so after %s: %v", deadline, err)
+		}
+	}
+}
+
+// Addr returns a loopback address whose port was free just now. Prefer to listen on port 0 where the process tells which
+// port it got; this is for processes that do not.
+func Addr(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatalf("free port: %v", err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// Addrs returns n different addresses as Addr does: all are held until the last one is found.
+func Addrs(t testing.TB, n int) []string {
+	t.Helper()
+	addrs := make([]string, n)
+	for i := range addrs {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatalf("free port: %v", err)
+		}
+		defer l.Close()
+		addrs[i] = l.Addr().String()
+	}
+	return addrs
+}
+
+// Logger returns a logger whose records appear in the test's output, at every level.
+func Logger(t testing.TB) *slog.Logger {
+	return slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+type testWriter struct{ t testing.TB }
+
+func (w testWriter) Write(p []byte) (int, error) {
+	w.t.Helper()
+	w.t.Log(strings.TrimRight(string(p), "\n"))
+	return len(p), nil
+}
