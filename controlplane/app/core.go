@@ -1,0 +1,64 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"keyward.dev/controlplane/internal/admission"
+	"keyward.dev/controlplane/internal/configsvc"
+	"keyward.dev/controlplane/internal/sealer"
+	"keyward.dev/controlplane/internal/snapshot"
+	"keyward.dev/controlplane/internal/store"
+	"keyward.dev/shared/catalog"
+)
+
+// core is what every subcommand that opens groups needs: the store, what seals it, the opened groups and the write path.
+type core struct {
+	store   *store.Store
+	sealer  *sealer.Sealer
+	groups  *snapshot.Manager
+	catalog *catalog.Catalog
+	config  *configsvc.Service
+}
+
+// openCore connects to the database and puts the write path together. Nothing is decrypted yet.
+func openCore(ctx context.Context, db Database, key KEK, log *slog.Logger) (*core, error) {
+	wrapper, err := key.wrapper()
+	if err != nil {
+		return nil, fmt.Errorf("key-encryption key: %w", err)
+	}
+	cfg := db.storeConfig()
+	cfg.Log = log
+	s, err := store.Open(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	c, err := newCore(s, sealer.New(s, wrapper), log)
+	if err != nil {
+		s.Close()
+	}
+	return c, err
+}
+
+func newCore(s *store.Store, seal *sealer.Sealer, log *slog.Logger) (*core, error) {
+	cat, err := catalog.New()
+	if err != nil {
+		return nil, fmt.Errorf("read catalog: %w", err)
+	}
+	admit, err := admission.New(cat, admission.DefaultLimits())
+	if err != nil {
+		return nil, fmt.Errorf("read admission rules: %w", err)
+	}
+	groups := snapshot.NewManager(s, func(ctx context.Context, group string) (snapshot.Vault, error) {
+		return seal.Group(ctx, group)
+	})
+	return &core{
+		store: s, sealer: seal, groups: groups, catalog: cat,
+		config: configsvc.New(configsvc.Config{Store: s, Sealer: seal, Groups: groups, Admission: admit, Log: log}),
+	}, nil
+}
+
+// errNotBootstrapped tells the operator what comes first.
+var errNotBootstrapped = errors.New("this database has no installation yet; run keyward-controlplane bootstrap")

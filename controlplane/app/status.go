@@ -1,0 +1,55 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"keyward.dev/shared/telemetry"
+)
+
+// replicaStatus is what the status port knows: nothing but that the process lives until the plane serves.
+type replicaStatus struct {
+	registry *prometheus.Registry
+	plane    atomic.Pointer[plane]
+}
+
+func newStatus() *replicaStatus {
+	return &replicaStatus{registry: telemetry.NewRegistry("controlplane")}
+}
+
+var errStarting = errors.New("waiting for the database, its schema or its keys; the log says which")
+
+// ready says whether the replica serves. It goes on being ready while the database is down: streams and reads do too.
+func (s *replicaStatus) ready() error {
+	if s.plane.Load() == nil {
+		return errStarting
+	}
+	return nil
+}
+
+// serving publishes the plane and its metrics.
+func (s *replicaStatus) serving(p *plane) {
+	s.registry.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Namespace: "keyward", Subsystem: "controlplane", Name: "connected_gateways",
+			Help: "Gateways with a stream to this replica.",
+		}, func() float64 { return float64(p.registry.Connected()) }),
+		groupRevisions{p.core.groups, prometheus.NewDesc("keyward_controlplane_group_revision",
+			"Revision of a group that this replica has opened.", []string{"group"}, nil)},
+	)
+	s.plane.Store(p)
+}
+
+func serveStatus(ctx context.Context, l net.Listener, s *replicaStatus) error {
+	server := &http.Server{
+		Handler: telemetry.StatusHandler(s.registry, nil, s.ready), ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+	}
+	return serveHTTP(ctx, server, l)
+}

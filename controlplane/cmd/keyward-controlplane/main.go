@@ -1,0 +1,95 @@
+// Command keyward-controlplane is the control plane: it stores sealed configuration in PostgreSQL and streams it to
+// gateways. Its subcommands are one struct each in package app; this file only chooses.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"keyward.dev/controlplane/app"
+	"keyward.dev/shared/settings"
+	"keyward.dev/shared/telemetry"
+)
+
+const usage = `keyward-controlplane stores sealed configuration and streams it to gateways.
+
+Usage:
+  keyward-controlplane serve      run
+  keyward-controlplane migrate    bring the database to this program's schema
+  keyward-controlplane bootstrap  make the installation: keys, CA, first group, first token
+  keyward-controlplane check-db   open every group and say how it is
+  keyward-controlplane version
+
+Flags: keyward-controlplane COMMAND --help
+`
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// command is what the subcommands have in common.
+type command interface {
+	Flags(fs *flag.FlagSet)
+	Check() error
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) == 0 {
+		fmt.Fprint(stderr, usage)
+		return 2
+	}
+	var cmd command
+	var act func() error
+	logger := func(o telemetry.LogOptions) *slog.Logger { return telemetry.NewLogger(stderr, o, "controlplane") }
+	switch args[0] {
+	case "serve":
+		s := &app.Settings{}
+		cmd, act = s, func() error { return app.Serve(ctx, *s, logger(s.Log)) }
+	case "migrate":
+		m := &app.Migrate{}
+		cmd, act = m, func() error { return m.Run(ctx, logger(m.Log)) }
+	case "bootstrap":
+		b := &app.Bootstrap{}
+		cmd, act = b, func() error { return b.Run(ctx, stdout, logger(b.Log)) }
+	case "check-db":
+		c := &app.CheckDB{}
+		cmd, act = c, func() error { return c.Run(ctx, stdout) }
+	case "version":
+		fmt.Fprintln(stdout, telemetry.Version())
+		return 0
+	case "help", "-h", "--help":
+		fmt.Fprint(stdout, usage)
+		return 0
+	default:
+		fmt.Fprintf(stderr, "unknown command %q\n\n%s", args[0], usage)
+		return 2
+	}
+	fs := flag.NewFlagSet("keyward-controlplane "+args[0], flag.ContinueOnError)
+	fs.SetOutput(stderr)
+	cmd.Flags(fs)
+	if err := settings.Parse(fs, args[1:], os.LookupEnv); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return 0
+		}
+		fmt.Fprintln(stderr, err)
+		return 2
+	}
+	if err := cmd.Check(); err != nil {
+		fmt.Fprintln(stderr, err)
+		return 2
+	}
+	if err := act(); err != nil {
+		fmt.Fprintln(stderr, "keyward-controlplane "+args[0]+": "+err.Error())
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,198 @@
+// Package ports chooses the addresses on which `keyward dev` and its processes listen: fixed ones that people can
+// remember, or free ones; on a second run with the same state directory the same ones where they are still free.
+package ports
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"net"
+	"os"
+	"strconv"
+)
+
+// Plan is every address that is listened on.
+type Plan struct {
+	Admin         string   `json:"admin"`
+	Sync          string   `json:"sync"`
+	ControlStatus string   `json:"control_status"`
+	Upstream      string   `json:"upstream"`
+	HTTP          []string `json:"http"`
+	HTTPS         []string `json:"https"`
+	Status        []string `json:"status"`
+}
+
+// Wish is what the command line says.
+type Wish struct {
+	// Admin, HTTP, HTTPS and Upstream are host:port; of HTTP and HTTPS the following gateways take the following ports.
+	Admin, HTTP, HTTPS, Upstream string
+	Gateways                     int
+	// Auto takes free ports for everything that is not given.
+	Auto bool
+}
+
+// The addresses taken when nothing is said.
+const (
+	DefaultAdmin    = "127.0.0.1:7443"
+	DefaultHTTP     = "127.0.0.1:8080"
+	DefaultHTTPS    = "127.0.0.1:8443"
+	DefaultUpstream = "127.0.0.1:9000"
+
+	defaultSync          = "127.0.0.1:7444"
+	defaultControlStatus = "127.0.0.1:7445"
+	defaultStatus        = "127.0.0.1:8100"
+)
+
+// Choose makes a plan and checks that everything in it is free. remembered is the file of an earlier plan, "" for none;
+// the new plan is kept there.
+func Choose(w Wish, remembered string) (Plan, error) {
+	old, err := load(remembered)
+	if err != nil {
+		return Plan{}, err
+	}
+	c := &chooser{auto: w.Auto, taken: map[string]net.Listener{}}
+	defer c.release()
+	p := Plan{
+		Admin:         c.one(w.Admin, old.Admin, DefaultAdmin),
+		Sync:          c.one("", old.Sync, defaultSync),
+		ControlStatus: c.one("", old.ControlStatus, defaultControlStatus),
+		Upstream:      c.one(w.Upstream, old.Upstream, DefaultUpstream),
+		HTTP:          c.row(w.Gateways, w.HTTP, old.HTTP, DefaultHTTP),
+		HTTPS:         c.row(w.Gateways, w.HTTPS, old.HTTPS, DefaultHTTPS),
+		Status:        c.row(w.Gateways, "", old.Status, defaultStatus),
+	}
+	if len(c.faults) > 0 {
+		return Plan{}, errors.Join(c.faults...)
+	}
+	return p, save(remembered, p)
+}
+
+// chooser holds a listener on every chosen address until all are chosen, so that no two are the same.
+type chooser struct {
+	auto   bool
+	taken  map[string]net.Listener
+	faults []error
+}
+
+// one chooses an address: the given one; in auto mode the old one if it is free, else any free one; else the default.
+func (c *chooser) one(given, old, fallback string) string {
+	switch {
+	case given != "":
+		return c.hold(given)
+	case !c.auto:
+		return c.hold(fallback)
+	}
+	if old != "" && c.try(old) == nil {
+		return old
+	}
+	return c.free()
+}
+
+func (c *chooser) row(n int, given string, old []string, fallback string) []string {
+	row := make([]string, n)
+	for i := range row {
+		first, before := given, ""
+		if i < len(old) {
+			before = old[i]
+		}
+		if first != "" {
+			first = c.next(given, i)
+		}
+		row[i] = c.one(first, before, c.next(fallback, i))
+	}
+	return row
+}
+
+// next answers the address i ports after addr.
+func (c *chooser) next(addr string, i int) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return addr // hold reports it
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return addr
+	}
+	return net.JoinHostPort(host, strconv.FormatUint(n+uint64(i), 10))
+}
+
+func (c *chooser) hold(addr string) string {
+	if err := c.try(addr); err != nil {
+		c.faults = append(c.faults, fmt.Errorf("cannot listen on %s: %w", addr, err))
+	}
+	return addr
+}
+
+func (c *chooser) try(addr string) error {
+	if _, ok := c.taken[addr]; ok {
+		return errors.New("it is wanted twice")
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		var op *net.OpError
+		if errors.As(err, &op) {
+			return op.Err
+		}
+		return err
+	}
+	c.taken[addr] = l
+	return nil
+}
+
+// Free ports are drawn from below the range that systems use for outgoing connections, so that none of those takes one
+// between our choosing it and the process's listening.
+const (
+	lowest = 20000
+	span   = 12000
+)
+
+func (c *chooser) free() string {
+	for range 1000 {
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(lowest+rand.IntN(span)))
+		if c.try(addr) == nil {
+			return addr
+		}
+	}
+	c.faults = append(c.faults, errors.New("no free port found on 127.0.0.1"))
+	return ""
+}
+
+func (c *chooser) release() {
+	for _, l := range c.taken {
+		_ = l.Close()
+	}
+}
+
+func load(path string) (Plan, error) {
+	var p Plan
+	if path == "" {
+		return p, nil
+	}
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return p, nil
+	}
+	if err != nil {
+		return p, fmt.Errorf("read ports: %w", err)
+	}
+	if err := json.Unmarshal(data, &p); err != nil {
+		return p, fmt.Errorf("read %s: %w", path, err)
+	}
+	return p, nil
+}
+
+func save(path string, p Plan) error {
+	if path == "" {
+		return nil
+	}
+	data, err := json.MarshalIndent(p, "", "  ")
+	if err != nil {
+		return fmt.Errorf("keep ports: %w", err)
+	}
+	if err := os.WriteFile(path, append(data, '\n'), 0o600); err != nil {
+		return fmt.Errorf("keep ports: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,181 @@
+package admission
+
+import (
+	"errors"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	configv1 "keyward.dev/proto/gen/keyward/config/v1"
+	credentialv1 "keyward.dev/proto/gen/keyward/credential/v1"
+	optionsv1 "keyward.dev/proto/gen/keyward/options/v1"
+
+	"keyward.dev/shared/catalog"
+	"keyward.dev/shared/check"
+	"keyward.dev/shared/problem"
+	"keyward.dev/shared/secret"
+)
+
+var errNoHash = errors.New("no pepper to hash a key with")
+
+// secrets brings the secrets of a resource into the form in which they are kept: what is left out or says {set: true}
+// keeps what is stored, plaintext is hashed or stays to be sealed with the resource, null clears.
+func (j *judge) secrets(e *entry, broken bool) error {
+	stored := map[string]*configv1.Secret{}
+	if e.stored != nil && e.stored.Message != nil {
+		err := secret.Walk(e.stored.Message, func(f secret.Field) {
+			if secret.Stored(f.Get()) {
+				stored[f.ID] = f.Get()
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	clears := slices.Clone(e.change.Clears)
+	var failed error
+	err := secret.Walk(e.msg, func(f secret.Field) {
+		i := slices.Index(clears, f.Path)
+		if i >= 0 {
+			clears = slices.Delete(clears, i, i+1)
+		}
+		if err := j.secret(e, f, stored[f.ID], i >= 0, broken); err != nil {
+			failed = err
+		}
+	})
+	for _, path := range clears {
+		j.fail(problem.Join(e.path, path), "there is no secret to clear")
+	}
+	if err != nil && !broken { // a broken configuration is told already
+		return err
+	}
+	return failed
+}
+
+// secret decides about one secret.
+func (j *judge) secret(e *entry, f secret.Field, stored *configv1.Secret, clear, broken bool) error {
+	at := problem.Join(e.path, f.Path)
+	given := f.Get()
+	plaintext, isPlain := given.GetValue().(*configv1.Secret_Plaintext)
+	switch {
+	case clear && (secret.Stored(given) || given.GetSet()):
+		j.fail(at, "is given and cleared at once")
+	case clear && required(f):
+		j.fail(at, "cannot be cleared: without it the %s proves nothing; delete the %s instead", e.kind.Singular, e.kind.Singular)
+	case clear:
+		f.Set(nil)
+	case isPlain && plaintext.Plaintext == "":
+		j.fail(at, "must not be empty")
+	case isPlain:
+		return j.keep(e, f, plaintext.Plaintext, stored, broken)
+	case given.GetRef() != "":
+		j.fail(at, "unknown provider: this group has no secret providers")
+	case secret.Stored(given):
+		j.fail(at, "must be a string or {set: true}")
+	case stored != nil:
+		f.Set(proto.CloneOf(stored))
+	case given.GetSet():
+		j.fail(at, "nothing is stored that could be kept: give the value")
+	case required(f) && e.stored != nil && e.stored.Message == nil:
+		j.fail(at, "what is stored cannot be read: give the value")
+	case required(f):
+		j.fail(at, "required")
+	}
+	return nil
+}
+
+// required reports whether a secret must be there: one that is only kept to be compared with is the whole point of what
+// it stands in.
+func required(f secret.Field) bool {
+	return f.Storage == optionsv1.Storage_STORAGE_KEYED_HASH || f.Storage == optionsv1.Storage_STORAGE_PASSWORD_HASH
+}
+
+// keep turns plaintext into what is stored.
+func (j *judge) keep(e *entry, f secret.Field, plaintext string, stored *configv1.Secret, broken bool) error {
+	switch f.Storage {
+	case optionsv1.Storage_STORAGE_SEALED:
+		return nil // the resource is sealed whole
+	case optionsv1.Storage_STORAGE_KEYED_HASH:
+	default:
+		j.fail(problem.Join(e.path, f.Path), "cannot be stored by this version")
+		return nil
+	}
+	if broken {
+		return nil // nothing will be stored, and what is not a key need not be hashed
+	}
+	if j.req.Hash == nil {
+		return errNoHash
+	}
+	hashes := j.req.Hash([]byte(plaintext))
+	if len(hashes) == 0 {
+		return errNoHash
+	}
+	e.fresh, e.freshPath = hashes, problem.Join(e.path, f.Path)
+	j.noteWeak(e, plaintext)
+	// The key that is stored already stays under its term: writing a document again changes nothing.
+	if i := slices.IndexFunc(hashes, func(h *configv1.KeyedHash) bool { return proto.Equal(h, stored.GetKeyedHash()) }); i >= 0 {
+		f.Set(proto.CloneOf(stored))
+		return nil
+	}
+	f.Set(&configv1.Secret{Value: &configv1.Secret_KeyedHash{KeyedHash: hashes[0]}})
+	return nil
+}
+
+// noteWeak tells keys that only allow_weak lets in.
+func (j *judge) noteWeak(e *entry, plaintext string) {
+	if check.Key(plaintext, false) == "" {
+		return
+	}
+	ref := catalog.Ref(e.kind.Name, e.name)
+	j.audit = append(j.audit, "weak key allowed for "+ref)
+	j.warnings = append(j.warnings, problem.Violation{Path: e.freshPath, Reason: "a weak key, let in by allow_weak"})
+}
+
+// keys tells API keys that two credentials of the group would share: a key says who calls.
+func (j *judge) keys() {
+	type holder struct {
+		name string
+		path string // empty: not part of the request
+	}
+	given := map[string]holder{}
+	for _, e := range j.entries {
+		for _, h := range e.fresh {
+			key := hashKey(h)
+			if other, ok := given[key]; ok && other.name != e.name {
+				j.fail(e.freshPath, "%s has the same key", catalog.Ref(e.kind.Name, other.name))
+				break
+			}
+			given[key] = holder{e.name, e.freshPath}
+		}
+	}
+	if len(given) == 0 {
+		return
+	}
+	for m := range j.set.all("credentials") {
+		h := keyedHash(m.msg)
+		if h == nil {
+			continue
+		}
+		if g, ok := given[hashKey(h)]; ok && g.name != m.name && !(m.entry != nil && len(m.entry.fresh) > 0) {
+			j.fail(g.path, "%s has the same key", catalog.Ref("credentials", m.name))
+		}
+	}
+}
+
+func hashKey(h *configv1.KeyedHash) string {
+	t := h.GetTerm()
+	return string([]byte{byte(t >> 24), byte(t >> 16), byte(t >> 8), byte(t)}) + string(h.GetHash())
+}
+
+// keyedHash returns the stored hash of a key-auth credential, nil if it is not one.
+func keyedHash(m proto.Message) *configv1.KeyedHash {
+	c, ok := m.(*configv1.Credential)
+	if !ok || !c.GetConfig().MessageIs((*credentialv1.KeyAuth)(nil)) {
+		return nil
+	}
+	var k credentialv1.KeyAuth
+	if err := proto.Unmarshal(c.GetConfig().GetValue(), &k); err != nil {
+		return nil
+	}
+	return k.GetKey().GetKeyedHash()
+}

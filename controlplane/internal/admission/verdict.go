@@ -1,0 +1,71 @@
+package admission
+
+import (
+	"strings"
+
+	configv1 "keyward.dev/proto/gen/keyward/config/v1"
+	optionsv1 "keyward.dev/proto/gen/keyward/options/v1"
+	policyv1 "keyward.dev/proto/gen/keyward/policy/v1"
+
+	"keyward.dev/shared/check"
+	"keyward.dev/shared/problem"
+)
+
+// verdict joins what is wrong with the faults that reading the document brought up, without what only follows from them.
+func (j *judge) verdict() []problem.Violation {
+	if len(j.req.Faults) == 0 {
+		return problem.Sort(j.violations)
+	}
+	all := append([]problem.Violation(nil), j.req.Faults...)
+	for _, v := range j.violations {
+		if !covered(v.Path, j.req.Faults) {
+			all = append(all, v)
+		}
+	}
+	return problem.Sort(all)
+}
+
+// optionsOf returns what the type of a binding declares, nil for an unknown one.
+func optionsOf(b *configv1.Binding) *optionsv1.PolicyOptions { return check.PolicyOptions(b) }
+
+// labelWarnings tells labels that access control lists of the request speak of and that no consumer carries.
+func (j *judge) labelWarnings() []problem.Violation {
+	asked := map[string][]string{} // label → places
+	for _, e := range j.entries {
+		for at, cfg := range configs(e.msg) {
+			if acl, ok := cfg.(*policyv1.Acl); ok {
+				aclLabels(acl, problem.Join(e.path, at), asked)
+			}
+		}
+	}
+	if len(asked) == 0 {
+		return nil
+	}
+	for m := range j.set.all("consumers") {
+		if c, ok := m.msg.(*configv1.Consumer); ok {
+			for _, g := range c.GetGroups() {
+				delete(asked, g)
+			}
+		}
+	}
+	var vs []problem.Violation
+	for label, places := range asked {
+		for _, at := range places {
+			vs = append(vs, problem.Violation{Path: at, Reason: "no consumer carries the label " + strings.TrimSpace(label)})
+		}
+	}
+	return vs
+}
+
+func aclLabels(acl *policyv1.Acl, at string, into map[string][]string) {
+	add := func(path string, labels []string) {
+		for i, l := range labels {
+			into[l] = append(into[l], problem.Index(problem.Join(at, path), i))
+		}
+	}
+	add("allow", acl.GetAllow())
+	add("deny", acl.GetDeny())
+	for i, r := range acl.GetRules() {
+		add(problem.Index("rules", i)+".allow", r.GetAllow())
+	}
+}

@@ -1,0 +1,98 @@
+// Package claims says what only one resource of a group may have at a time: an API key, the very same place in the
+// routing table. Snapshots index claims so that admission finds a conflict without looking at every resource. It is pure.
+package claims
+
+import (
+	"encoding/hex"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	configv1 "keyward.dev/proto/gen/keyward/config/v1"
+
+	"keyward.dev/shared/check"
+	"keyward.dev/shared/check/match"
+	"keyward.dev/shared/secret"
+)
+
+// Of yields the claims of a resource in its stored form.
+func Of(m proto.Message) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		switch m := m.(type) {
+		case *configv1.Credential:
+			ofCredential(m, yield)
+		case *configv1.Route:
+			ofRoute(m, yield)
+		}
+	}
+}
+
+// Key is the claim of a key that hashes to h, for credentials of a type.
+func Key(credentialType string, h *configv1.KeyedHash) string {
+	return fmt.Sprintf("key %s %d %s", credentialType, h.GetTerm(), hex.EncodeToString(h.GetHash()))
+}
+
+func ofCredential(c *configv1.Credential, yield func(string) bool) {
+	more := true
+	// A configuration that cannot be read claims nothing; its resource is refused or closed elsewhere.
+	_ = secret.Walk(c, func(f secret.Field) {
+		if h := f.Get().GetKeyedHash(); h != nil && more {
+			more = yield(Key(c.GetType(), h))
+		}
+	})
+}
+
+// ofRoute yields one claim for each host and path: routes that share one take exactly the same requests with the same
+// precedence.
+func ofRoute(r *configv1.Route, yield func(string) bool) {
+	conditions := conditionsOf(r)
+	hosts := r.GetHosts()
+	if len(hosts) == 0 {
+		hosts = []string{""}
+	}
+	for _, host := range hosts {
+		for _, path := range match.Paths(r) {
+			key, _, reason := check.PathEntry(path)
+			if reason != "" {
+				continue
+			}
+			if !yield("route " + host + " " + key + " " + conditions) {
+				return
+			}
+		}
+	}
+}
+
+// conditionsOf is equal for routes whose conditions and priority are equal, in whatever order they are written.
+func conditionsOf(r *configv1.Route) string {
+	var parts []string
+	for _, m := range r.GetMethods() {
+		parts = append(parts, "method "+m)
+	}
+	for _, h := range r.GetHeaders() {
+		parts = append(parts, "header "+strings.ToLower(h.GetName())+" "+matchOf(h))
+	}
+	for _, q := range r.GetQuery() {
+		parts = append(parts, "query "+q.GetName()+" "+matchOf(q))
+	}
+	slices.Sort(parts)
+	return fmt.Sprintf("%d %q", r.GetPriority(), parts)
+}
+
+func matchOf(f *configv1.FieldMatch) string {
+	switch m := f.GetMatch().(type) {
+	case *configv1.FieldMatch_Exact:
+		return "exact " + m.Exact
+	case *configv1.FieldMatch_Prefix:
+		return "prefix " + m.Prefix
+	case *configv1.FieldMatch_Regex:
+		return "regex " + m.Regex
+	case *configv1.FieldMatch_Present:
+		return fmt.Sprint("present ", m.Present)
+	default:
+		return ""
+	}
+}

@@ -1,0 +1,129 @@
+// Package configsvc is the write path: how a set of wanted changes becomes one committed revision of a gateway group, or
+// nothing at all. Read Write from top to bottom. It decides no rules (admission does), knows no SQL (store does) and no
+// cryptography (sealer does). The admin API calls it; bootstrap creates groups through it.
+package configsvc
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"keyward.dev/controlplane/internal/admission"
+	"keyward.dev/controlplane/internal/sealer"
+	"keyward.dev/controlplane/internal/snapshot"
+	"keyward.dev/controlplane/internal/store"
+	"keyward.dev/shared/problem"
+)
+
+// Config holds what a Service needs.
+type Config struct {
+	Store     *store.Store
+	Sealer    *sealer.Sealer
+	Groups    *snapshot.Manager
+	Admission *admission.Admitter
+	Log       *slog.Logger
+	// Now is the clock; nil: time.Now.
+	Now func() time.Time
+}
+
+// Service writes configuration.
+type Service struct {
+	cfg Config
+}
+
+// New returns a service.
+func New(cfg Config) *Service {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Service{cfg: cfg}
+}
+
+// Request is a set of changes that shall hold together or not at all.
+type Request struct {
+	// Actor is who asks, for the audit trail.
+	Actor string
+	// Action is what the audit trail calls it, e.g. "resources.apply".
+	Action string
+	Group  string
+	// Changes are what is wanted, as decoded from documents.
+	Changes []admission.Change
+	// Prune removes the resources of the kinds that users write which Changes do not name.
+	Prune bool
+	// DryRun does everything but store.
+	DryRun bool
+}
+
+// Item is what a request does to one resource.
+type Item struct {
+	// Action is "create", "update" or "delete".
+	Action     string
+	Kind, Name string
+	// Before and After are the stored resource; nil where there is none. Read-only.
+	Before, After *snapshot.Resource
+}
+
+// Result is what a request did, or with DryRun would do.
+type Result struct {
+	// Revision that holds the changes; the revision the group already had if nothing changed.
+	Revision  int64
+	Changed   bool
+	Items     []Item
+	Unchanged int
+	Warnings  []problem.Violation
+	// View is the set after the request; with DryRun the set before it.
+	View *snapshot.View
+}
+
+// Write brings the changes into the group, in one revision. Whatever is wrong with them comes back as one
+// *problem.Error with every violation, and nothing is stored. Asking for what is already there makes no revision.
+func (s *Service) Write(ctx context.Context, req Request) (Result, error) {
+	vault, err := s.cfg.Sealer.Group(ctx, req.Group) // may ask the KEK: before any lock
+	if err != nil {
+		return Result{}, err
+	}
+	group, err := s.cfg.Groups.Group(ctx, req.Group)
+	if err != nil {
+		return Result{}, err
+	}
+	var p *plan
+	err = s.cfg.Store.InGroup(ctx, req.Group, func(ctx context.Context, tx *store.GroupTx) error {
+		view, err := group.CatchUp(ctx, tx.Reader()) // the head row is locked: this is the newest there is
+		if err != nil {
+			return err
+		}
+		hash, err := hasher(view)
+		if err != nil {
+			return err
+		}
+		admitted, err := s.cfg.Admission.Admit(view, admission.Request{Changes: req.Changes, Prune: req.Prune, Hash: hash})
+		if err != nil {
+			return err
+		}
+		p, err = s.plan(view, req, admitted)
+		if err != nil || req.DryRun || !p.changed() {
+			return err
+		}
+		return p.store(ctx, tx, vault)
+	})
+	if err != nil {
+		return Result{}, classify(err)
+	}
+	if p.changed() && !req.DryRun {
+		group.Committed(p.change)
+	}
+	return p.result(group, req.DryRun), nil
+}
+
+// classify gives errors that have no code yet the one their cause has.
+func classify(err error) error {
+	var known *problem.Error
+	if errors.As(err, &known) {
+		return err
+	}
+	if errors.Is(err, snapshot.ErrDamaged) || errors.Is(err, snapshot.ErrRewound) {
+		return problem.Wrap(problem.Unavailable, "the stored configuration of the group does not verify; nothing was stored", err)
+	}
+	return err
+}

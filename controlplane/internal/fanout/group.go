@@ -1,0 +1,179 @@
+package fanout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// Limits bound the window of a group.
+type Limits struct {
+	// Changes is how many changes are kept. 0: 4096.
+	Changes int
+	// Bytes is how large they may be together; the newest is always kept. 0: 64 MiB.
+	Bytes int64
+}
+
+func (l Limits) withDefaults() Limits {
+	if l.Changes <= 0 {
+		l.Changes = 4096
+	}
+	if l.Bytes <= 0 {
+		l.Bytes = 64 << 20
+	}
+	return l
+}
+
+// ErrAhead says that a stream stands at a revision that this replica has not seen yet.
+var ErrAhead = errors.New("the stream is ahead of this replica")
+
+// Group is the fan-out of one group. Run feeds it; any number of streams Join.
+type Group struct {
+	name   string
+	source Source
+	limits Limits
+	log    *slog.Logger
+	// building is held by who encodes a snapshot, so that many joiners make one.
+	building chan struct{}
+
+	mu         sync.Mutex // guards what follows
+	ready      bool
+	generation int      // counts the subscriptions
+	base       Position // where the window begins
+	head       Position // where it ends
+	window     []*Batch // dense: each follows the one before
+	bytes      int64
+	changed    chan struct{} // closed and replaced with every change of the above
+	snapshot   *Batch        // nil if it is not in use or no longer connects
+	users      int           // streams that are sending the snapshot
+}
+
+// NewGroup returns the fan-out of the group.
+func NewGroup(name string, source Source, limits Limits, log *slog.Logger) *Group {
+	return &Group{
+		name: name, source: source, limits: limits.withDefaults(), log: log,
+		building: make(chan struct{}, 1), changed: make(chan struct{}),
+	}
+}
+
+const (
+	minPause = 50 * time.Millisecond
+	maxPause = 5 * time.Second
+)
+
+// Run follows the source until the context ends. While the source fails, streams keep what they have.
+func (g *Group) Run(ctx context.Context) error {
+	pause := minPause
+	for ctx.Err() == nil {
+		err := g.subscribe(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, ErrBroken):
+			pause = minPause
+		default:
+			g.log.WarnContext(ctx, "changes of a group cannot be followed", "group", g.name, "err", err, "retry_in", pause)
+			pause = min(pause*2, maxPause)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause/2 + rand.N(pause/2)):
+		}
+	}
+	return nil
+}
+
+// subscribe follows the source until it breaks off.
+func (g *Group) subscribe(ctx context.Context) error {
+	snapshot, cursor, err := g.source.Subscribe(ctx, g.name)
+	if err != nil {
+		return err
+	}
+	g.rebase(Position{Epoch: snapshot.Epoch, Revision: snapshot.Revision, Digest: snapshot.Digest})
+	return g.follow(ctx, cursor)
+}
+
+func (g *Group) follow(ctx context.Context, cursor Cursor) error {
+	for {
+		change, err := cursor.Next(ctx)
+		if err != nil {
+			return err
+		}
+		if err := g.publish(change); err != nil {
+			return err
+		}
+	}
+}
+
+// rebase begins a window. If it connects to the old one, nothing is lost.
+func (g *Group) rebase(at Position) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.generation++
+	g.ready = true
+	if at != g.head {
+		g.base, g.head, g.window, g.bytes = at, at, nil, 0
+		g.dropSnapshot()
+	}
+	g.wake()
+}
+
+// publish encodes a change, outside the lock, and puts it at the end of the window.
+func (g *Group) publish(c Change) error {
+	g.mu.Lock()
+	head := g.head
+	g.mu.Unlock()
+	if c.Epoch != head.Epoch || c.Revision != head.Revision+1 {
+		return fmt.Errorf("change %d of epoch %d after %d of %d: %w", c.Revision, c.Epoch, head.Revision, head.Epoch, ErrBroken)
+	}
+	batch, err := encodeChange(head.Revision, c)
+	if err != nil {
+		return err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.window = append(g.window, batch)
+	g.bytes += batch.size
+	g.head = batch.To
+	for len(g.window) > 1 && (len(g.window) > g.limits.Changes || g.bytes > g.limits.Bytes) {
+		g.base = g.window[0].To
+		g.bytes -= g.window[0].size
+		g.window[0] = nil
+		g.window = g.window[1:]
+	}
+	g.dropSnapshot()
+	g.wake()
+	return nil
+}
+
+// dropSnapshot forgets a snapshot that nobody sends any more once something has changed, or that no longer connects.
+func (g *Group) dropSnapshot() {
+	if g.snapshot != nil && (g.users == 0 || !g.connects(g.snapshot.To)) {
+		g.snapshot = nil
+	}
+}
+
+func (g *Group) wake() {
+	close(g.changed)
+	g.changed = make(chan struct{})
+}
+
+// connects says whether the changes after the position are in the window.
+func (g *Group) connects(at Position) bool {
+	return at.Epoch == g.head.Epoch && at.Revision >= g.base.Revision
+}
+
+// known says whether the position is one this group went through, with that digest.
+func (g *Group) known(at Position) bool {
+	if !g.connects(at) || at.Revision > g.head.Revision {
+		return false
+	}
+	if at.Revision == g.base.Revision {
+		return at == g.base
+	}
+	return g.window[at.Revision-g.base.Revision-1].To == at
+}

@@ -1,0 +1,68 @@
+// Package fanout sends one group's changes to any number of streams: each change is encoded once, streams follow a
+// bounded window of encoded changes at their own pace, and those that begin or fall behind share one encoded snapshot.
+// It holds no connection and knows no gateway; the stream server reads from it, the snapshot package feeds it. An
+// instance serves exactly one group, so that nothing of another group can come out of it.
+package fanout
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"time"
+
+	"keyward.dev/shared/digest"
+)
+
+// Record is a resource or system record as it is streamed.
+type Record struct {
+	Kind, UID, Name string
+	// Bytes is the exact sync.v1.Record; nil if Unreadable.
+	Bytes []byte
+	// Unreadable says that the record could not be opened.
+	Unreadable bool
+}
+
+// Ref names a removed record.
+type Ref struct{ Kind, UID, Name string }
+
+// Snapshot is the whole set of a group at a revision.
+type Snapshot struct {
+	Epoch    uint64
+	Revision int64
+	Digest   [digest.Size]byte
+	// Records can be walked more than once.
+	Records iter.Seq[Record]
+}
+
+// Change is one committed change set.
+type Change struct {
+	Epoch    uint64
+	Revision int64
+	Upserts  []Record
+	Removes  []Ref
+	// Digest of the whole set after the change.
+	Digest      [digest.Size]byte
+	CommittedAt time.Time
+}
+
+// Cursor follows a group's changes after a snapshot.
+type Cursor interface {
+	// Next waits for the change that follows the last one. ErrBroken says that the changes no longer connect and a new
+	// snapshot has to be taken.
+	Next(ctx context.Context) (Change, error)
+}
+
+// ErrBroken ends a Cursor: history was rewound, or the cursor was too slow.
+var ErrBroken = errors.New("changes no longer connect")
+
+// Source gives a group's set and its changes from there on.
+type Source interface {
+	Subscribe(ctx context.Context, group string) (Snapshot, Cursor, error)
+}
+
+// Position is where a stream stands.
+type Position struct {
+	Epoch    uint64
+	Revision int64
+	Digest   [digest.Size]byte
+}

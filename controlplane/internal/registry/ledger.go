@@ -1,0 +1,188 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"keyward.dev/controlplane/internal/audit"
+	"keyward.dev/controlplane/internal/sealer"
+	"keyward.dev/controlplane/internal/store"
+)
+
+var (
+	// ErrUsedUp says that a join token has no use left.
+	ErrUsedUp = errors.New("the join token is used up, expired or deleted")
+	// ErrRevoked says that the gateway is refused for good.
+	ErrRevoked = errors.New("the gateway is revoked")
+	// ErrKeyInUse says that another gateway has the key.
+	ErrKeyInUse = errors.New("the key belongs to another gateway")
+)
+
+// Vaults gives the vault of a group; *sealer.Sealer does.
+type Vaults interface {
+	Group(ctx context.Context, name string) (*sealer.Group, error)
+}
+
+// Ledger makes the audited changes to gateways and join tokens, each in one transaction that holds the group's head.
+type Ledger struct {
+	store  *store.Store
+	vaults Vaults
+	now    func() time.Time
+}
+
+// NewLedger returns a ledger.
+func NewLedger(s *store.Store, vaults Vaults, now func() time.Time) *Ledger {
+	return &Ledger{store: s, vaults: vaults, now: now}
+}
+
+// Candidate is an attested gateway that is to be enrolled.
+type Candidate struct {
+	Group string
+	// KeyHash is the SHA-256 of its public key.
+	KeyHash  []byte
+	Attestor string
+	By       string
+	// JoinToken is the id of the token of which a use is taken; empty for none.
+	JoinToken string
+	Labels    map[string]string
+	Version   string
+}
+
+// Enrol answers the gateway of that key, and makes it if there is none. Only that takes a use of the join token.
+func (l *Ledger) Enrol(ctx context.Context, c Candidate) (store.Gateway, error) {
+	vault, err := l.vaults.Group(ctx, c.Group)
+	if err != nil {
+		return store.Gateway{}, fmt.Errorf("enrol gateway in group %s: %w", c.Group, err)
+	}
+	var out store.Gateway
+	err = l.store.InGroup(ctx, c.Group, func(ctx context.Context, tx *store.GroupTx) error {
+		known, err := enrolled(ctx, tx, c)
+		if err == nil {
+			out = known
+			return nil
+		}
+		if !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		out, err = l.create(ctx, tx, vault, c)
+		return err
+	})
+	if err != nil {
+		return store.Gateway{}, fmt.Errorf("enrol gateway in group %s: %w", c.Group, err)
+	}
+	if !out.RevokedAt.IsZero() {
+		return store.Gateway{}, ErrRevoked
+	}
+	return out, nil
+}
+
+// enrolled finds the gateway that has the key, or had it when it used the token.
+func enrolled(ctx context.Context, tx *store.GroupTx, c Candidate) (store.Gateway, error) {
+	known, err := tx.GatewayByKey(ctx, c.KeyHash)
+	if err == nil || !errors.Is(err, store.ErrNotFound) || c.JoinToken == "" {
+		return known, err
+	}
+	id, err := tx.JoinTokenUse(ctx, c.JoinToken, c.KeyHash)
+	if err != nil {
+		return store.Gateway{}, err
+	}
+	return tx.Gateway(ctx, id)
+}
+
+func (l *Ledger) create(ctx context.Context, tx *store.GroupTx, vault *sealer.Group, c Candidate) (store.Gateway, error) {
+	g := store.Gateway{
+		ID: store.NewUID(), Group: c.Group, Labels: c.Labels, Version: c.Version, Attestor: c.Attestor, Attestation: c.By,
+		SPKIHash: c.KeyHash, EnrolledAt: l.now(),
+	}
+	if c.JoinToken != "" {
+		err := tx.UseJoinToken(ctx, c.JoinToken, c.KeyHash, g.ID, l.now())
+		if errors.Is(err, store.ErrConflict) {
+			return g, ErrUsedUp
+		}
+		if err != nil {
+			return g, err
+		}
+	}
+	if err := tx.CreateGateway(ctx, g); err != nil {
+		return g, err
+	}
+	e := audit.Event{
+		At: l.now(), Actor: "gateway/" + g.ID, Action: "gateway.enrol", Subjects: []string{"gateways/" + g.ID},
+		Detail: c.Attestor + " " + c.By,
+	}
+	return g, audit.Record(ctx, tx, vault, e)
+}
+
+// SetGatewayCertificate notes the newest certificate of a gateway that is not revoked.
+func (l *Ledger) SetGatewayCertificate(ctx context.Context, group, id string, c store.Certificate) error {
+	err := l.store.SetGatewayCertificate(ctx, group, id, c)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return ErrRevoked
+	case errors.Is(err, store.ErrConflict):
+		return ErrKeyInUse
+	}
+	return err
+}
+
+// Revoke implements Changes.
+func (l *Ledger) Revoke(ctx context.Context, group, id, actor, reason string) error {
+	e := audit.Event{Actor: actor, Action: "gateway.revoke", Subjects: []string{"gateways/" + id}, Detail: reason}
+	return l.audited(ctx, group, e, func(ctx context.Context, tx *store.GroupTx, _ *sealer.Group) error {
+		return tx.RevokeGateway(ctx, id, actor, reason, l.now())
+	})
+}
+
+// CreateJoinToken implements Changes. It answers the row as it was written.
+func (l *Ledger) CreateJoinToken(ctx context.Context, t store.JoinToken) (store.JoinToken, error) {
+	e := audit.Event{
+		Actor: t.CreatedBy, Action: "join-token.create", Subjects: []string{"join-tokens/" + t.ID},
+		Detail: fmt.Sprintf("uses %d, expires %s", t.Uses, t.ExpiresAt.Format(time.RFC3339)),
+	}
+	err := l.audited(ctx, t.Group, e, func(ctx context.Context, tx *store.GroupTx, vault *sealer.Group) error {
+		t.GroupUID = tx.Head().GroupUID
+		t.MAC = vault.MACJoinToken(t)
+		return tx.CreateJoinToken(ctx, t)
+	})
+	return t, err
+}
+
+// DeleteJoinToken implements Changes.
+func (l *Ledger) DeleteJoinToken(ctx context.Context, group, id, actor string) error {
+	e := audit.Event{Actor: actor, Action: "join-token.delete", Subjects: []string{"join-tokens/" + id}}
+	return l.audited(ctx, group, e, func(ctx context.Context, tx *store.GroupTx, _ *sealer.Group) error {
+		return tx.DeleteJoinToken(ctx, id, l.now())
+	})
+}
+
+// JoinToken implements attest.Tokens.
+func (l *Ledger) JoinToken(ctx context.Context, id string) (store.JoinToken, error) {
+	return l.store.JoinToken(ctx, id)
+}
+
+// VerifyJoinToken implements attest.Tokens.
+func (l *Ledger) VerifyJoinToken(ctx context.Context, t store.JoinToken) error {
+	vault, err := l.vaults.Group(ctx, t.Group)
+	if err != nil {
+		return fmt.Errorf("open group %s: %w", t.Group, err)
+	}
+	return vault.VerifyJoinToken(t)
+}
+
+type change = func(ctx context.Context, tx *store.GroupTx, vault *sealer.Group) error
+
+func (l *Ledger) audited(ctx context.Context, group string, e audit.Event, do change) error {
+	vault, err := l.vaults.Group(ctx, group)
+	if err != nil {
+		return fmt.Errorf("open group %s: %w", group, err)
+	}
+	e.At = l.now()
+	return l.store.InGroup(ctx, group, func(ctx context.Context, tx *store.GroupTx) error {
+		if err := do(ctx, tx, vault); err != nil {
+			return err
+		}
+		return audit.Record(ctx, tx, vault, e)
+	})
+}

@@ -1,0 +1,232 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"keyward.dev/controlplane/internal/store"
+)
+
+// State is how a gateway does.
+type State string
+
+// The states.
+const (
+	// Online: connected, and runs the newest revision.
+	Online State = "online"
+	// Lagging: connected, and has not yet acknowledged the newest revision.
+	Lagging State = "lagging"
+	// Rejecting: connected, and cannot run some resource.
+	Rejecting State = "rejecting"
+	// Offline: not connected.
+	Offline State = "offline"
+	// Revoked: refused for good.
+	Revoked State = "revoked"
+)
+
+// Gateway is a gateway and how it does.
+type Gateway struct {
+	store.Gateway
+	State State
+}
+
+// Connected says whether the gateway has a stream.
+func (g Gateway) Connected() bool { return g.Replica != "" }
+
+func gone(err error) bool { return errors.Is(err, store.ErrNotFound) }
+
+// List answers the gateways of a group, revoked ones too, in the order in which they enrolled.
+func (r *Registry) List(ctx context.Context, group string) ([]Gateway, error) {
+	rows, err := r.cfg.Store.Gateways(ctx, group)
+	if err != nil {
+		return nil, fmt.Errorf("list gateways of group %s: %w", group, err)
+	}
+	return r.complete(ctx, group, rows)
+}
+
+// Get answers one gateway.
+func (r *Registry) Get(ctx context.Context, group, id string) (Gateway, error) {
+	row, err := r.cfg.Store.Gateway(ctx, group, id)
+	if err != nil {
+		return Gateway{}, fmt.Errorf("get gateway %s: %w", id, err)
+	}
+	all, err := r.complete(ctx, group, []store.Gateway{row})
+	if err != nil {
+		return Gateway{}, err
+	}
+	return all[0], nil
+}
+
+// ConnectedIn answers how many gateways of the group have a stream on any replica.
+func (r *Registry) ConnectedIn(ctx context.Context, group string) (int, error) {
+	seen, err := r.seen(ctx, group)
+	return len(seen), err
+}
+
+// Revoke ends the gateway's streams, here at once and on other replicas when they are woken, and refuses it for good.
+func (r *Registry) Revoke(ctx context.Context, group, id, actor, reason string) (Gateway, error) {
+	row, err := r.cfg.Store.Gateway(ctx, group, id)
+	if err != nil {
+		return Gateway{}, fmt.Errorf("revoke gateway %s: %w", id, err)
+	}
+	if row.RevokedAt.IsZero() {
+		if err := r.cfg.Changes.Revoke(ctx, group, id, actor, reason); err != nil && !gone(err) {
+			return Gateway{}, fmt.Errorf("revoke gateway %s: %w", id, err)
+		}
+	}
+	r.cfg.Revocations.Add(id)
+	return r.Get(ctx, group, id)
+}
+
+// sighting is a connected gateway.
+type sighting struct {
+	store.GatewayReport
+	replica string
+	at      time.Time
+}
+
+// seen merges what this replica and the others know of connected gateways. Of one that two replicas claim, the one that
+// heard of it last is right: the other may be dead.
+func (r *Registry) seen(ctx context.Context, name string) (map[string]sighting, error) {
+	now := r.cfg.Now()
+	reports, err := r.cfg.Store.Reports(ctx, name, now.Add(-staleAfter))
+	if err != nil {
+		return nil, fmt.Errorf("read reports of group %s: %w", name, err)
+	}
+	all := map[string]sighting{}
+	for _, report := range reports {
+		if report.Replica == r.cfg.Replica {
+			continue // memory knows better
+		}
+		for _, g := range report.Gateways {
+			if old, ok := all[g.ID]; !ok || old.LastSeen.Before(g.LastSeen) {
+				all[g.ID] = sighting{g, report.Replica, report.At}
+			}
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if g := r.groups[name]; g != nil {
+		for id, l := range g.live {
+			if old, ok := all[id]; !ok || !old.LastSeen.After(l.report.LastSeen) {
+				all[id] = sighting{l.report, r.cfg.Replica, now}
+			}
+		}
+	}
+	return all, nil
+}
+
+func (r *Registry) complete(ctx context.Context, group string, rows []store.Gateway) ([]Gateway, error) {
+	seen, err := r.seen(ctx, group)
+	if err != nil {
+		return nil, err
+	}
+	head, err := r.cfg.Store.Head(ctx, group)
+	if err != nil {
+		return nil, fmt.Errorf("read head of group %s: %w", group, err)
+	}
+	out := make([]Gateway, len(rows))
+	for i, row := range rows {
+		s, connected := seen[row.ID]
+		out[i] = merge(row, s, connected, head)
+	}
+	return out, nil
+}
+
+func merge(row store.Gateway, s sighting, connected bool, head store.Head) Gateway {
+	g := Gateway{Gateway: row, State: Offline}
+	g.Replica = ""
+	if connected {
+		g.Replica, g.LastSeen = s.replica, s.at
+		g.AppliedEpoch, g.AppliedRevision, g.AppliedDigest, g.Faults = s.Epoch, s.Revision, s.Digest, s.Faults
+	}
+	switch {
+	case !row.RevokedAt.IsZero():
+		g.State = Revoked
+	case !connected:
+	case len(g.Faults) > 0:
+		g.State = Rejecting
+	case g.AppliedEpoch != head.Epoch || g.AppliedRevision < head.Revision:
+		g.State = Lagging
+	default:
+		g.State = Online
+	}
+	return g
+}
+
+// Progress is how far the connected gateways are.
+type Progress struct {
+	// Done: every connected gateway runs the revision, and there are enough of them.
+	Done      bool
+	Connected int
+	// Pending are the ids of connected gateways that do not run it yet.
+	Pending []string
+	// Rejecting are connected gateways that run it except for what they cannot.
+	Rejecting []Gateway
+}
+
+const (
+	// waitPoll is how often other replicas' reports are read while somebody waits.
+	waitPoll = 100 * time.Millisecond
+	// waitFloor keeps a burst of acknowledgements from turning into a burst of reads.
+	waitFloor = 10 * time.Millisecond
+)
+
+// WaitForRevision answers when every connected gateway on any replica runs the revision and there are at least least of
+// them, when one that runs it rejects something, or when the timeout is over.
+func (r *Registry) WaitForRevision(ctx context.Context, group string, revision int64, least int, timeout time.Duration) (Progress, error) {
+	deadline := time.NewTimer(timeout)
+	defer deadline.Stop()
+	for {
+		r.mu.Lock()
+		changed := r.changed
+		r.mu.Unlock()
+		p, err := r.progress(ctx, group, revision, least)
+		if err != nil || p.Done || len(p.Rejecting) > 0 {
+			return p, err
+		}
+		poll := time.NewTimer(waitPoll)
+		select {
+		case <-ctx.Done():
+			poll.Stop()
+			return p, context.Cause(ctx)
+		case <-deadline.C:
+			poll.Stop()
+			return p, nil
+		case <-poll.C:
+		case <-changed:
+			poll.Stop()
+			select {
+			case <-time.After(waitFloor):
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+func (r *Registry) progress(ctx context.Context, group string, revision int64, least int) (Progress, error) {
+	seen, err := r.seen(ctx, group)
+	if err != nil {
+		return Progress{}, err
+	}
+	head, err := r.cfg.Store.Head(ctx, group)
+	if err != nil {
+		return Progress{}, fmt.Errorf("read head of group %s: %w", group, err)
+	}
+	p := Progress{Connected: len(seen)}
+	for _, id := range slices.Sorted(maps.Keys(seen)) {
+		s := seen[id]
+		switch {
+		case s.Epoch != head.Epoch || s.Revision < revision:
+			p.Pending = append(p.Pending, id)
+		case len(s.Faults) > 0:
+			p.Rejecting = append(p.Rejecting, merge(store.Gateway{ID: id, Group: group}, s, true, head))
+		}
+	}
+	p.Done = len(p.Pending) == 0 && len(p.Rejecting) == 0 && p.Connected >= least
+	return p, nil
+}

@@ -1,0 +1,232 @@
+// Package registry knows the gateways: who enrolled, which are connected to this replica or another, and what each has
+// applied. Acknowledgements are gathered in memory and written as one row for each group and replica; nothing here is
+// needed to serve configuration, so a database that is down costs only news. The stream server tells it what happens,
+// the admin API asks it.
+package registry
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"sync"
+	"time"
+
+	"keyward.dev/controlplane/internal/store"
+)
+
+// Store is what is read.
+type Store interface {
+	Gateways(ctx context.Context, group string) ([]store.Gateway, error)
+	Gateway(ctx context.Context, group, id string) (store.Gateway, error)
+	// Reports answers what replicas said of their gateways since then.
+	Reports(ctx context.Context, group string, since time.Time) ([]store.ReplicaReport, error)
+	Head(ctx context.Context, group string) (store.Head, error)
+	JoinTokens(ctx context.Context, group string) ([]store.JoinToken, error)
+}
+
+// Notes is where news are written.
+type Notes interface {
+	SaveReport(ctx context.Context, r store.ReplicaReport) error
+	DropReports(ctx context.Context, replica string, before time.Time) error
+	SetGatewayHello(ctx context.Context, group, id string, h store.Hello) error
+	SetGatewayState(ctx context.Context, group, id string, s store.GatewayState) error
+}
+
+// Changes are the writes that are audited.
+type Changes interface {
+	Revoke(ctx context.Context, group, id, actor, reason string) error
+	CreateJoinToken(ctx context.Context, t store.JoinToken) (store.JoinToken, error)
+	DeleteJoinToken(ctx context.Context, group, id, actor string) error
+}
+
+// Revocations takes over a revocation at once.
+type Revocations interface{ Add(id string) }
+
+// Config is what a Registry needs.
+type Config struct {
+	Store       Store
+	Notes       Notes
+	Changes     Changes
+	Revocations Revocations
+	// Replica names this process.
+	Replica string
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+	Log *slog.Logger
+}
+
+// Registry is the registry of one replica.
+type Registry struct {
+	cfg Config
+
+	mu     sync.Mutex // guards what follows
+	groups map[string]*group
+	notes  map[noteKey]*note
+	// responses counts by class; the classes are fixed.
+	responses map[string]uint64
+	changed   chan struct{} // closed and replaced when a gateway connects, acknowledges or leaves
+}
+
+// group is the connected gateways of a group.
+type group struct {
+	live  map[string]*live
+	dirty bool
+	saved time.Time
+}
+
+// live is a gateway with at least one stream on this replica.
+type live struct {
+	sessions int
+	report   store.GatewayReport
+}
+
+type noteKey struct{ group, id string }
+
+// note is what is still to be written of a gateway.
+type note struct {
+	hello *store.Hello
+	state *store.GatewayState
+}
+
+// New returns an empty registry. Run writes what it gathers.
+func New(cfg Config) *Registry {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	classes := map[string]uint64{"1xx": 0, "2xx": 0, "3xx": 0, "4xx": 0, "5xx": 0}
+	return &Registry{
+		cfg: cfg, groups: map[string]*group{}, notes: map[noteKey]*note{}, responses: classes, changed: make(chan struct{}),
+	}
+}
+
+// Connection is a stream that opened.
+type Connection struct {
+	Group, ID   string
+	Version     string
+	PolicyTypes []string
+	Labels      map[string]string
+}
+
+// Applied is what a gateway runs.
+type Applied struct {
+	Epoch    uint64
+	Revision int64
+	Digest   []byte
+	Faults   []store.Fault
+}
+
+// Session is one stream of a gateway.
+type Session struct {
+	registry *Registry
+	key      noteKey
+	once     sync.Once
+}
+
+// Connect notes that a stream opened.
+func (r *Registry) Connect(c Connection) *Session {
+	now := r.cfg.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	g := r.groups[c.Group]
+	if g == nil {
+		g = &group{live: map[string]*live{}}
+		r.groups[c.Group] = g
+	}
+	l := g.live[c.ID]
+	if l == nil {
+		l = &live{report: store.GatewayReport{ID: c.ID}}
+		g.live[c.ID] = l
+	}
+	l.sessions++
+	l.report.LastSeen = now
+	key := noteKey{c.Group, c.ID}
+	hello := store.Hello{Version: c.Version, PolicyTypes: c.PolicyTypes, Labels: c.Labels, Replica: r.cfg.Replica, At: now}
+	r.note(key).hello = &hello
+	r.touch(g)
+	return &Session{registry: r, key: key}
+}
+
+func (r *Registry) note(key noteKey) *note {
+	n := r.notes[key]
+	if n == nil {
+		n = &note{}
+		r.notes[key] = n
+	}
+	return n
+}
+
+func (r *Registry) touch(g *group) {
+	g.dirty = true
+	close(r.changed)
+	r.changed = make(chan struct{})
+}
+
+// Applied notes what the gateway says it runs.
+func (s *Session) Applied(a Applied) {
+	r := s.registry
+	now := r.cfg.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	g := r.groups[s.key.group]
+	if g == nil || g.live[s.key.id] == nil {
+		return // an ack that was under way when the stream closed
+	}
+	g.live[s.key.id].report = store.GatewayReport{
+		ID: s.key.id, Epoch: a.Epoch, Revision: a.Revision, Digest: a.Digest, Faults: a.Faults, LastSeen: now,
+	}
+	r.touch(g)
+}
+
+// Close notes that the stream ended.
+func (s *Session) Close() { s.once.Do(s.close) }
+
+func (s *Session) close() {
+	r := s.registry
+	now := r.cfg.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	g := r.groups[s.key.group]
+	l := g.live[s.key.id]
+	l.sessions--
+	if l.sessions == 0 {
+		delete(g.live, s.key.id)
+		r.note(s.key).state = &store.GatewayState{
+			LastSeen: now, AppliedEpoch: l.report.Epoch, AppliedRevision: l.report.Revision,
+			AppliedDigest: l.report.Digest, Faults: l.report.Faults,
+		}
+	}
+	r.touch(g)
+}
+
+// Connected returns the number of gateways with streams on this replica.
+func (r *Registry) Connected() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := 0
+	for _, g := range r.groups {
+		n += len(g.live)
+	}
+	return n
+}
+
+// Reported takes a gateway's counters. They are kept while it is connected here and are lost without harm.
+func (r *Registry) Reported(groupName, id string, responses map[string]uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	g := r.groups[groupName]
+	if g == nil || g.live[id] == nil {
+		return
+	}
+	for class, n := range responses {
+		if _, ok := r.responses[class]; ok {
+			r.responses[class] += n
+		}
+	}
+}
+
+// Responses answers how many requests the gateways on this replica have reported, by class of answer.
+func (r *Registry) Responses() map[string]uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.responses)
+}

@@ -1,0 +1,132 @@
+package snapshot
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"keyward.dev/controlplane/internal/store"
+)
+
+// Unlocker gives the vault of a group.
+type Unlocker func(ctx context.Context, group string) (Vault, error)
+
+// Database gives readers of committed state, each at one moment.
+type Database interface {
+	InSnapshot(ctx context.Context, group string, fn func(context.Context, *store.Reader) error) error
+}
+
+// Manager holds the groups that this replica has opened. A group is opened when it is first asked for, by a stream or a
+// write; groups that nobody asks for stay sealed.
+type Manager struct {
+	db     Database
+	unlock Unlocker
+
+	mu     sync.Mutex // guards groups
+	groups map[string]*entry
+}
+
+// entry is a group that is being opened or is open.
+type entry struct {
+	mu    sync.Mutex // held while opening
+	group *Group     // nil until opened
+}
+
+// NewManager returns a manager that has opened no group.
+func NewManager(db Database, unlock Unlocker) *Manager {
+	return &Manager{db: db, unlock: unlock, groups: map[string]*entry{}}
+}
+
+// Group returns the group, opened and loaded. An error leaves nothing behind: the next call tries again.
+func (m *Manager) Group(ctx context.Context, name string) (*Group, error) {
+	e := m.entry(name)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.group != nil {
+		return e.group, nil
+	}
+	vault, err := m.unlock(ctx, name)
+	if err != nil {
+		m.drop(name, e)
+		return nil, fmt.Errorf("open group %s: %w", name, err)
+	}
+	g := NewGroup(name, vault)
+	if _, err := m.catchUp(ctx, g); err != nil {
+		m.drop(name, e)
+		return nil, err
+	}
+	e.group = g
+	return g, nil
+}
+
+// Fresh returns the group after it has caught up with the database.
+func (m *Manager) Fresh(ctx context.Context, name string) (*View, error) {
+	g, err := m.Group(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return m.catchUp(ctx, g)
+}
+
+func (m *Manager) catchUp(ctx context.Context, g *Group) (view *View, err error) {
+	err = m.db.InSnapshot(ctx, g.name, func(ctx context.Context, r *store.Reader) error {
+		view, err = g.CatchUp(ctx, r)
+		return err
+	})
+	return view, err
+}
+
+// Active returns the names of the open groups, sorted.
+func (m *Manager) Active() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	names := make([]string, 0, len(m.groups))
+	for name := range m.groups {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// CatchUp brings an open group to the database's head.
+func (m *Manager) CatchUp(ctx context.Context, name string) error {
+	_, err := m.Fresh(ctx, name)
+	return err
+}
+
+// Behind says whether an open group is not at the given head.
+func (m *Manager) Behind(name string, epoch uint64, revision int64) bool {
+	m.mu.Lock()
+	e, ok := m.groups[name]
+	m.mu.Unlock()
+	if !ok || !e.mu.TryLock() {
+		return false // not open, or just being opened
+	}
+	defer e.mu.Unlock()
+	if e.group == nil {
+		return false
+	}
+	view := e.group.View()
+	return view.Epoch != epoch || view.Revision < revision
+}
+
+func (m *Manager) entry(name string) *entry {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e, ok := m.groups[name]
+	if !ok {
+		e = &entry{}
+		m.groups[name] = e
+	}
+	return e
+}
+
+// drop forgets an entry that could not be opened, so that names which do not exist do not pile up.
+func (m *Manager) drop(name string, e *entry) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.groups[name] == e {
+		delete(m.groups, name)
+	}
+}

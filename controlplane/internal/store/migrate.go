@@ -1,0 +1,245 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"keyward.dev/migrations"
+)
+
+// ErrSchema says that program and schema do not fit each other.
+var ErrSchema = errors.New("database schema does not fit this program")
+
+// MigrateConfig says how to bring a database to a schema.
+type MigrateConfig struct {
+	// DSN connects as the owner of the schema. It is a secret.
+	DSN           string
+	AllowInsecure bool
+	// RuntimeRole is the role serving processes connect as. It is made if it does not exist and gets the rights it needs
+	// and no others.
+	RuntimeRole string
+	// RuntimePassword is set when the role is made here; without it the role cannot log in until somebody sets one.
+	RuntimePassword string
+	// Down undoes that many migrations instead of applying what is missing.
+	Down int
+	Log  *slog.Logger
+}
+
+type migration struct {
+	version       int
+	name          string
+	minCompatible int
+	up, down      string
+}
+
+const (
+	// advisoryLock keeps two migrations from running at once: "keyward" in ASCII.
+	advisoryLock = 0x6b657977617264
+	schemaTable  = `select to_regclass('schema_version') is not null`
+	selectSchema = `select version, min_compatible from schema_version`
+	upsertSchema = `
+insert into schema_version (version, min_compatible) values ($1, $2)
+on conflict on constraint schema_version_pkey do update
+set version = excluded.version, min_compatible = excluded.min_compatible, applied_at = now()`
+)
+
+// Migrate applies or undoes migrations, each in a transaction of its own, and settles the rights of the runtime role.
+func Migrate(ctx context.Context, cfg MigrateConfig) error {
+	all, err := readMigrations(migrations.FS())
+	if err != nil {
+		return err
+	}
+	cc, err := pgx.ParseConfig(cfg.DSN)
+	if err != nil {
+		return fmt.Errorf("parse database url: %w", err)
+	}
+	if !cfg.AllowInsecure {
+		if err := checkDSN(cc); err != nil {
+			return err
+		}
+	}
+	setDefaults(cc)
+	// A table may be long in the making, but nobody may wait long behind the lock it takes.
+	cc.RuntimeParams["statement_timeout"] = "0"
+	conn, err := pgx.ConnectConfig(ctx, cc)
+	if err != nil {
+		return mapped("connect to migrate", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	m := &migrator{conn: conn, all: all, log: cfg.Log}
+	if m.log == nil {
+		m.log = slog.New(slog.DiscardHandler)
+	}
+	return m.run(ctx, cfg)
+}
+
+type migrator struct {
+	conn *pgx.Conn
+	all  []migration
+	log  *slog.Logger
+}
+
+func (m *migrator) run(ctx context.Context, cfg MigrateConfig) error {
+	if _, err := m.conn.Exec(ctx, `set lock_timeout = '5min'`); err != nil {
+		return mapped("set lock timeout", err)
+	}
+	if _, err := m.conn.Exec(ctx, `select pg_advisory_lock($1)`, advisoryLock); err != nil {
+		return mapped("lock migrations", err)
+	}
+	if _, err := m.conn.Exec(ctx, `set lock_timeout = '10s'`); err != nil {
+		return mapped("set lock timeout", err)
+	}
+	if cfg.Down > 0 {
+		return m.down(ctx, cfg.Down)
+	}
+	if err := m.up(ctx); err != nil {
+		return err
+	}
+	if cfg.RuntimeRole == "" {
+		return nil
+	}
+	return m.grant(ctx, cfg.RuntimeRole, cfg.RuntimePassword)
+}
+
+func (m *migrator) up(ctx context.Context) error {
+	current, _, err := schemaVersion(ctx, m.conn)
+	if err != nil {
+		return err
+	}
+	for _, step := range m.all {
+		if step.version <= current {
+			continue
+		}
+		if err := m.apply(ctx, step.up, step.version, step.minCompatible); err != nil {
+			return fmt.Errorf("apply migration %04d_%s: %w", step.version, step.name, err)
+		}
+		m.log.InfoContext(ctx, "migration applied", "version", step.version, "name", step.name)
+	}
+	return nil
+}
+
+func (m *migrator) down(ctx context.Context, steps int) error {
+	for range steps {
+		current, _, err := schemaVersion(ctx, m.conn)
+		if err != nil || current == 0 {
+			return err
+		}
+		if current > len(m.all) {
+			return fmt.Errorf("undo migration %04d: %w: this program knows %d", current, ErrSchema, len(m.all))
+		}
+		step, below := m.all[current-1], 0
+		if current > 1 {
+			below = m.all[current-2].minCompatible
+		}
+		if err := m.apply(ctx, step.down, current-1, below); err != nil {
+			return fmt.Errorf("undo migration %04d_%s: %w", step.version, step.name, err)
+		}
+		m.log.InfoContext(ctx, "migration undone", "version", step.version, "name", step.name)
+	}
+	return nil
+}
+
+// apply runs a file and notes the version it leads to in one transaction. Version 0 has no table to note it in.
+func (m *migrator) apply(ctx context.Context, script string, version, minCompatible int) error {
+	return pgx.BeginFunc(ctx, m.conn, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, script); err != nil {
+			return mapped("run script", err)
+		}
+		if version == 0 {
+			return nil
+		}
+		_, err := tx.Exec(ctx, upsertSchema, version, minCompatible)
+		return mapped("note version", err)
+	})
+}
+
+// CheckSchema reports whether the schema is new enough for this program, and this program for the schema.
+func (s *Store) CheckSchema(ctx context.Context) error {
+	all, err := readMigrations(migrations.FS())
+	if err != nil {
+		return err
+	}
+	version, minCompatible, err := schemaVersion(ctx, s.pool)
+	if err != nil {
+		return err
+	}
+	switch latest := len(all); {
+	case version < latest:
+		return fmt.Errorf("%w: it has version %d, this program needs %d; run migrate", ErrSchema, version, latest)
+	case minCompatible > latest:
+		return fmt.Errorf("%w: it works with programs of version %d and later, this one has %d", ErrSchema, minCompatible, latest)
+	}
+	return nil
+}
+
+func schemaVersion(ctx context.Context, q querier) (version, minCompatible int, err error) {
+	var exists bool
+	if err := q.QueryRow(ctx, schemaTable).Scan(&exists); err != nil {
+		return 0, 0, mapped("look for schema", err)
+	}
+	if !exists {
+		return 0, 0, nil
+	}
+	err = q.QueryRow(ctx, selectSchema).Scan(&version, &minCompatible)
+	return version, minCompatible, mapped("read schema version", err)
+}
+
+var (
+	fileName   = regexp.MustCompile(`^(\d{4})_([a-z0-9_]+)\.up\.sql$`)
+	compatible = regexp.MustCompile(`^-- min_compatible: (\d+)\n`)
+)
+
+// readMigrations reads the pairs in order; their numbers must be dense from 1, so that the last is also their count.
+func readMigrations(files fs.FS) ([]migration, error) {
+	names, err := fs.Glob(files, "*.up.sql")
+	if err != nil {
+		return nil, fmt.Errorf("list migrations: %w", err)
+	}
+	slices.Sort(names)
+	all := make([]migration, 0, len(names))
+	for i, name := range names {
+		m, err := readMigration(files, name)
+		if err != nil {
+			return nil, fmt.Errorf("read migration %s: %w", name, err)
+		}
+		if m.version != i+1 {
+			return nil, fmt.Errorf("read migration %s: number %04d is missing", name, i+1)
+		}
+		all = append(all, m)
+	}
+	return all, nil
+}
+
+func readMigration(files fs.FS, name string) (migration, error) {
+	parts := fileName.FindStringSubmatch(name)
+	if parts == nil {
+		return migration{}, errors.New("name is not NNNN_name.up.sql")
+	}
+	up, err := fs.ReadFile(files, name)
+	if err != nil {
+		return migration{}, err
+	}
+	down, err := fs.ReadFile(files, strings.TrimSuffix(name, ".up.sql")+".down.sql")
+	if err != nil {
+		return migration{}, err
+	}
+	first := compatible.FindSubmatch(up)
+	if first == nil {
+		return migration{}, errors.New("first line is not -- min_compatible: N")
+	}
+	version, _ := strconv.Atoi(parts[1])
+	minCompatible, err := strconv.Atoi(string(first[1]))
+	if err != nil || minCompatible < 1 || minCompatible > version {
+		return migration{}, fmt.Errorf("min_compatible %s is not between 1 and %d", first[1], version)
+	}
+	return migration{version: version, name: parts[2], minCompatible: minCompatible, up: string(up), down: string(down)}, nil
+}

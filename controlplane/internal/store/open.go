@@ -1,0 +1,105 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// errUnexpectedEOF is how a killed server looks from here.
+var errUnexpectedEOF = io.ErrUnexpectedEOF
+
+// defaultMaxConns leaves connections for readers while writers of one group wait for each other; the driver's default is
+// 4 on small machines.
+const defaultMaxConns = 16
+
+// Config says where the database is.
+type Config struct {
+	// DSN is a connection string or URL as PostgreSQL knows them; several hosts are tried in order. It is a secret.
+	DSN string
+	// AllowInsecure accepts connections below sslmode=verify-full to hosts that are not local.
+	AllowInsecure bool
+	// MaxConns bounds the pool; 0 leaves the choice to DSN or driver.
+	MaxConns int32
+	// Log gets what nobody waits for; nil discards it.
+	Log *slog.Logger
+}
+
+// Store is the database. It is safe for concurrent use.
+type Store struct {
+	pool *pgxpool.Pool
+	log  *slog.Logger
+}
+
+// Open makes a pool and checks that the database answers and that its schema fits this program. The context bounds the
+// opening only.
+func Open(ctx context.Context, cfg Config) (*Store, error) {
+	pc, err := pgxpool.ParseConfig(cfg.DSN)
+	if err != nil {
+		return nil, fmt.Errorf("parse database url: %w", err)
+	}
+	if !cfg.AllowInsecure {
+		if err := checkDSN(pc.ConnConfig); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case cfg.MaxConns > 0:
+		pc.MaxConns = cfg.MaxConns
+	case !strings.Contains(cfg.DSN, "pool_max_conns"):
+		pc.MaxConns = defaultMaxConns
+	}
+	setDefaults(pc.ConnConfig)
+	pool, err := pgxpool.NewWithConfig(ctx, pc)
+	if err != nil {
+		return nil, mapped("open database", err)
+	}
+	s := &Store{pool: pool, log: cfg.Log}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if err := s.check(ctx); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Store) check(ctx context.Context) error {
+	if err := s.CheckSchema(ctx); err != nil {
+		return err
+	}
+	return s.warnOfRights(ctx)
+}
+
+// setDefaults bounds what a statement, a lock or a replica that died in mid-transaction can hold up. The connection string
+// may say otherwise.
+func setDefaults(cfg *pgx.ConnConfig) {
+	for name, value := range map[string]string{
+		"application_name":                    "keyward",
+		"lock_timeout":                        "10s",
+		"statement_timeout":                   "60s",
+		"idle_in_transaction_session_timeout": "60s",
+	} {
+		if _, set := cfg.RuntimeParams[name]; !set {
+			cfg.RuntimeParams[name] = value
+		}
+	}
+	if cfg.ConnectTimeout == 0 {
+		cfg.ConnectTimeout = 10 * time.Second
+	}
+}
+
+// Close waits until all connections are given back and closes them.
+func (s *Store) Close() { s.pool.Close() }
+
+// Ping reports whether the database answers.
+func (s *Store) Ping(ctx context.Context) error {
+	return mapped("ping database", s.pool.Ping(ctx))
+}

@@ -1,0 +1,146 @@
+// Package syncserver is the control plane's side towards gateways: it gives attested processes an identity, streams each
+// gateway the configuration of its own group, and takes in what gateways report. The group comes from the certificate
+// and from nowhere else. It stores nothing itself and opens no ciphertext; the app package serves it on the stream port.
+package syncserver
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+
+	"keyward.dev/controlplane/internal/attest"
+	"keyward.dev/controlplane/internal/fanout"
+	"keyward.dev/controlplane/internal/pki"
+	"keyward.dev/controlplane/internal/registry"
+	"keyward.dev/controlplane/internal/store"
+	syncv1 "keyward.dev/proto/gen/keyward/sync/v1"
+	"keyward.dev/shared/mtls"
+)
+
+// CA issues certificates; *pki.CA does.
+type CA interface {
+	IssueGateway(r pki.Request, id mtls.ID) (pki.Issued, error)
+	VerifyExpired(e pki.Expired) (mtls.ID, error)
+	Trust() pki.Trust
+}
+
+// Revocations knows who is refused; *pki.Revocations does.
+type Revocations interface {
+	Revoked(id string) (bool, error)
+	Watch(id string) (cut <-chan struct{}, stop func())
+}
+
+// Enrolments keeps gateways; *registry.Ledger does.
+type Enrolments interface {
+	Enrol(ctx context.Context, c registry.Candidate) (store.Gateway, error)
+	SetGatewayCertificate(ctx context.Context, group, id string, c store.Certificate) error
+}
+
+// Groups gives the fan-out of a group; *fanout.Hub does.
+type Groups interface {
+	Acquire(ctx context.Context, group string) (g *fanout.Group, release func(), err error)
+}
+
+// Config is what a Server needs.
+type Config struct {
+	CA          CA
+	Revocations Revocations
+	Enrolments  Enrolments
+	Groups      Groups
+	Registry    *registry.Registry
+	// JoinTokens attests by join token.
+	JoinTokens attest.Attestor
+	// Kubernetes attests by service account; nil if no cluster is trusted.
+	Kubernetes  attest.Attestor
+	TrustDomain string
+	// StreamAge is how old a stream may get before its gateway is asked to reconnect, which spreads gateways over
+	// replicas again; a fifth of it is random. 0: 1h.
+	StreamAge time.Duration
+	// DrainTime is how long gateways have to leave at shutdown. 0: 5s.
+	DrainTime time.Duration
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+	Log *slog.Logger
+}
+
+// Server implements the services.
+type Server struct {
+	syncv1.UnimplementedEnrolmentServiceServer
+	syncv1.UnimplementedSyncServiceServer
+
+	cfg    Config
+	leases leases
+	// draining is closed when gateways have to leave.
+	draining chan struct{}
+	// enrolling bounds the enrolments under way; callers are strangers.
+	enrolling chan struct{}
+	// senders are the goroutines of streams that may outlive their handler by a moment.
+	senders sync.WaitGroup
+}
+
+const (
+	maxMessage   = 1 << 20
+	maxEnrolling = 32
+)
+
+// New returns a server. Serve makes it work, once.
+func New(cfg Config) *Server {
+	if cfg.StreamAge <= 0 {
+		cfg.StreamAge = time.Hour
+	}
+	if cfg.DrainTime <= 0 {
+		cfg.DrainTime = 5 * time.Second
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Server{
+		cfg: cfg, leases: leases{until: map[string]time.Time{}}, draining: make(chan struct{}),
+		enrolling: make(chan struct{}, maxEnrolling),
+	}
+}
+
+// Serve answers on the listener until the context ends; gateways are then asked to leave, and have DrainTime to do so.
+func (s *Server) Serve(ctx context.Context, l net.Listener, t *tls.Config) error {
+	g := s.grpc(t)
+	failed := make(chan error, 1)
+	go func() { failed <- g.Serve(l) }()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve gateways: %w", err)
+	case <-ctx.Done():
+	}
+	close(s.draining)
+	timer := time.AfterFunc(s.cfg.DrainTime, g.Stop)
+	g.GracefulStop()
+	timer.Stop()
+	s.senders.Wait()
+	<-failed
+	return nil
+}
+
+func (s *Server) grpc(t *tls.Config) *grpc.Server {
+	g := grpc.NewServer(
+		grpc.Creds(credentials.NewTLS(t)),
+		grpc.ForceServerCodecV2(fanout.NewCodec()),
+		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.MaxConcurrentStreams(16),
+		grpc.MaxHeaderListSize(16<<10),
+		grpc.ConnectionTimeout(10*time.Second),
+		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: 5 * time.Minute, Time: 10 * time.Second, Timeout: 5 * time.Second}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+		grpc.ChainUnaryInterceptor(s.unary),
+		grpc.ChainStreamInterceptor(s.stream),
+	)
+	syncv1.RegisterEnrolmentServiceServer(g, s)
+	syncv1.RegisterSyncServiceServer(g, s)
+	return g
+}

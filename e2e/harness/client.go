@@ -1,0 +1,143 @@
+package harness
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+)
+
+// Answer is what the REST API answered.
+type Answer struct {
+	Status int
+	Header http.Header
+	Body   []byte
+}
+
+// JSON decodes the body.
+func (a Answer) JSON(into any) error { return json.Unmarshal(a.Body, into) }
+
+// REST calls the admin API of the first replica that runs, as the bootstrap token.
+func (c *Cluster) REST(method, path, body string, headers ...string) Answer {
+	c.T.Helper()
+	return c.RESTAs(c.Token, method, path, body, headers...)
+}
+
+// RESTAs is REST with another token; an empty one sends none.
+func (c *Cluster) RESTAs(token, method, path, body string, headers ...string) Answer {
+	c.T.Helper()
+	req, err := http.NewRequestWithContext(c.T.Context(), method, "https://"+c.running().Admin+path, strings.NewReader(body))
+	if err != nil {
+		c.T.Fatal(err)
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	if body != "" {
+		req.Header.Set("Content-Type", "application/yaml")
+	}
+	for i := 0; i+1 < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	resp, err := c.client.Do(req)
+	if err != nil {
+		c.T.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		c.T.Fatal(err)
+	}
+	return Answer{Status: resp.StatusCode, Header: resp.Header, Body: b}
+}
+
+func (c *Cluster) running() *Replica {
+	for _, r := range c.Replicas {
+		if r.Running() {
+			return r
+		}
+	}
+	c.T.Fatal("no replica runs")
+	return nil
+}
+
+// Apply applies a document to the group it names and returns the revision.
+func (c *Cluster) Apply(document string) int64 {
+	c.T.Helper()
+	group := "default"
+	if rest, ok := strings.CutPrefix(strings.TrimSpace(document), "group: "); ok {
+		group, _, _ = strings.Cut(rest, "\n")
+	}
+	a := c.REST(http.MethodPost, "/v1/groups/"+strings.TrimSpace(group)+":apply", document)
+	if a.Status != http.StatusOK {
+		c.T.Fatalf("apply: %d %s", a.Status, a.Body)
+	}
+	var answer struct {
+		Revision json.Number `json:"revision"`
+	}
+	if err := a.JSON(&answer); err != nil {
+		c.T.Fatalf("apply answered %s: %v", a.Body, err)
+	}
+	revision, err := answer.Revision.Int64()
+	if err != nil {
+		c.T.Fatalf("apply answered %s: %v", a.Body, err)
+	}
+	return revision
+}
+
+// Create calls a create RPC and returns the secret it shows once.
+func (c *Cluster) Create(path, body string) string {
+	c.T.Helper()
+	a := c.REST(http.MethodPost, path, body)
+	if a.Status/100 != 2 {
+		c.T.Fatalf("POST %s: %d %s", path, a.Status, a.Body)
+	}
+	var made struct {
+		Secret string `json:"secret"`
+	}
+	if err := a.JSON(&made); err != nil {
+		c.T.Fatalf("POST %s answered %s: %v", path, a.Body, err)
+	}
+	return made.Secret
+}
+
+// JoinToken makes a join token.
+func (c *Cluster) JoinToken(group string, uses int) string {
+	c.T.Helper()
+	return c.Create("/v1/groups/"+group+"/join-tokens", fmt.Sprintf("{uses: %d}", uses))
+}
+
+// Output is what a run of the CLI gave.
+type Output struct {
+	Code           int
+	Stdout, Stderr string
+}
+
+// CLI runs keyward against the first replica that runs.
+func (c *Cluster) CLI(stdin string, args ...string) Output {
+	c.T.Helper()
+	cmd := exec.CommandContext(c.T.Context(), Bin(c.T, "keyward"), args...)
+	cmd.Env = append(os.Environ(), "KEYWARD_ADDR=https://"+c.running().Admin, "KEYWARD_TOKEN="+c.Token, "KEYWARD_CACERT="+c.CACert)
+	cmd.Stdin = strings.NewReader(stdin)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	if _, exited := err.(*exec.ExitError); err != nil && !exited { //nolint:errorlint // Run answers it unwrapped
+		c.T.Fatal(err)
+	}
+	return Output{Code: cmd.ProcessState.ExitCode(), Stdout: stdout.String(), Stderr: stderr.String()}
+}
+
+// MustCLI is CLI for commands that have to succeed.
+func (c *Cluster) MustCLI(stdin string, args ...string) string {
+	c.T.Helper()
+	out := c.CLI(stdin, args...)
+	if out.Code != 0 {
+		c.T.Fatalf("keyward %s: exit %d\n%s%s", strings.Join(args, " "), out.Code, out.Stdout, out.Stderr)
+	}
+	return out.Stdout
+}

@@ -1,0 +1,201 @@
+// Package harness starts the real thing: PostgreSQL, control-plane replicas, gateways, nginx, each on free ports with
+// its own data, and drives them through their public interfaces. Nothing it starts outlives the test.
+package harness
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"keyward.dev/shared/testkit"
+	"keyward.dev/shared/testkit/pgserver"
+)
+
+// Options say what a cluster has. The zero value has one replica and no gateway.
+type Options struct {
+	Replicas int
+	// ReplicaArgs are further arguments of keyward-controlplane serve.
+	ReplicaArgs []string
+}
+
+// Cluster is an installation.
+type Cluster struct {
+	T        testing.TB
+	Dir      string
+	PG       *pgserver.Server
+	Replicas []*Replica
+	// Token is the admin token, CACert the path of the CA of the admin API.
+	Token, CACert string
+
+	kek        string
+	runtimeURL string
+	client     *http.Client
+}
+
+// Replica is one control-plane process.
+type Replica struct {
+	*Process
+	Admin, Sync, Status string // host:port
+}
+
+const (
+	database = "keyward"
+	startUp  = 60 * time.Second
+)
+
+// New starts an installation and waits until it is ready.
+func New(t testing.TB, o Options) *Cluster {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "keyward-e2e-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o711); err != nil { // the database runs as another user when tests run as root
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	c := &Cluster{T: t, Dir: dir, kek: secret()}
+	c.startDatabase()
+	c.bootstrap()
+	for i := range max(o.Replicas, 1) {
+		c.addReplica(fmt.Sprintf("replica-%d", i+1), o.ReplicaArgs)
+	}
+	for _, r := range c.Replicas {
+		r.AwaitReady()
+	}
+	return c
+}
+
+func secret() string {
+	b := make([]byte, 32)
+	_, _ = rand.Read(b)
+	return base64.StdEncoding.EncodeToString(b)
+}
+
+func (c *Cluster) startDatabase() {
+	c.T.Helper()
+	pg, err := pgserver.Start(c.T.Context(), pgserver.Config{Dir: filepath.Join(c.Dir, "postgres"), Durable: true})
+	if err != nil {
+		c.T.Fatal(err)
+	}
+	c.PG = pg
+	c.T.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		if err := pg.Stop(ctx); err != nil {
+			c.T.Log(err)
+		}
+	})
+	if err := pg.Exec(c.T.Context(), "postgres", "create database "+database); err != nil {
+		c.T.Fatal(err)
+	}
+}
+
+// bootstrap migrates the database and makes the installation.
+func (c *Cluster) bootstrap() {
+	c.T.Helper()
+	password := pgserver.NewPassword()
+	c.runtimeURL = c.PG.URLFor(database, "keyward_runtime", password)
+	c.once([]string{"KEYWARD_DATABASE_URL=" + c.PG.URL(database), "KEYWARD_RUNTIME_PASSWORD=" + password}, "migrate")
+	out := c.once(c.env(), "bootstrap")
+	var made struct {
+		Token       string `json:"token"`
+		TrustBundle string `json:"trust_bundle"`
+	}
+	if err := json.Unmarshal(out, &made); err != nil || made.Token == "" {
+		c.T.Fatalf("bootstrap printed %q: %v", out, err)
+	}
+	c.Token, c.CACert = made.Token, filepath.Join(c.Dir, "ca.pem")
+	if err := os.WriteFile(c.CACert, []byte(made.TrustBundle), 0o600); err != nil {
+		c.T.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM([]byte(made.TrustBundle))
+	c.client = &http.Client{
+		Timeout:   30 * time.Second,
+		Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}},
+	}
+	c.T.Cleanup(c.client.CloseIdleConnections)
+}
+
+func (c *Cluster) env() []string {
+	return []string{"KEYWARD_DATABASE_URL=" + c.runtimeURL, "KEYWARD_KEK=" + c.kek}
+}
+
+// once runs a subcommand of keyward-controlplane to its end and returns its standard output.
+func (c *Cluster) once(env []string, args ...string) []byte {
+	c.T.Helper()
+	cmd := exec.CommandContext(c.T.Context(), Bin(c.T, "keyward-controlplane"), args...)
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, env...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		c.T.Fatalf("keyward-controlplane %s: %v\n%s", strings.Join(args, " "), err, stderr.Bytes())
+	}
+	return out
+}
+
+// CheckDB runs check-db and returns what it said and whether it found everything good.
+func (c *Cluster) CheckDB() (string, bool) {
+	c.T.Helper()
+	cmd := exec.CommandContext(c.T.Context(), Bin(c.T, "keyward-controlplane"), "check-db")
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, c.env()...)
+	out, err := cmd.CombinedOutput()
+	return string(out), err == nil
+}
+
+func (c *Cluster) addReplica(name string, args []string) {
+	c.T.Helper()
+	addrs := testkit.Addrs(c.T, 3)
+	r := &Replica{Admin: addrs[0], Sync: addrs[1], Status: addrs[2]}
+	args = append([]string{
+		"serve", "--replica", name, "--admin-listen", r.Admin, "--sync-listen", r.Sync, "--status-listen", r.Status,
+		"--log-level", "debug",
+	}, args...)
+	r.Process = NewProcess(c.T, name, Bin(c.T, "keyward-controlplane"), c.env(), args...)
+	r.Start()
+	c.Replicas = append(c.Replicas, r)
+}
+
+// AwaitReady waits until the replica is ready.
+func (r *Replica) AwaitReady() {
+	r.t.Helper()
+	r.await(startUp, func() error { return readiness(r.Status) })
+}
+
+// readiness asks a status port.
+func readiness(addr string) error {
+	resp, err := http.Get("http://" + addr + "/readyz") //nolint:noctx // a test's own server on loopback
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(resp.Body)
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("not ready: %s", bytes.TrimSpace(body))
+	}
+	return nil
+}
+
+// SyncAddrs are the addresses gateways stream from.
+func (c *Cluster) SyncAddrs() string {
+	addrs := make([]string, 0, len(c.Replicas))
+	for _, r := range c.Replicas {
+		addrs = append(addrs, r.Sync)
+	}
+	return strings.Join(addrs, ",")
+}

@@ -1,0 +1,105 @@
+package harness
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"testing"
+	"time"
+
+	"keyward.dev/shared/testkit"
+)
+
+// Gateway is one data-plane process.
+type Gateway struct {
+	*Process
+	HTTP, Status string // host:port
+}
+
+// Status is what a gateway's status port says of its configuration.
+type Status struct {
+	Epoch    uint64 `json:"epoch,string"`
+	Revision int64  `json:"revision"`
+	Digest   string `json:"digest"`
+}
+
+// StartGateway starts a gateway of a group, by a join token of its own, and waits until it is ready.
+func (c *Cluster) StartGateway(group string, args ...string) *Gateway {
+	c.T.Helper()
+	g := c.NewGateway(c.JoinToken(group, 1), args...)
+	g.Start()
+	g.AwaitReady()
+	return g
+}
+
+// NewGateway describes a gateway that joins with a token.
+func (c *Cluster) NewGateway(joinToken string, args ...string) *Gateway {
+	c.T.Helper()
+	addrs := testkit.Addrs(c.T, 2)
+	g := &Gateway{HTTP: addrs[0], Status: addrs[1]}
+	args = append([]string{
+		"--control-plane", c.SyncAddrs(), "--listen", "http=" + g.HTTP, "--status-listen", g.Status, "--log-level", "debug",
+		"--access-log", "off",
+	}, args...)
+	g.Process = NewProcess(c.T, "gateway "+g.HTTP, Bin(c.T, "keyward-dataplane"), []string{"KEYWARD_JOIN_TOKEN=" + joinToken}, args...)
+	return g
+}
+
+// AwaitReady waits until the gateway is ready.
+func (g *Gateway) AwaitReady() {
+	g.t.Helper()
+	g.await(startUp, func() error { return readiness(g.Status) })
+}
+
+// State asks what the gateway enforces.
+func (g *Gateway) State() (Status, error) {
+	resp, err := http.Get("http://" + g.Status + "/status") //nolint:noctx // a test's own server on loopback
+	if err != nil {
+		return Status{}, err
+	}
+	defer resp.Body.Close()
+	var s Status
+	return s, json.NewDecoder(resp.Body).Decode(&s)
+}
+
+// AwaitRevision waits until the gateway enforces at least the revision.
+func (g *Gateway) AwaitRevision(revision int64) {
+	g.t.Helper()
+	g.await(20*time.Second, func() error {
+		s, err := g.State()
+		if err == nil && s.Revision < revision {
+			err = fmt.Errorf("at revision %d, want %d", s.Revision, revision)
+		}
+		return err
+	})
+}
+
+// Get sends a GET to the gateway and returns the status and the body. Headers are name, value, name, value…
+func (g *Gateway) Get(t testing.TB, host, path string, headers ...string) (int, string) {
+	t.Helper()
+	return g.Do(t, http.MethodGet, host, path, headers...)
+}
+
+// Do sends a request without a body.
+func (g *Gateway) Do(t testing.TB, method, host, path string, headers ...string) (int, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, "http://"+g.HTTP+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Host = host
+	for i := 0; i+1 < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		t.Fatalf("%s %s%s through %s: %v", method, host, path, g.HTTP, err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(body)
+}

@@ -1,0 +1,208 @@
+// Package load sends requests at a constant rate, whatever the answers take (an open loop), over kept-alive connections
+// that it manages itself, so that it can tell a connection that was announced as closing from one that broke. Tests of
+// this module use it; nothing else does.
+package load
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Config says what to send.
+type Config struct {
+	// Targets are the addresses to send to in turn; they may change while the load runs.
+	Targets *Targets
+	// Rate is requests per second over all targets.
+	Rate int
+	// Connections per target.
+	Connections int
+	// Request is what is sent, head and body, as on the wire.
+	Request []byte
+	// Timeout of one answer.
+	Timeout time.Duration
+}
+
+// Targets is a set of addresses that can be changed under load: a load balancer's list.
+type Targets struct {
+	current atomic.Pointer[[]string]
+}
+
+// NewTargets returns the set of these addresses.
+func NewTargets(addrs ...string) *Targets {
+	t := &Targets{}
+	t.Set(addrs...)
+	return t
+}
+
+// Set replaces the addresses. Requests that are under way are not disturbed.
+func (t *Targets) Set(addrs ...string) {
+	list := slices.Clone(addrs)
+	t.current.Store(&list)
+}
+
+// Result is what happened.
+type Result struct {
+	Sent     int64
+	OK       int64 // 2xx
+	Failures []string
+	Failed   int64
+	P50, P99 time.Duration // from the intended time of sending
+}
+
+// keptFailures bounds the failures that are described.
+const keptFailures = 20
+
+// runner is one load.
+type runner struct {
+	cfg  Config
+	wg   sync.WaitGroup
+	sent atomic.Int64
+	ok   atomic.Int64
+
+	mu        sync.Mutex // guards what follows
+	idle      map[string][]*conn
+	failures  []string
+	failed    int64
+	latencies []time.Duration
+}
+
+// Run sends until the context ends, waits for the answers under way and returns what happened.
+func Run(ctx context.Context, cfg Config) Result {
+	r := &runner{cfg: cfg, idle: map[string][]*conn{}}
+	interval := time.Second / time.Duration(cfg.Rate)
+	start := time.Now()
+	ticker := time.NewTicker(time.Millisecond)
+	defer ticker.Stop()
+	var n int64
+	for ctx.Err() == nil {
+		for due := int64(time.Since(start) / interval); n < due; n++ {
+			r.wg.Add(1)
+			go r.one(n, start.Add(time.Duration(n)*interval))
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+		}
+	}
+	r.wg.Wait()
+	return r.result()
+}
+
+// one sends one request to the next target.
+func (r *runner) one(n int64, due time.Time) {
+	defer r.wg.Done()
+	targets := *r.cfg.Targets.current.Load()
+	addr := targets[int(n)%len(targets)]
+	r.sent.Add(1)
+	c, err := r.take(addr)
+	if err != nil {
+		r.fail(fmt.Sprintf("dial %s: %v", addr, err))
+		return
+	}
+	status, closing, err := c.exchange(r.cfg.Request, r.cfg.Timeout)
+	switch {
+	case err != nil:
+		c.Close()
+		r.fail(fmt.Sprintf("%s after %d answers on the connection: %v", addr, c.answers, err))
+		return
+	case status < 200 || status > 299:
+		r.fail(fmt.Sprintf("%s: status %d", addr, status))
+	default:
+		r.ok.Add(1)
+	}
+	r.mu.Lock()
+	r.latencies = append(r.latencies, time.Since(due))
+	r.mu.Unlock()
+	if closing {
+		c.Close()
+		return
+	}
+	r.give(addr, c)
+}
+
+func (r *runner) take(addr string) (*conn, error) {
+	r.mu.Lock()
+	if pool := r.idle[addr]; len(pool) > 0 {
+		c := pool[len(pool)-1]
+		r.idle[addr] = pool[:len(pool)-1]
+		r.mu.Unlock()
+		return c, nil
+	}
+	r.mu.Unlock()
+	nc, err := net.DialTimeout("tcp", addr, r.cfg.Timeout)
+	if err != nil {
+		return nil, err
+	}
+	return &conn{Conn: nc, r: bufio.NewReader(nc)}, nil
+}
+
+func (r *runner) give(addr string, c *conn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.idle[addr]) >= r.cfg.Connections {
+		c.Close()
+		return
+	}
+	r.idle[addr] = append(r.idle[addr], c)
+}
+
+func (r *runner) fail(what string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.failed++
+	if len(r.failures) < keptFailures {
+		r.failures = append(r.failures, time.Now().Format("15:04:05.000 ")+what)
+	}
+}
+
+func (r *runner) result() Result {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, pool := range r.idle {
+		for _, c := range pool {
+			c.Close()
+		}
+	}
+	res := Result{Sent: r.sent.Load(), OK: r.ok.Load(), Failures: r.failures, Failed: r.failed}
+	if n := len(r.latencies); n > 0 {
+		slices.Sort(r.latencies)
+		res.P50, res.P99 = r.latencies[n/2], r.latencies[n*99/100]
+	}
+	return res
+}
+
+// conn is a connection with its reader.
+type conn struct {
+	net.Conn
+	r       *bufio.Reader
+	answers int
+}
+
+// exchange sends a request and reads its answer whole.
+func (c *conn) exchange(request []byte, timeout time.Duration) (status int, closing bool, err error) {
+	if err := c.SetDeadline(time.Now().Add(timeout)); err != nil {
+		return 0, false, err
+	}
+	if _, err := c.Write(request); err != nil {
+		return 0, false, err
+	}
+	resp, err := http.ReadResponse(c.r, nil)
+	if err != nil {
+		return 0, false, err
+	}
+	_, err = io.Copy(io.Discard, resp.Body)
+	if err = errors.Join(err, resp.Body.Close()); err != nil {
+		return 0, false, err
+	}
+	c.answers++
+	return resp.StatusCode, resp.Close, nil
+}
