@@ -101,7 +101,7 @@ fuzz: ## fuzz every target for FUZZTIME (10s; 5m with FULL=1)
 	@.tools/fuzz $(FUZZTIME) $(UNIT)
 
 bench: build ## run the benchmarks; OUT=FILE writes JSON lines, CHECK=1 fails on a missed budget, BENCH=REGEXP chooses
-	@go -C .tools/bench build -o $(CURDIR)/bin/.bench . && \
+	@go -C .tools/bench build -buildvcs=false -o $(CURDIR)/bin/.bench . && \
 	bin/.bench -budgets .tools/bench/budgets.json $(if $(OUT),-out $(OUT)) $(if $(CHECK),-check) $(if $(BENCH),-bench '$(BENCH)') $(MODULES)
 
 verify: ## everything that has to pass: lint, tests, race, e2e, short fuzzing; FULL=1 is the whole of it

@@ -13,7 +13,7 @@ if [ ! -x "$keyward" ]; then
 fi
 
 if [ -z "${KEYWARD_DEV_DIR:-}" ]; then
-  exec "$keyward" dev --gateways 2 --ports "${PORTS:-auto}" --logs files --exec "'$0'"
+  exec "$keyward" dev --gateways 2 --ports "${PORTS:-auto}" --exec "'$0'"
 fi
 
 check=''

@@ -2,6 +2,7 @@ package harness
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -76,13 +77,7 @@ func (c *Cluster) Apply(document string) int64 {
 	if a.Status != http.StatusOK {
 		c.T.Fatalf("apply: %d %s", a.Status, a.Body)
 	}
-	var answer struct {
-		Revision json.Number `json:"revision"`
-	}
-	if err := a.JSON(&answer); err != nil {
-		c.T.Fatalf("apply answered %s: %v", a.Body, err)
-	}
-	revision, err := answer.Revision.Int64()
+	revision, err := revisionOf(a.Body)
 	if err != nil {
 		c.T.Fatalf("apply answered %s: %v", a.Body, err)
 	}
@@ -140,4 +135,37 @@ func (c *Cluster) MustCLI(stdin string, args ...string) string {
 		c.T.Fatalf("keyward %s: exit %d\n%s%s", strings.Join(args, " "), out.Code, out.Stdout, out.Stderr)
 	}
 	return out.Stdout
+}
+
+// TryApply applies a document through one replica. An error says that the change was not acknowledged.
+func (c *Cluster) TryApply(ctx context.Context, r *Replica, group, document string) (revision int64, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+r.Admin+"/v1/groups/"+group+":apply", strings.NewReader(document))
+	if err != nil {
+		return 0, err
+	}
+	req.Header.Set("Authorization", "Bearer "+c.Token)
+	req.Header.Set("Content-Type", "application/yaml")
+	resp, err := c.client.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return 0, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return 0, fmt.Errorf("%d %s", resp.StatusCode, body)
+	}
+	return revisionOf(body)
+}
+
+func revisionOf(body []byte) (int64, error) {
+	var answer struct {
+		Revision json.Number `json:"revision"`
+	}
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return 0, err
+	}
+	return answer.Revision.Int64()
 }

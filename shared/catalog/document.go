@@ -316,8 +316,8 @@ func resourceAt(byPath map[string]*Item, path string) string {
 
 // Ref writes kind and stored name of a resource as one word, e.g. "routes/hello"; a singleton is its kind.
 func Ref(kind, name string) string {
-	if name == "" || name == kind {
-		return kind
+	if name == kind || strings.HasPrefix(name, "/") || strings.HasSuffix("/"+name, "/") {
+		return kind // a singleton, or a resource whose name is not known
 	}
 	return kind + "/" + name
 }

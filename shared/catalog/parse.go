@@ -27,7 +27,7 @@ const (
 	// maxDepth bounds the nesting of documents; the deepest legal document needs about a dozen levels.
 	maxDepth = 64
 	// DefaultMaxBytes bounds a whole document.
-	DefaultMaxBytes = 16 << 20
+	DefaultMaxBytes = 64 << 20
 )
 
 // syntaxError is a document that cannot be read at all: there is no tree to find violations in.

@@ -70,7 +70,7 @@ func (f *field) boolean(n *node) (protoreflect.Value, string) {
 	if n.kind != kindBool || n.text != "true" && n.text != "false" {
 		hint := ""
 		if n.isString() {
-			hint = "; write true or false without quotes"
+			hint = "; write true or false, without quotes"
 		}
 		return protoreflect.Value{}, f.expected(n) + hint
 	}

@@ -42,6 +42,9 @@ func paths(vs *violations, entries []*configv1.PathMatch) {
 			vs.add(problem.Join(at, part), "%s", reason)
 			continue
 		}
+		if key == "" {
+			continue
+		}
 		if j, ok := first[key]; ok {
 			vs.add(at, "the same path as element %d", j)
 			continue

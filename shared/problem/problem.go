@@ -113,8 +113,8 @@ func New(code Code, detail string) *Problem {
 	return &Problem{Type: typePrefix + string(code), Title: code.Title(), Status: code.Status(), Detail: detail, Code: code}
 }
 
-// FromViolations returns the problem for broken rules: Conflict if all of them are conflicts with what is stored, a
-// failed precondition if any is one, else Invalid. It returns nil if there are none.
+// FromViolations returns the problem for broken rules: of the code that all of them have, a failed precondition if any is
+// one, else Invalid. It returns nil if there are none.
 func FromViolations(vs []Violation) *Problem {
 	if len(vs) == 0 {
 		return nil
@@ -128,20 +128,19 @@ func FromViolations(vs []Violation) *Problem {
 }
 
 func codeOfViolations(vs []Violation) Code {
-	conflicts := 0
+	code := vs[0].Code
 	for _, v := range vs {
-		switch v.Code {
-		case PreconditionFailed, NotFound, TooLarge, Malformed:
-			return v.Code
-		case Conflict:
-			conflicts++
-		default:
+		if v.Code == PreconditionFailed {
+			return PreconditionFailed
+		}
+		if v.Code != code {
+			code = Invalid
 		}
 	}
-	if conflicts == len(vs) {
-		return Conflict
+	if code == "" {
+		return Invalid
 	}
-	return Invalid
+	return code
 }
 
 // JSON renders the problem. It cannot fail: a Problem has no type that JSON cannot hold.

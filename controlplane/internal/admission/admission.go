@@ -135,7 +135,7 @@ func (a *Admitter) Normalize(m proto.Message) error {
 func (a *Admitter) Admit(view View, req Request) (Admitted, error) {
 	j := &judge{Admitter: a, req: req, set: newSet(view)}
 	j.take()
-	if req.Prune {
+	if req.Prune && len(req.Faults) == 0 { // a document that was not read whole does not say what is missing
 		j.prune()
 	}
 	for _, e := range j.entries {

@@ -2,6 +2,7 @@ package admission
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -130,25 +131,21 @@ func onlyBelow(vs []problem.Violation) bool {
 	return true
 }
 
-// fresh leaves out violations of places where something else is wrong already: they would only say it again.
+// fresh leaves out violations of places of which something else was told already: they would only say it again.
 func fresh(vs, told []problem.Violation) []problem.Violation {
-	var out []problem.Violation
-	for _, v := range vs {
-		if !covered(v.Path, told) {
-			out = append(out, v)
-		}
-	}
-	return out
+	return slices.DeleteFunc(vs, func(v problem.Violation) bool {
+		return slices.ContainsFunc(told, func(t problem.Violation) bool { return within(v.Path, t.Path) })
+	})
 }
 
-// covered reports whether a path is equal to one of the told, inside it, or right around it.
-func covered(path string, told []problem.Violation) bool {
-	for _, t := range told {
-		if t.Path != "" && problem.Overlap(t.Path, path) {
-			return true
-		}
+// within reports whether a path is equal to another or inside it. A broken `type` takes the `config` beside it along,
+// whose meaning depends on it.
+func within(path, whole string) bool {
+	if len(path) >= len(whole) && problem.Overlap(path, whole) {
+		return whole != "" || path == ""
 	}
-	return false
+	beside, ok := strings.CutSuffix(whole, "type")
+	return ok && len(path) >= len(beside+"config") && problem.Overlap(path, beside+"config")
 }
 
 // outputOnly lets fields that the server sets pass if they repeat its answer, and removes them.

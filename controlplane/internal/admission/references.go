@@ -40,16 +40,19 @@ func (j *judge) references() {
 	}
 }
 
-// unreadKind reports whether the document has resources of a kind whose name could not be read. Then nobody can say
-// which names are missing.
+// unreadKind reports whether the document has resources, perhaps of the kind, whose name could not be read: a broken
+// name or element, or a key that is no kind. Then nobody can say which names are missing.
 func (j *judge) unreadKind(kind string) bool {
 	return slices.ContainsFunc(j.req.Faults, func(v problem.Violation) bool {
-		rest, ok := strings.CutPrefix(v.Path, kind)
-		if !ok || rest == "" {
-			return ok
+		top, rest := v.Path, ""
+		if i := strings.IndexAny(v.Path, ".["); i >= 0 {
+			top, rest = v.Path[:i], v.Path[i:]
 		}
-		_, rest, ok = strings.Cut(rest, "]")
-		return ok && strings.HasPrefix(v.Path, kind+"[") && (rest == "" || rest == ".name")
+		if _, known := j.catalog.Kind(top); !known && rest == "" && top != "" {
+			return true
+		}
+		_, field, _ := strings.Cut(rest, "]")
+		return top == kind && (field == "" || field == ".name")
 	})
 }
 

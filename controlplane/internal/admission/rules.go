@@ -3,11 +3,12 @@ package admission
 import (
 	"errors"
 	"fmt"
-	"strconv"
+	"strings"
 
 	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	"buf.build/go/protovalidate"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
@@ -57,24 +58,40 @@ func (a *Admitter) validateOne(m proto.Message) []problem.Violation {
 	}
 	vs := make([]problem.Violation, 0, len(broken.Violations))
 	for _, v := range broken.Violations {
-		vs = append(vs, problem.Violation{Path: documentPath(v.Proto.GetField()), Reason: v.Proto.GetMessage()})
+		vs = append(vs, documentViolation(m.ProtoReflect().Descriptor(), v.Proto))
 	}
 	return vs
 }
 
-// documentPath writes a field path as documents do. Field names are the same in both.
-func documentPath(p *validate.FieldPath) string {
+// documentViolation writes the path of a broken rule as documents do, where field names are the same but a oneof has
+// no name.
+func documentViolation(md protoreflect.MessageDescriptor, v *validate.Violation) problem.Violation {
 	path := ""
-	for _, e := range p.GetElements() {
+	for _, e := range v.GetField().GetElements() {
+		name := protoreflect.Name(e.GetFieldName())
+		if choice := md.Oneofs().ByName(name); choice != nil {
+			return problem.Violation{Path: path, Reason: "give exactly one of " + alternatives(choice)}
+		}
 		path = problem.Key(path, e.GetFieldName())
 		switch s := e.GetSubscript().(type) {
 		case *validate.FieldPathElement_Index:
-			path += "[" + strconv.FormatUint(s.Index, 10) + "]"
+			path = problem.Index(path, int(s.Index)) //nolint:gosec // an index of a Go slice
 		case *validate.FieldPathElement_StringKey:
 			path = problem.Key(path, s.StringKey)
 		}
+		if fd := md.Fields().ByName(name); fd != nil && fd.Message() != nil {
+			md = fd.Message()
+		}
 	}
-	return path
+	return problem.Violation{Path: path, Reason: strings.ReplaceAll(v.GetMessage(), "item(s)", "element(s)")}
+}
+
+func alternatives(choice protoreflect.OneofDescriptor) string {
+	names := make([]string, choice.Fields().Len())
+	for i := range names {
+		names[i] = string(choice.Fields().Get(i).Name())
+	}
+	return strings.Join(names, ", ")
 }
 
 // configs yields the configurations in a resource with their paths. One that cannot be read was told by Normalize.

@@ -33,7 +33,7 @@ func TestRules(t *testing.T) {
 		{"cross-field rules", "services: [{name: x, targets: [\"a:1\"]}]", "services: [{name: x, url: http://a.test, targets: [\"a:1\"]}]", []string{"services[0]"}, "either url or targets"},
 		{"neither", "services: [{name: x, targets: [\"a:1\"]}]", "services: [{name: x}]", []string{"services[0]"}, "either url or targets"},
 		{"url with path", "services: [{name: x, url: http://a.test/p}]", "services: [{name: x, url: http://a.test, path: /p}]", []string{"services[0]"}, "url already says"},
-		{"bounds", "services: [{name: x, url: http://a.test, timeouts: {connect: 10m}}]", "services: [{name: x, url: http://a.test, timeouts: {connect: 11m}}]", []string{"services[0].timeouts.connect"}, "10m"},
+		{"bounds", "services: [{name: x, url: http://a.test, timeouts: {connect: 10m}}]", "services: [{name: x, url: http://a.test, timeouts: {connect: 11m}}]", []string{"services[0].timeouts.connect"}, "600s"},
 		{"bounds in configs", "settings: {policies: [{type: rate-limit, config: {windows: [{limit: 1, window: 1s}]}}]}",
 			"settings: {policies: [{type: rate-limit, config: {windows: [{limit: 0, window: 1s}]}}]}", []string{"settings.policies[0].config.windows[0].limit"}, "greater than or equal to 1"},
 		{"required in configs", "settings: {policies: [{type: acl, config: {allow: gold}}]}", "settings: {policies: [{type: acl}]}", []string{"settings.policies[0].config"}, "at least one of"},

@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"slices"
 	"strings"
 
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
@@ -13,16 +14,19 @@ import (
 
 // verdict joins what is wrong with the faults that reading the document brought up, without what only follows from them.
 func (j *judge) verdict() []problem.Violation {
-	if len(j.req.Faults) == 0 {
-		return problem.Sort(j.violations)
+	own := slices.DeleteFunc(fresh(j.violations, j.req.Faults), func(v problem.Violation) bool {
+		return slices.ContainsFunc(j.req.Faults, func(f problem.Violation) bool { return missedBy(v.Path, f.Path) })
+	})
+	return problem.Sort(slices.Concat(j.req.Faults, own))
+}
+
+// missedBy reports whether a fault is at a field of the very message that a path names: a rule about the whole message
+// may be broken only because the field could not be read.
+func missedBy(path, fault string) bool {
+	if path == "" || len(fault) <= len(path) || !problem.Overlap(path, fault) {
+		return false
 	}
-	all := append([]problem.Violation(nil), j.req.Faults...)
-	for _, v := range j.violations {
-		if !covered(v.Path, j.req.Faults) {
-			all = append(all, v)
-		}
-	}
-	return problem.Sort(all)
+	return !strings.ContainsAny(strings.TrimPrefix(fault[len(path):], "."), ".[")
 }
 
 // optionsOf returns what the type of a binding declares, nil for an unknown one.

@@ -5,14 +5,11 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/jackc/pgx/v5"
 
 	"keyward.dev/controlplane/internal/sealer"
 	"keyward.dev/controlplane/internal/store"
@@ -43,7 +40,7 @@ func TestNeitherTablesNorFilesHoldPlainText(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tables := copyAll(t, w)
+	tables := w.Tables(t)
 	if len(tables) < 14 {
 		t.Errorf("only %d tables were copied", len(tables))
 	}
@@ -96,32 +93,6 @@ func ignoreGone(err error) error {
 		return nil
 	}
 	return err
-}
-
-// copyAll reads every table in the binary format, in which bytes are not escaped.
-func copyAll(t *testing.T, w *world) map[string][]byte {
-	t.Helper()
-	conn := w.Conn(t)
-	rows, err := conn.Query(t.Context(), `
-select format('%I.%I', table_schema, table_name), table_name from information_schema.tables
-where table_type = 'BASE TABLE' and table_schema not in ('pg_catalog', 'information_schema')`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	names := map[string]string{}
-	var quoted, name string
-	if _, err := pgx.ForEachRow(rows, []any{&quoted, &name}, func() error { names[name] = quoted; return nil }); err != nil {
-		t.Fatal(err)
-	}
-	tables := map[string][]byte{}
-	for name, quoted := range names {
-		var b bytes.Buffer
-		if _, err := conn.PgConn().CopyTo(t.Context(), &b, fmt.Sprintf("copy %s to stdout (format binary)", quoted)); err != nil {
-			t.Fatal(err)
-		}
-		tables[name] = b.Bytes()
-	}
-	return tables
 }
 
 func TestGroupsDoNotShareKeys(t *testing.T) {

@@ -243,3 +243,22 @@ func TestServingAsTheOwnerIsWarnedOf(t *testing.T) {
 		}
 	}
 }
+
+func TestAnInsecureConnectionIsRefusedBeforeItIsMade(t *testing.T) {
+	t.Parallel()
+	const dsn = "postgres://u:hidden@db.invalid/x?sslmode=prefer"
+	_, open := store.Open(t.Context(), store.Config{DSN: dsn})
+	migrate := store.Migrate(t.Context(), store.MigrateConfig{DSN: dsn})
+	for name, err := range map[string]error{"Open": open, "Migrate": migrate} {
+		if !errors.Is(err, store.ErrInsecureDSN) || strings.Contains(err.Error(), "hidden") {
+			t.Errorf("%s = %v, want ErrInsecureDSN", name, err)
+		}
+	}
+	_, open = store.Open(t.Context(), store.Config{DSN: dsn, AllowInsecure: true})
+	migrate = store.Migrate(t.Context(), store.MigrateConfig{DSN: dsn, AllowInsecure: true})
+	for name, err := range map[string]error{"Open": open, "Migrate": migrate} {
+		if errors.Is(err, store.ErrInsecureDSN) || !errors.Is(err, store.ErrUnavailable) || strings.Contains(err.Error(), "hidden") {
+			t.Errorf("%s with the flag = %v, want ErrUnavailable", name, err)
+		}
+	}
+}

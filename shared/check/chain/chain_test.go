@@ -224,7 +224,7 @@ func TestNoBindingWeakensAnAllPolicy(t *testing.T) {
 		}
 		return owner(kind, name, bs...)
 	}
-	for range 20000 {
+	for range 4000 {
 		in := chain.Input{Settings: random("settings", "s")}
 		before := chain.Effective(lookup, in)
 		steps := []func(){

@@ -35,10 +35,9 @@ const (
 	chunk = 64 << 10
 
 	// callTimeout bounds an RPC; waitTimeout one that waits for gateways or moves a whole document.
-	callTimeout = 30 * time.Second
-	waitTimeout = 11 * time.Minute
-	// stall bounds the time a client may take to send or receive the next piece.
-	stall = 30 * time.Second
+	callTimeout  = 30 * time.Second
+	waitTimeout  = 11 * time.Minute
+	defaultStall = 30 * time.Second
 
 	// RevisionHeader tells the revision an answer was made at, or that a write made.
 	RevisionHeader = "Keyward-Revision"
@@ -55,6 +54,8 @@ type Config struct {
 	// OpenAPI is the document served at /openapi.json.
 	OpenAPI []byte
 	Log     *slog.Logger
+	// Stall bounds the time a client may take to send or receive the next piece; 0: 30 seconds.
+	Stall time.Duration
 }
 
 // Handler serves REST.
@@ -77,6 +78,9 @@ func New(cfg Config) (*Handler, error) {
 		return nil, err
 	}
 	cfg.Catalog = cat
+	if cfg.Stall == 0 {
+		cfg.Stall = defaultStall
+	}
 	return &Handler{cfg: cfg}, nil
 }
 
@@ -186,13 +190,13 @@ func (c *call) outgoing() context.Context {
 
 // extend gives the client another while to send and receive.
 func (c *call) extend() {
-	c.deadlines(time.Now().Add(stall), time.Now().Add(c.timeout()+stall))
+	c.deadlines(time.Now().Add(c.cfg.Stall), time.Now().Add(c.timeout()+c.cfg.Stall))
 }
 
 // received ends the limit on sending once the whole request is here. If it stayed, it would cancel the request of an
 // HTTP/1.1 client that waits longer for its answer.
 func (c *call) received() {
-	c.deadlines(time.Time{}, time.Now().Add(c.timeout()+stall))
+	c.deadlines(time.Time{}, time.Now().Add(c.timeout()+c.cfg.Stall))
 }
 
 // deadlines sets both limits. Servers that cannot (tests) have none.

@@ -75,10 +75,13 @@ func Main(ctx context.Context, f *factory.Factory, args []string) int {
 	running := false
 	root.PersistentPreRun = func(*cobra.Command, []string) { running = true }
 	defer f.Close()
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err != nil && !running && failure.Code(err) == failure.Failed {
 		// Everything that cobra finds wrong before it runs a command is wrong with the command line.
 		err = failure.Usagef("%s", strings.TrimSpace(err.Error()))
+	}
+	if failure.Code(err) == failure.Usage {
+		err = failure.DefaultHint(err, "see %s --help", cmd.CommandPath())
 	}
 	return failure.Report(f.IO.Err, err)
 }

@@ -36,7 +36,7 @@ type Options struct {
 	// Ports is "fixed" or "auto".
 	Ports                        string
 	Admin, HTTP, HTTPS, Upstream string
-	// Logs is "stderr" or "files".
+	// Logs is "stderr", "files", or empty: files if a command is run, whose output they would disturb, else stderr.
 	Logs      string
 	LogLevel  string
 	AccessLog bool
@@ -77,7 +77,7 @@ A process that dies is reported and not restarted: keyward dev start and stop do
 	fs.StringVar(&opts.HTTP, "http", "", "HTTP address of the first gateway; the next take the following ports (default "+ports.DefaultHTTP+")")
 	fs.StringVar(&opts.HTTPS, "https", "", "HTTPS address of the first gateway, likewise (default "+ports.DefaultHTTPS+")")
 	fs.StringVar(&opts.Upstream, "upstream", "", "address of the sample upstream (default "+ports.DefaultUpstream+")")
-	fs.StringVar(&opts.Logs, "logs", "stderr", "where the processes' logs go: stderr, or files in the state directory")
+	fs.StringVar(&opts.Logs, "logs", "", "where the processes' logs go: stderr, or files in the state directory (default stderr, with --exec files)")
 	fs.StringVar(&opts.LogLevel, "log-level", "info", "log level of the processes")
 	fs.BoolVar(&opts.AccessLog, "access-log", true, "let gateways log requests")
 	cmd.AddCommand(newControl("start", "Start a process that was stopped or died"), newControl("stop", "Stop a process"), newGuard(), newDemo(f))
@@ -90,8 +90,14 @@ func (o *Options) check() error {
 		return failure.Usagef("--gateways must be between 0 and 100")
 	case o.Ports != "fixed" && o.Ports != "auto":
 		return failure.Usagef("--ports %s: give fixed or auto", o.Ports)
-	case o.Logs != "stderr" && o.Logs != "files":
+	case o.Logs != "" && o.Logs != "stderr" && o.Logs != "files":
 		return failure.Usagef("--logs %s: give stderr or files", o.Logs)
+	}
+	if o.Logs == "" {
+		o.Logs = "stderr"
+		if o.Exec != "" {
+			o.Logs = "files"
+		}
 	}
 	return nil
 }
@@ -110,7 +116,7 @@ controlplane, or gateway-1, gateway-2 and so on. It keeps its ports. The command
 				dir = os.Getenv(dirVariable)
 			}
 			if dir == "" {
-				return failure.Usagef("keyward dev %s: say which keyward dev with --dir, the state directory it was started with", action)
+				return failure.Usagef("say which keyward dev with --dir, the state directory it was started with")
 			}
 			return control.Call(cmd.Context(), dir, control.Request{Action: action, Name: canonical(args[0])})
 		},

@@ -29,6 +29,19 @@ type Document struct {
 	Body        []byte
 }
 
+// Group answers which group the document says it is for, "" if it does not or cannot be read. The control plane has to know
+// before it reads the document, because rights are given by group; it refuses a document that says something else.
+func (d Document) Group() string {
+	var head struct {
+		Group any `yaml:"group"`
+	}
+	if err := yaml.Unmarshal(d.Body, &head); err != nil { // JSON is YAML
+		return ""
+	}
+	name, _ := head.Group.(string)
+	return name
+}
+
 // Read reads a file, a directory, or stdin ("-").
 func Read(path string, stdin io.Reader) (Document, error) {
 	if path == "-" {

@@ -50,6 +50,16 @@ func Hint(err error, format string, args ...any) error {
 	return &Error{Code: Code(err), Err: err, Hint: fmt.Sprintf(format, args...)}
 }
 
+// DefaultHint adds what to do next unless the error says so itself or has said everything.
+func DefaultHint(err error, format string, args ...any) error {
+	var exit Exit
+	var own *Error
+	if errors.As(err, &exit) || errors.As(err, &own) && own.Hint != "" {
+		return err
+	}
+	return Hint(err, format, args...)
+}
+
 // Exit is a bare exit code: everything has been said already.
 type Exit int
 
@@ -141,9 +151,6 @@ func hint(err error) string {
 	var own *Error
 	if errors.As(err, &own) && own.Hint != "" {
 		return own.Hint
-	}
-	if errors.As(err, &own) && own.Code == Usage {
-		return "see keyward --help"
 	}
 	remote := fromServer(err)
 	if remote == nil {

@@ -68,13 +68,13 @@ changes nothing makes no revision.`,
 func (o *Options) check(changed func(string) bool) error {
 	switch {
 	case o.File == "":
-		return failure.Usagef("keyward apply: say which document with -f FILE (- for stdin)")
+		return failure.Usagef("say which document with -f FILE (- for stdin)")
 	case o.DryRun && o.Wait:
-		return failure.Usagef("keyward apply: --dry-run stores nothing, so there is nothing to --wait for")
+		return failure.Usagef("--dry-run stores nothing, so there is nothing to --wait for")
 	case !o.Wait && (changed("min-gateways") || changed("timeout")):
-		return failure.Usagef("keyward apply: --min-gateways and --timeout go with --wait")
+		return failure.Usagef("--min-gateways and --timeout go with --wait")
 	case o.MinGateways < 0 || o.Timeout <= 0:
-		return failure.Usagef("keyward apply: --min-gateways and --timeout must be positive")
+		return failure.Usagef("--min-gateways and --timeout must be positive")
 	}
 	return nil
 }
@@ -90,7 +90,7 @@ func Run(ctx context.Context, o *Options) error {
 		return err
 	}
 	res, err := stream.Apply(ctx, adminv1.NewResourceServiceClient(conn), doc, &adminv1.ApplyHeader{
-		Group: o.Factory.GivenGroup(), DryRun: o.DryRun, Prune: o.Prune, ContentType: doc.ContentType,
+		Group: o.Factory.GroupOf(doc.Group()), DryRun: o.DryRun, Prune: o.Prune, ContentType: doc.ContentType,
 	})
 	if err != nil {
 		return err

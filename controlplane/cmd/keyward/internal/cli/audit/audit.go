@@ -30,7 +30,7 @@ func newList(f *factory.Factory) *cobra.Command {
 		Args:  factory.Args(""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if limit < 1 {
-				return failure.Usagef("keyward audit list: --limit must be at least 1")
+				return failure.Usagef("--limit must be at least 1")
 			}
 			return list(cmd.Context(), f, limit)
 		},

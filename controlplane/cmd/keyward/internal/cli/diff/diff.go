@@ -43,7 +43,7 @@ It takes the right to apply. Secrets are not shown; a resource of which only a s
 		Args: factory.Args(""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if opts.File == "" {
-				return failure.Usagef("keyward diff: say which document with -f FILE (- for stdin)")
+				return failure.Usagef("say which document with -f FILE (- for stdin)")
 			}
 			if run != nil {
 				return run(cmd.Context(), opts)
@@ -69,7 +69,7 @@ func Run(ctx context.Context, o *Options) error {
 		return err
 	}
 	res, err := stream.Apply(ctx, adminv1.NewResourceServiceClient(conn), doc, &adminv1.ApplyHeader{
-		Group: o.Factory.GivenGroup(), DryRun: true, Prune: o.Prune, ContentType: doc.ContentType,
+		Group: o.Factory.GroupOf(doc.Group()), DryRun: true, Prune: o.Prune, ContentType: doc.ContentType,
 	})
 	if err != nil {
 		return err

@@ -33,7 +33,7 @@ func compare(before, after []string) []string {
 		switch {
 		case keep[i]:
 			out = append(out, l)
-		case i > 0 && keep[i-1]:
+		case i == 0 || keep[i-1]:
 			out = append(out, " …")
 		}
 	}

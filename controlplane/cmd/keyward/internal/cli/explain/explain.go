@@ -61,13 +61,13 @@ func Run(ctx context.Context, o *Options) error {
 	case o.Subject == "route" && o.Name != "":
 		return o.route(ctx)
 	case o.Consumer != "":
-		return failure.Usagef("keyward explain: --consumer goes with route NAME")
+		return failure.Usagef("--consumer goes with route NAME")
 	case o.Subject == "policy" || o.Subject == "policies":
 		return o.policy()
 	case o.Subject == "credential" && o.Name != "":
 		return o.credential()
 	case o.Name != "":
-		return failure.Usagef("keyward explain %s: only routes are explained by name; keyward get shows a resource", o.Subject)
+		return failure.Usagef("only routes are explained by name; keyward get shows a resource")
 	default:
 		return o.kind()
 	}

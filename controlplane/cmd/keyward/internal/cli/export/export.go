@@ -54,7 +54,7 @@ func Run(ctx context.Context, o *Options) error {
 		return err
 	}
 	if format == render.Table {
-		return failure.Usagef("keyward export: a document is yaml or json")
+		return failure.Usagef("a document is yaml or json")
 	}
 	conn, err := o.Factory.Conn()
 	if err != nil {

@@ -19,12 +19,12 @@ func Args(usage string) cobra.PositionalArgs {
 		}
 	}
 	repeats := strings.HasSuffix(strings.TrimSuffix(usage, "]"), "...")
-	return func(cmd *cobra.Command, args []string) error {
+	return func(_ *cobra.Command, args []string) error {
 		switch {
 		case len(args) < least:
-			return failure.Usagef("%s: missing %s", cmd.CommandPath(), words[len(args)])
+			return failure.Usagef("missing %s", words[len(args)])
 		case len(args) > len(words) && !repeats:
-			return failure.Usagef("%s: %q is one argument too many", cmd.CommandPath(), args[len(words)])
+			return failure.Usagef("%q is one argument too many", args[len(words)])
 		}
 		return nil
 	}

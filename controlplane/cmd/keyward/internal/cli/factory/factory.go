@@ -3,6 +3,7 @@
 package factory
 
 import (
+	"cmp"
 	"sync/atomic"
 	"time"
 
@@ -46,19 +47,11 @@ func (f *Factory) AddFlags(root *cobra.Command) {
 }
 
 // Group answers the gateway group the command is about.
-func (f *Factory) Group() string {
-	if g := f.GivenGroup(); g != "" {
-		return g
-	}
-	return "default"
-}
+func (f *Factory) Group() string { return f.GroupOf("") }
 
-// GivenGroup answers the gateway group if it was named, else "".
-func (f *Factory) GivenGroup() string {
-	if f.flags.group != "" {
-		return f.flags.group
-	}
-	return f.Getenv("KEYWARD_GROUP")
+// GroupOf does that for a document that may say itself which group it is for: the command line goes first.
+func (f *Factory) GroupOf(document string) string {
+	return cmp.Or(f.flags.group, document, f.Getenv("KEYWARD_GROUP"), "default")
 }
 
 // Format answers how to print data; fallback if -o was not given.

@@ -65,9 +65,12 @@ func Run(ctx context.Context, o *Options) error {
 	if err != nil {
 		return err
 	}
+	if ref.Kind.Parent != "" && ref.Parent == "" {
+		return failure.Usagef("say whose: keyward get %s CONSUMER/", ref.Kind.Name)
+	}
 	one := ref.Name != "" || ref.Kind.Singleton
 	if one && o.Selector != "" {
-		return failure.Usagef("keyward get: a selector chooses among all of a kind; leave the name out")
+		return failure.Usagef("a selector chooses among all of a kind; leave the name out")
 	}
 	conn, err := o.Factory.Conn()
 	if err != nil {

@@ -42,7 +42,7 @@ gateway that has it knows whom to trust.`,
 		Args: factory.Args(""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.uses < 1 || o.ttl <= 0 {
-				return failure.Usagef("keyward join-token create: --uses and --ttl must be positive")
+				return failure.Usagef("--uses and --ttl must be positive")
 			}
 			return create(cmd.Context(), f, o)
 		},

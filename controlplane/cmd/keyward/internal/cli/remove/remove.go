@@ -57,7 +57,7 @@ func Run(ctx context.Context, o *Options) error {
 		return failure.Usagef("%s cannot be removed; apply a document that sets what you want", ref.Kind.Name)
 	}
 	if ref.Name == "" {
-		return failure.Usagef("keyward delete: say which %s", ref.Kind.Singular)
+		return failure.Usagef("say which %s", ref.Kind.Singular)
 	}
 	conn, err := o.Factory.Conn()
 	if err != nil {

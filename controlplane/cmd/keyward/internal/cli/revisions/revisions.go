@@ -31,7 +31,7 @@ func New(f *factory.Factory, run func(context.Context, *Options) error) *cobra.C
 		Args:  factory.Args(""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if opts.Limit < 1 {
-				return failure.Usagef("keyward revisions: --limit must be at least 1")
+				return failure.Usagef("--limit must be at least 1")
 			}
 			if run != nil {
 				return run(cmd.Context(), opts)

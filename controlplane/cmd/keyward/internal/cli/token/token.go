@@ -79,7 +79,7 @@ func create(ctx context.Context, f *factory.Factory, o createOptions) error {
 
 func parseGrants(words []string) ([]*adminv1.Grant, error) {
 	if len(words) == 0 {
-		return nil, failure.Usagef("keyward token create: say what it may do with --grant GROUP=ROLE")
+		return nil, failure.Usagef("say what it may do with --grant GROUP=ROLE")
 	}
 	var grants []*adminv1.Grant
 	for _, w := range words {

@@ -1,0 +1,213 @@
+// Package app wires a gateway: what it is made of, who knows whom, and in which order it ends. Everything else is in the
+// packages it puts together. Called by the command.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"keyward.dev/dataplane/internal/accesslog"
+	"keyward.dev/dataplane/internal/compile"
+	"keyward.dev/dataplane/internal/hostsvc"
+	"keyward.dev/dataplane/internal/policies"
+	"keyward.dev/dataplane/internal/runtime"
+	"keyward.dev/dataplane/internal/server"
+	"keyward.dev/dataplane/internal/state"
+	"keyward.dev/dataplane/internal/status"
+	"keyward.dev/dataplane/internal/syncclient"
+	"keyward.dev/dataplane/internal/upstream"
+	"keyward.dev/shared/run"
+	"keyward.dev/shared/settings"
+	"keyward.dev/shared/telemetry"
+)
+
+// Source gives the gateway its configuration: it runs until its context ends and calls apply for every verified set.
+type Source interface {
+	Run(ctx context.Context) error
+}
+
+// NewSource makes the source. The real one is the sync client.
+type NewSource func(d SourceDeps) (Source, error)
+
+// SourceDeps is what a source is given.
+type SourceDeps struct {
+	Apply       func(ctx context.Context, set *state.Set) []syncclient.Fault
+	Responses   func() map[string]uint64
+	PolicyTypes []string
+	Log         *slog.Logger
+}
+
+// Gateway is a gateway that is bound to its addresses and ready to run.
+type Gateway struct {
+	settings  Settings
+	log       *slog.Logger
+	registry  *prometheus.Registry
+	runtime   *runtime.Holder
+	upstreams *upstream.Manager
+	access    *accesslog.Log
+	closeLog  func() error
+	status    *status.Status
+	certs     *server.Certificates
+	server    *server.Server
+	statusLn  net.Listener
+	source    Source
+}
+
+// Run runs a gateway until ctx ends and it has drained.
+func Run(ctx context.Context, s Settings, stdout io.Writer, log *slog.Logger) error {
+	g, err := New(ctx, s, stdout, log, func(d SourceDeps) (Source, error) { return syncSource(s, d) })
+	if err != nil {
+		return err
+	}
+	return g.Run(ctx)
+}
+
+// New makes a gateway and binds its addresses, so that a wrong setting is told at once. Requests that come before the
+// first configuration are answered 503.
+func New(ctx context.Context, s Settings, stdout io.Writer, log *slog.Logger, source NewSource) (*Gateway, error) {
+	g := &Gateway{
+		settings: s, log: log, registry: telemetry.NewRegistry("gateway"), runtime: &runtime.Holder{}, upstreams: upstream.NewManager(),
+	}
+	sink, closeLog, err := accessSink(s.AccessLog, stdout)
+	if err != nil {
+		return nil, fmt.Errorf("open access log: %w", err)
+	}
+	g.closeLog = closeLog
+	g.access = accesslog.New(sink, log)
+	g.status = status.New(status.Config{
+		Registry: g.registry, Runtime: g.runtime, Version: telemetry.Version(), Dropped: g.access.Dropped, Log: log,
+		Draining: func() bool { return g.server != nil && g.server.Draining() },
+		InFlight: func() int64 { return g.server.Active() },
+	})
+	compiler := compile.New(compile.Deps{
+		Factories: policies.All(), Host: hostsvc.New(hostsvc.Config{}), Monitor: g.status, Log: log, Group: s.Group,
+	})
+	apply := &applier{compiler: compiler, runtime: g.runtime, status: g.status, log: log}
+	g.source, err = source(SourceDeps{Apply: apply.Apply, Responses: g.status.Responses, PolicyTypes: compiler.Types(), Log: log})
+	if err != nil {
+		return nil, fmt.Errorf("prepare sync: %w", err)
+	}
+	if err := g.listen(ctx, sink != nil); err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+func (g *Gateway) listen(ctx context.Context, logged bool) error {
+	s := g.settings
+	listeners, err := s.listeners()
+	if err != nil {
+		return fmt.Errorf("read listeners: %w", err)
+	}
+	if s.TLSCert != "" {
+		if g.certs, err = server.LoadCertificates(s.TLSCert, s.TLSKey, g.log); err != nil {
+			return err
+		}
+	}
+	observers := []server.Observer{g.status}
+	if logged {
+		observers = append(observers, g.access)
+	}
+	g.server, err = server.Listen(ctx, server.Config{
+		Listeners: listeners, Certificates: g.certs, Runtime: g.runtime, Upstreams: g.upstreams, Observers: observers,
+		DrainTimeout: s.DrainTimeout, Log: g.log,
+	})
+	if err != nil {
+		return err
+	}
+	var lc net.ListenConfig
+	if g.statusLn, err = lc.Listen(ctx, "tcp", s.StatusListen); err != nil {
+		return fmt.Errorf("listen for status: %w", err)
+	}
+	return nil
+}
+
+// Addresses returns the bound addresses by listener name, and that of the status port as "status".
+func (g *Gateway) Addresses() map[string]string {
+	out := g.server.Addresses()
+	out["status"] = g.statusLn.Addr().String()
+	return out
+}
+
+// Run serves until ctx ends. Then the server drains, and only when it has ended does everything it leans on end too.
+func (g *Gateway) Run(ctx context.Context) error {
+	around, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	tasks := []run.Task{
+		g.source.Run, g.upstreams.Run, g.access.Run, g.status.Run, g.serveStatus,
+		func(inner context.Context) error {
+			defer end()
+			serving, stop := context.WithCancel(inner)
+			defer stop()
+			defer context.AfterFunc(ctx, stop)()
+			return g.server.Run(serving)
+		},
+	}
+	if g.certs != nil {
+		tasks = append(tasks, g.certs.Run)
+	}
+	err := run.Group(around, tasks...)
+	return errors.Join(err, g.closeLog())
+}
+
+// serveStatus serves the status port until ctx ends.
+func (g *Gateway) serveStatus(ctx context.Context) error {
+	mux := telemetry.StatusHandler(g.registry, nil, g.status.Ready)
+	mux.Handle("GET /status", g.status.Handler())
+	h := &http.Server{
+		Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second,
+		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+	}
+	return run.Group(ctx,
+		func(context.Context) error {
+			if err := h.Serve(g.statusLn); !errors.Is(err, http.ErrServerClosed) {
+				return fmt.Errorf("serve status: %w", err)
+			}
+			return nil
+		},
+		func(ctx context.Context) error {
+			<-ctx.Done()
+			return h.Close()
+		})
+}
+
+// accessSink opens where the access log goes; nil means nowhere.
+func accessSink(where string, stdout io.Writer) (io.Writer, func() error, error) {
+	nothing := func() error { return nil }
+	switch where {
+	case "off", "":
+		return nil, nothing, nil
+	case "stdout":
+		return stdout, nothing, nil
+	}
+	f, err := os.OpenFile(where, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640) //nolint:gosec // a process setting
+	if err != nil {
+		return nil, nothing, err
+	}
+	return f, f.Close, nil
+}
+
+func syncSource(s Settings, d SourceDeps) (Source, error) {
+	pin, err := s.pin()
+	if err != nil {
+		return nil, err
+	}
+	labels, err := settings.Pairs(s.Labels)
+	if err != nil {
+		return nil, err
+	}
+	return syncclient.New(syncclient.Config{
+		Addresses: s.ControlPlane, TrustDomain: s.TrustDomain, JoinToken: s.JoinToken.Reveal(),
+		ServiceAccountTokenFile: s.ServiceAccountTokenFile, RootPin: pin, Group: s.Group, IdentityDir: s.IdentityDir,
+		Labels: labels, Version: telemetry.Version(), PolicyTypes: d.PolicyTypes, Apply: d.Apply, Responses: d.Responses, Log: d.Log,
+	})
+}

@@ -1,0 +1,112 @@
+package app
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"time"
+
+	"keyward.dev/dataplane/internal/server"
+	"keyward.dev/shared/mtls"
+	"keyward.dev/shared/settings"
+	"keyward.dev/shared/telemetry"
+)
+
+// Settings are a gateway's process settings. What it enforces is not among them: that comes from the control plane.
+type Settings struct {
+	ControlPlane            []string
+	JoinToken               settings.Secret
+	ServiceAccountTokenFile string
+	Group                   string
+	RootSPKI                string
+	IdentityDir             string
+	TrustDomain             string
+	Labels                  []string
+
+	Listen       []string
+	TLSCert      string
+	TLSKey       string
+	StatusListen string
+	DrainTimeout time.Duration
+	AccessLog    string
+	Log          telemetry.LogOptions
+}
+
+// Flags declares the settings.
+func (s *Settings) Flags(fs *flag.FlagSet) {
+	settings.ListVar(fs, &s.ControlPlane, "control-plane", nil, "`host:port` of the control plane's sync port; may be repeated")
+	settings.SecretVar(fs, &s.JoinToken, "join-token", "join `token` of a gateway that has no identity yet")
+	fs.StringVar(&s.ServiceAccountTokenFile, "service-account-token-file", "", "`path` of a projected Kubernetes service-account token to join with")
+	fs.StringVar(&s.Group, "group", "", "gateway `group` to join; needed only if what it joins with allows several")
+	fs.StringVar(&s.RootSPKI, "root-spki", "", "SHA-256 of the control plane root's public key in `hex`; a join token carries it")
+	fs.StringVar(&s.IdentityDir, "identity-dir", "", "`directory` that keeps the identity over restarts; empty: in memory only")
+	fs.StringVar(&s.TrustDomain, "trust-domain", "keyward.local", "trust `domain` of the installation")
+	settings.ListVar(fs, &s.Labels, "label", nil, "`key=value` that the gateway says of itself; may be repeated")
+	settings.ListVar(fs, &s.Listen, "listen", []string{"http=127.0.0.1:8000"},
+		"`name=host:port` to serve; http speaks plain HTTP, https speaks TLS, and so do names that begin with these and a hyphen; may be repeated")
+	fs.StringVar(&s.TLSCert, "tls-cert", "", "PEM `file` with the certificate of https listeners; read again when it changes")
+	fs.StringVar(&s.TLSKey, "tls-key", "", "PEM `file` with its key")
+	fs.StringVar(&s.StatusListen, "status-listen", "127.0.0.1:8100", "`host:port` of /livez, /readyz, /metrics and /status")
+	fs.DurationVar(&s.DrainTimeout, "drain-timeout", 30*time.Second, "how `long` requests under way may take after SIGTERM")
+	fs.StringVar(&s.AccessLog, "access-log", "stdout", "`stdout, off or a path`")
+	s.Log.Flags(fs)
+}
+
+// Check names everything that is wrong with the settings.
+func (s *Settings) Check() error {
+	var faults settings.Faults
+	if len(s.ControlPlane) == 0 {
+		faults.Addf("control-plane", "is needed")
+	}
+	for _, a := range append([]string{s.StatusListen}, s.ControlPlane...) {
+		if _, _, err := net.SplitHostPort(a); err != nil {
+			faults.Add("", fmt.Errorf("%q is not host:port", a))
+		}
+	}
+	listeners, err := s.listeners()
+	faults.Add("listen", err)
+	for _, l := range listeners {
+		if l.TLS && (s.TLSCert == "" || s.TLSKey == "") {
+			faults.Addf("tls-cert", "and --tls-key are needed for listener %s", l.Name)
+		}
+	}
+	_, err = settings.Pairs(s.Labels)
+	faults.Add("label", err)
+	_, err = s.pin()
+	faults.Add("root-spki", err)
+	if s.DrainTimeout < 0 {
+		faults.Addf("drain-timeout", "is negative")
+	}
+	return faults.Err()
+}
+
+func (s *Settings) listeners() ([]server.Listener, error) {
+	var out []server.Listener
+	var errs []error
+	names := map[string]bool{}
+	for _, text := range s.Listen {
+		l, err := server.ParseListener(text)
+		if err == nil && names[l.Name] {
+			err = fmt.Errorf("listener %s is given twice", l.Name)
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		names[l.Name] = true
+		out = append(out, l)
+	}
+	return out, errors.Join(errs...)
+}
+
+func (s *Settings) pin() (*mtls.SPKI, error) {
+	if s.RootSPKI == "" {
+		return nil, nil //nolint:nilnil // no pin is no fault: a join token may carry it
+	}
+	p, err := mtls.ParseSPKI(s.RootSPKI)
+	if err != nil {
+		return nil, err
+	}
+	return &p, nil
+}

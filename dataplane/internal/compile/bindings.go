@@ -1,0 +1,146 @@
+package compile
+
+import (
+	"cmp"
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"keyward.dev/dataplane/internal/policy"
+	"keyward.dev/dataplane/internal/runtime"
+	"keyward.dev/dataplane/internal/state"
+	configv1 "keyward.dev/proto/gen/keyward/config/v1"
+	optionsv1 "keyward.dev/proto/gen/keyward/options/v1"
+	"keyward.dev/shared/check/chain"
+)
+
+// owner builds the policies of a record's bindings and reports those that cannot be built.
+func (b *build) owner(r *state.Record, bindings []*configv1.Binding) *runtime.Owner {
+	o := &runtime.Owner{Owner: chain.Owner{Kind: r.Kind, UID: r.UID, Name: r.Name, Bindings: bindings}}
+	if len(bindings) == 0 {
+		return o
+	}
+	o.Policies = make(map[*configv1.Binding]policy.Link, len(bindings))
+	for _, binding := range bindings {
+		if binding.Enabled != nil && !binding.GetEnabled() {
+			continue
+		}
+		link, err := b.binding(o, binding)
+		if err == nil {
+			o.Policies[binding] = link
+			continue
+		}
+		if o.Faults == nil {
+			o.Faults = map[*configv1.Binding]string{}
+		}
+		o.Faults[binding] = err.Error()
+		b.fault(r, fmt.Sprintf("policy %s: %v", binding.GetType(), err))
+	}
+	return o
+}
+
+func (b *build) binding(o *runtime.Owner, binding *configv1.Binding) (policy.Link, error) {
+	f, ok := b.factories[binding.GetType()]
+	if !ok {
+		return policy.Link{}, fmt.Errorf("this gateway does not know the policy type")
+	}
+	report := false
+	switch binding.GetMode() {
+	case configv1.Mode_MODE_UNSPECIFIED, configv1.Mode_MODE_ENFORCE:
+	case configv1.Mode_MODE_REPORT:
+		report = true
+	default:
+		return policy.Link{}, fmt.Errorf("this gateway does not know the mode")
+	}
+	cfg, err := config(f, binding.GetConfig())
+	if err != nil {
+		return policy.Link{}, err
+	}
+	id := policy.Identity{
+		Type: binding.GetType(), Name: cmp.Or(binding.GetName(), binding.GetType()),
+		OwnerKind: o.Kind, OwnerUID: o.UID, OwnerName: o.Name,
+	}
+	p, err := b.construct(f, cfg, policy.Deps{Binding: id, Host: b.deps.Host, Log: b.deps.Log})
+	if err != nil {
+		return policy.Link{}, err
+	}
+	return policy.Link{Binding: id, Report: report, Policy: p}, nil
+}
+
+// construct calls the factory. A factory that panics has not built anything.
+func (b *build) construct(f factory, cfg proto.Message, d policy.Deps) (p policy.Policy, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			p, err = nil, fmt.Errorf("building it failed unexpectedly")
+			b.deps.Log.Error("policy factory panicked", "policy", f.Type, "owner_uid", d.Binding.OwnerUID)
+		}
+	}()
+	return f.Build(cfg, d)
+}
+
+func config(f factory, a *anypb.Any) (proto.Message, error) {
+	if a == nil {
+		return nil, fmt.Errorf("it has no config")
+	}
+	if a.MessageName() != f.Message {
+		return nil, fmt.Errorf("its config is of another type")
+	}
+	m, err := a.UnmarshalNew()
+	if err != nil {
+		return nil, fmt.Errorf("its config does not parse")
+	}
+	if newer(m.ProtoReflect()) {
+		return nil, fmt.Errorf("its config has fields or values that this gateway does not know")
+	}
+	return m, nil
+}
+
+// newer finds fields and enum values that a newer control plane wrote: to run without them could be to run without a
+// protection.
+func newer(m protoreflect.Message) bool {
+	if len(m.GetUnknown()) > 0 {
+		return true
+	}
+	found := false
+	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		switch {
+		case f.IsMap():
+			v.Map().Range(func(_ protoreflect.MapKey, v protoreflect.Value) bool {
+				found = newerValue(f.MapValue(), v)
+				return !found
+			})
+		case f.IsList():
+			for i := 0; i < v.List().Len() && !found; i++ {
+				found = newerValue(f, v.List().Get(i))
+			}
+		default:
+			found = newerValue(f, v)
+		}
+		return !found
+	})
+	return found
+}
+
+func newerValue(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+	if f.Enum() != nil {
+		return f.Enum().Values().ByNumber(v.Enum()) == nil
+	}
+	return f.Message() != nil && newer(v.Message())
+}
+
+// ownFaults reports what the chain finds wrong with bindings of this owner, wherever else they would be used.
+func (b *build) ownFaults(r *state.Record, in chain.Input) {
+	c := chain.Effective(b.lookup, in)
+	for i := range c.Links {
+		if l := &c.Links[i]; l.Fault != "" && l.OwnerUID == r.UID && b.factories[l.Type].options != nil {
+			b.fault(r, fmt.Sprintf("policy %s: %s", l.Type, l.Fault))
+		}
+	}
+}
+
+// early reports whether links of the phase run before the caller is known.
+func early(p optionsv1.Phase) bool { return p <= optionsv1.Phase_PHASE_AUTHN }
+
+func isAuthn(l *chain.Link) bool { return l.Phase == optionsv1.Phase_PHASE_AUTHN }

@@ -1,0 +1,220 @@
+// Package compile turns a set of records into a runtime. It is a pure function of the set: two gateways that hold equal
+// sets enforce equally, whatever their history; the previous runtime only saves work. It does no I/O.
+//
+// What does not compile is closed and reported, never left out. A route whose matching is unclear closes its hosts, and
+// everything if not even its hosts are known; a route of which a policy, its service or the settings are unclear keeps
+// its place and answers 503. Credentials and consumers are always those of the new set: who cannot be read is nobody.
+package compile
+
+import (
+	"cmp"
+	"log/slog"
+	"maps"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+
+	"keyward.dev/dataplane/internal/hostsvc"
+	"keyward.dev/dataplane/internal/policy"
+	"keyward.dev/dataplane/internal/policy/directory"
+	"keyward.dev/dataplane/internal/router"
+	"keyward.dev/dataplane/internal/runtime"
+	"keyward.dev/dataplane/internal/shardmap"
+	"keyward.dev/dataplane/internal/state"
+	optionsv1 "keyward.dev/proto/gen/keyward/options/v1"
+)
+
+// Kinds of records.
+const (
+	kindSettings    = "settings"
+	kindServices    = "services"
+	kindRoutes      = "routes"
+	kindConsumers   = "consumers"
+	kindCredentials = "credentials"
+	kindGroups      = "consumer-groups"
+	kindPepper      = "pepper-terms"
+)
+
+// Deps is what a compiler needs beside the set.
+type Deps struct {
+	Factories []policy.Factory
+	Host      *hostsvc.Services
+	Monitor   policy.Monitor
+	Log       *slog.Logger
+	Group     string // the gateway group's name, for logs
+}
+
+// Compiler makes runtimes. It is safe for concurrent use.
+type Compiler struct {
+	deps      Deps
+	factories map[string]factory
+}
+
+type factory struct {
+	policy.Factory
+	options *optionsv1.PolicyOptions
+}
+
+// New returns a compiler.
+func New(d Deps) *Compiler {
+	c := &Compiler{deps: d, factories: map[string]factory{}}
+	for _, f := range d.Factories {
+		if o := optionsOf(f.Message); o != nil {
+			c.factories[f.Type] = factory{Factory: f, options: o}
+		}
+	}
+	return c
+}
+
+func optionsOf(message protoreflect.FullName) *optionsv1.PolicyOptions {
+	mt, err := protoregistry.GlobalTypes.FindMessageByName(message)
+	if err != nil {
+		return nil
+	}
+	o, _ := proto.GetExtension(mt.Descriptor().Options(), optionsv1.E_Policy).(*optionsv1.PolicyOptions)
+	return o
+}
+
+// Types returns the policy types that can be compiled, sorted.
+func (c *Compiler) Types() []string { return slices.Sorted(maps.Keys(c.factories)) }
+
+func (c *Compiler) lookup(policyType string) *optionsv1.PolicyOptions {
+	return c.factories[policyType].options
+}
+
+// Build compiles set. The previous runtime, which may be nil, is reused where its set does not differ; it is not changed.
+func (c *Compiler) Build(set *state.Set, prev *runtime.Runtime) (*runtime.Runtime, []runtime.Fault) {
+	if prev == nil {
+		prev = empty()
+	}
+	b := &build{
+		Compiler: c, prev: prev, changes: changesOf(prev.Set, set),
+		rt: &runtime.Runtime{
+			Set: set, Closed: prev.Closed, Settings: prev.Settings, LostGroups: maps.Clone(prev.LostGroups),
+			Profiles: prev.Profiles, Faults: maps.Clone(prev.Faults),
+		},
+		table: prev.Table.Edit(), directory: prev.Directory.Edit(), routes: prev.Routes.Edit(),
+		services: prev.Services.Edit(), consumers: prev.Consumers.Edit(), groups: prev.Groups.Edit(),
+	}
+	b.settings()
+	b.changedServices()
+	b.changedGroups()
+	b.changedRoutes()
+	b.changedConsumers()
+	b.changedCredentials()
+	b.changedPeppers()
+	b.unknownKinds()
+	b.finish()
+	return b.rt, Faults(b.rt)
+}
+
+// Faults lists the faults of a runtime in a fixed order.
+func Faults(rt *runtime.Runtime) []runtime.Fault {
+	var all []runtime.Fault
+	for _, fs := range rt.Faults {
+		all = append(all, fs...)
+	}
+	slices.SortFunc(all, func(a, b runtime.Fault) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name), cmp.Compare(a.UID, b.UID), cmp.Compare(a.Reason, b.Reason))
+	})
+	return all
+}
+
+func empty() *runtime.Runtime {
+	return &runtime.Runtime{
+		Table: router.New(), Directory: directory.New(), Routes: shardmap.New[*runtime.Route](),
+		Services: shardmap.New[*runtime.Service](), Consumers: shardmap.New[*runtime.Consumer](),
+		Groups: shardmap.New[*runtime.Owner](), LostGroups: map[string]struct{}{},
+		Profiles: shardmap.New[*runtime.Profile](), Faults: map[runtime.Key][]runtime.Fault{},
+	}
+}
+
+// change is a record before and after; either may be nil.
+type change struct{ before, after *state.Record }
+
+// name returns the name before and after, which may be empty.
+func (c change) names() (before, after string) {
+	if c.before != nil {
+		before = c.before.Name
+	}
+	if c.after != nil {
+		after = c.after.Name
+	}
+	return before, after
+}
+
+func (c change) uid() string {
+	if c.after != nil {
+		return c.after.UID
+	}
+	return c.before.UID
+}
+
+func changesOf(before, after *state.Set) map[string][]change {
+	out := map[string][]change{}
+	for o, n := range after.Changed(before) {
+		kind := cmp.Or(n, o).Kind
+		out[kind] = append(out[kind], change{o, n})
+	}
+	return out
+}
+
+// build is one compilation.
+type build struct {
+	*Compiler
+	prev    *runtime.Runtime
+	rt      *runtime.Runtime
+	changes map[string][]change
+
+	table     *router.Editor
+	directory *directory.Editor
+	routes    *shardmap.Editor[*runtime.Route]
+	services  *shardmap.Editor[*runtime.Service]
+	consumers *shardmap.Editor[*runtime.Consumer]
+	groups    *shardmap.Editor[*runtime.Owner]
+
+	everyRoute    bool            // the settings changed
+	staleServices map[string]bool // names of services that changed
+	staleGroups   bool
+}
+
+func (b *build) finish() {
+	b.rt.Table = b.table.Table()
+	b.rt.Directory = b.directory.Directory()
+	b.rt.Routes = b.routes.Map()
+	b.rt.Services = b.services.Map()
+	b.rt.Consumers = b.consumers.Map()
+	b.rt.Groups = b.groups.Map()
+}
+
+// fault records that something of a record does not work.
+func (b *build) fault(r *state.Record, reason string) {
+	k := runtime.Key{Kind: r.Kind, UID: r.UID}
+	f := runtime.Fault{Kind: r.Kind, UID: r.UID, Name: r.Name, Reason: reason}
+	if !slices.Contains(b.rt.Faults[k], f) {
+		b.rt.Faults[k] = append(slices.Clip(b.rt.Faults[k]), f)
+	}
+}
+
+// forget drops the faults of a record that is about to be compiled again.
+func (b *build) forget(kind, uid string) {
+	delete(b.rt.Faults, runtime.Key{Kind: kind, UID: uid})
+}
+
+// unknownKinds reports records of kinds that this gateway does not know. What refers to them does not compile either.
+func (b *build) unknownKinds() {
+	for kind, changes := range b.changes {
+		switch kind {
+		case kindSettings, kindServices, kindRoutes, kindConsumers, kindCredentials, kindGroups, kindPepper:
+			continue
+		}
+		for _, ch := range changes {
+			b.forget(kind, ch.uid())
+			if ch.after != nil {
+				b.fault(ch.after, "this gateway does not know resources of this kind")
+			}
+		}
+	}
+}

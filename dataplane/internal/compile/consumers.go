@@ -1,0 +1,227 @@
+package compile
+
+import (
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"keyward.dev/dataplane/internal/policy/directory"
+	"keyward.dev/dataplane/internal/runtime"
+	"keyward.dev/dataplane/internal/shardmap"
+	"keyward.dev/dataplane/internal/state"
+	configv1 "keyward.dev/proto/gen/keyward/config/v1"
+	credentialv1 "keyward.dev/proto/gen/keyward/credential/v1"
+	systemv1 "keyward.dev/proto/gen/keyward/system/v1"
+	"keyward.dev/shared/check/chain"
+)
+
+// changedGroups compiles the consumer groups that changed.
+func (b *build) changedGroups() {
+	changes := b.changes[kindGroups]
+	for _, ch := range changes {
+		b.staleGroups = true
+		b.forget(kindGroups, ch.uid())
+		delete(b.rt.LostGroups, ch.uid())
+		before, _ := ch.names()
+		if g, ok := b.groups.Get(before); ok && g.UID == ch.uid() {
+			b.groups.Delete(before)
+		}
+	}
+	for _, ch := range changes {
+		if ch.after != nil {
+			b.group(ch.after)
+		}
+	}
+}
+
+func (b *build) group(r *state.Record) {
+	m, ok := r.Message.(*configv1.ConsumerGroup)
+	if ok && !newer(m.ProtoReflect()) {
+		o := b.owner(r, m.GetPolicies())
+		b.ownFaults(r, chain.Input{Groups: []*chain.Owner{&o.Owner}})
+		b.groups.Put(r.Name, o)
+		return
+	}
+	reason := unreadable(r)
+	if ok {
+		reason = "it has fields or values that this gateway does not know"
+	}
+	b.fault(r, reason)
+	if r.Name == "" {
+		b.rt.LostGroups[r.UID] = struct{}{}
+		return
+	}
+	o := &runtime.Owner{Closed: "consumer group " + r.Name + " cannot be read"}
+	o.Kind, o.UID, o.Name = r.Kind, r.UID, r.Name
+	b.groups.Put(r.Name, o)
+}
+
+// changedConsumers compiles the consumers that changed, and works out again what applies to each if a group did. A
+// consumer that cannot be read is nobody: its credentials find no one.
+func (b *build) changedConsumers() {
+	if b.staleGroups {
+		b.rt.Profiles = shardmap.New[*runtime.Profile]()
+	}
+	for _, ch := range b.changes[kindConsumers] {
+		b.forget(kindConsumers, ch.uid())
+		b.consumers.Delete(ch.uid())
+		if before, _ := ch.names(); before != "" {
+			b.directory.RemoveConsumer(before)
+		}
+	}
+	profiles := b.rt.Profiles.Edit()
+	for _, ch := range b.changes[kindConsumers] {
+		if ch.after != nil {
+			b.consumer(ch.after, profiles)
+		}
+	}
+	if b.staleGroups {
+		b.reprofile(profiles)
+	}
+	b.rt.Profiles = profiles.Map()
+}
+
+func (b *build) consumer(r *state.Record, profiles *shardmap.Editor[*runtime.Profile]) {
+	m, ok := r.Message.(*configv1.Consumer)
+	if !ok || newer(m.ProtoReflect()) {
+		reason := unreadable(r)
+		if ok {
+			reason = "it has fields or values that this gateway does not know"
+		}
+		b.fault(r, reason)
+		return
+	}
+	c := &runtime.Consumer{UID: r.UID, Name: r.Name, Groups: m.GetGroups()}
+	if len(m.GetPolicies()) > 0 {
+		c.Owner = b.owner(r, m.GetPolicies())
+		b.ownFaults(r, chain.Input{Consumer: &c.Owner.Owner})
+	}
+	c.Profile = b.profile(c, profiles)
+	b.consumers.Put(r.UID, c)
+	b.directory.PutConsumer(directory.Consumer{UID: r.UID, Name: r.Name, Groups: m.GetGroups()})
+}
+
+// reprofile gives every consumer that did not change itself its new profile, and lets routes forget the old ones.
+func (b *build) reprofile(profiles *shardmap.Editor[*runtime.Profile]) {
+	for uid, old := range b.prev.Consumers.All() {
+		if now, ok := b.consumers.Get(uid); !ok || now != old || len(old.Groups) == 0 {
+			continue
+		}
+		c := *old
+		c.Profile = b.profile(&c, profiles)
+		b.consumers.Put(uid, &c)
+	}
+	for _, r := range b.routes.Map().All() {
+		r.Forget()
+	}
+}
+
+// profile returns what applies to the consumer, shared with others to whom the same applies.
+func (b *build) profile(c *runtime.Consumer, profiles *shardmap.Editor[*runtime.Profile]) *runtime.Profile {
+	p := &runtime.Profile{Consumer: c.Owner}
+	var key strings.Builder
+	for _, name := range c.Groups {
+		g, ok := b.groups.Get(name)
+		switch {
+		case ok && g.Closed != "":
+			p.Closed = g.Closed
+		case !ok && len(b.rt.LostGroups) > 0:
+			p.Closed = "a consumer group whose name is not known cannot be read"
+		}
+		if ok && (len(g.Bindings) > 0 || g.Closed != "") {
+			p.Groups = append(p.Groups, g)
+			key.WriteString(g.UID + " ")
+		}
+	}
+	switch {
+	case p.Closed != "" || p.Consumer != nil:
+		return p
+	case len(p.Groups) == 0:
+		return nil
+	}
+	if known, ok := profiles.Get(key.String()); ok {
+		return known
+	}
+	profiles.Put(key.String(), p)
+	return p
+}
+
+// changedCredentials enters the credentials that changed into the directory. One that cannot be read is found by nobody.
+func (b *build) changedCredentials() {
+	for _, ch := range b.changes[kindCredentials] {
+		b.forget(kindCredentials, ch.uid())
+		b.directory.RemoveCredential(ch.uid())
+	}
+	for _, ch := range b.changes[kindCredentials] {
+		if ch.after == nil {
+			continue
+		}
+		c, reason := credential(ch.after)
+		if reason != "" {
+			b.fault(ch.after, reason)
+			continue
+		}
+		b.directory.PutCredential(c)
+	}
+}
+
+func credential(r *state.Record) (_ directory.Credential, reason string) {
+	m, ok := r.Message.(*configv1.Credential)
+	if !ok {
+		return directory.Credential{}, unreadable(r)
+	}
+	cfg, err := m.GetConfig().UnmarshalNew()
+	if err != nil {
+		return directory.Credential{}, "this gateway does not know its type"
+	}
+	if newer(m.ProtoReflect()) || newer(cfg.ProtoReflect()) {
+		return directory.Credential{}, "it has fields or values that this gateway does not know"
+	}
+	key, ok := cfg.(*credentialv1.KeyAuth)
+	if !ok || m.GetType() != "key-auth" {
+		return directory.Credential{}, "this gateway does not know its type"
+	}
+	h := key.GetKey().GetKeyedHash()
+	c := directory.Credential{
+		UID: r.UID, Name: m.GetName(), Type: m.GetType(), Consumer: m.GetConsumer(), Term: h.GetTerm(),
+		NotBefore: moment(m.GetNotBefore()), Expires: moment(m.GetExpires()),
+	}
+	if copy(c.Hash[:], h.GetHash()) != len(c.Hash) || len(h.GetHash()) != len(c.Hash) || c.Term == 0 || c.Consumer == "" {
+		return directory.Credential{}, "it has no keyed hash"
+	}
+	return c, ""
+}
+
+func moment(t *timestamppb.Timestamp) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return t.AsTime()
+}
+
+// changedPeppers takes the pepper terms of the set. Keys hashed under a term that cannot be read are not found.
+func (b *build) changedPeppers() {
+	changes := b.changes[kindPepper]
+	if len(changes) == 0 {
+		return
+	}
+	for _, ch := range changes {
+		b.forget(kindPepper, ch.uid())
+	}
+	var terms []*directory.Term
+	for r := range b.rt.Set.All(kindPepper) {
+		m, ok := r.Message.(*systemv1.PepperTerm)
+		if !ok {
+			b.fault(r, unreadable(r))
+			continue
+		}
+		t, err := directory.NewTerm(m.GetTerm(), m.GetKey())
+		if err != nil {
+			b.fault(r, "it is not a usable term")
+			continue
+		}
+		terms = append(terms, t)
+	}
+	b.directory.SetTerms(terms)
+}

@@ -1,0 +1,135 @@
+package compile_test
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"keyward.dev/dataplane/internal/exchange"
+	"keyward.dev/dataplane/internal/policy"
+	"keyward.dev/dataplane/internal/router"
+	"keyward.dev/dataplane/internal/runtime"
+	"keyward.dev/dataplane/internal/state/statetest"
+	configv1 "keyward.dev/proto/gen/keyward/config/v1"
+	policyv1 "keyward.dev/proto/gen/keyward/policy/v1"
+)
+
+func principal(rt *runtime.Runtime, name string) *exchange.Principal {
+	c, ok := rt.Directory.Consumer(name)
+	if !ok {
+		return nil
+	}
+	return &exchange.Principal{Consumer: c.Name, ConsumerUID: c.UID, Groups: c.Groups}
+}
+
+func routeNamed(rt *runtime.Runtime, name string) *runtime.Route {
+	for _, r := range rt.Routes.All() {
+		if r.Info.Name == name {
+			return r
+		}
+	}
+	return nil
+}
+
+// Consumers to whom the same applies share an overlay, and those to whom nothing applies that of everybody.
+func TestOverlaysAreShared(t *testing.T) {
+	t.Parallel()
+	m := base()
+	for i := range 200 {
+		name := fmt.Sprintf("gold%d", i)
+		m[name] = record("consumers", name, name, &configv1.Consumer{Name: name, Groups: []string{"nobody", "gold"}})
+		own := fmt.Sprintf("own%d", i)
+		m[own] = record("consumers", own, own, &configv1.Consumer{Name: own, Policies: []*configv1.Binding{ips("10.0.0.0/8")}})
+	}
+	rt, _ := build(t, list(m)...)
+	r := routeNamed(rt, "guarded")
+	gold := rt.Overlay(r, principal(rt, "alice"))
+	if rt.Overlay(r, principal(rt, "gold7")) != gold {
+		t.Error("two consumers of one group have two overlays")
+	}
+	if rt.Overlay(r, principal(rt, "bob")) != rt.Overlay(r, nil) {
+		t.Error("a consumer without anything of its own has an overlay of its own")
+	}
+	if rt.Overlay(r, &exchange.Principal{ConsumerUID: "gone"}).Closed == "" || rt.Overlay(r, &exchange.Principal{Groups: []string{"gold"}}).Closed == "" {
+		t.Error("a caller of whom nothing is known passes")
+	}
+	for i := range 200 {
+		name := fmt.Sprintf("own%d", i)
+		o := rt.Overlay(r, principal(rt, name))
+		if o.Closed != "" || o == gold || o == rt.Overlay(r, principal(rt, fmt.Sprintf("own%d", (i+1)%200))) {
+			t.Fatalf("overlay of %s is wrong", name)
+		}
+	}
+}
+
+// A whole decision — match, edge, authentication, authorisation, limit — allocates nothing once it is warm.
+func TestDecisionDoesNotAllocate(t *testing.T) {
+	rt, decideOnce := busy(t, 100)
+	_ = rt
+	if n := testing.AllocsPerRun(1000, decideOnce); n != 0 {
+		t.Errorf("a decision makes %v allocations, want 0", n)
+	}
+}
+
+func BenchmarkDecision(b *testing.B) {
+	for _, n := range []int{10, 1000, 10000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			_, decideOnce := busy(b, n)
+			b.ReportAllocs()
+			for b.Loop() {
+				decideOnce()
+			}
+		})
+	}
+}
+
+// busy makes n routes with key-auth, acl, ip-restriction and rate limit, and a function that decides about one request
+// after the other.
+func busy(t testing.TB, n int) (*runtime.Runtime, func()) {
+	limit := binding("rate-limit", &policyv1.RateLimit{
+		By:      policyv1.RateLimitBy_RATE_LIMIT_BY_CONSUMER,
+		Windows: []*policyv1.RateLimitWindow{{Limit: 1e9, Window: durationpb.New(time.Second)}},
+	})
+	records := many(n)
+	for i, r := range records {
+		if route, ok := r.Resource.(*configv1.Route); ok {
+			route.Policies = append(route.Policies, ips("10.0.0.0/8"), limit)
+			records[i].Resource = route
+		}
+	}
+	records = append(records, record("settings", "set", "settings", &configv1.Settings{RequireHttps: proto.Bool(false)}),
+		record("consumer-groups", "g", "gold", &configv1.ConsumerGroup{Name: "gold", Policies: []*configv1.Binding{ips("0.0.0.0/0")}}))
+	rt, faults := newCompiler().Build(statetest.Set(t, records...), nil)
+	if len(faults) > 0 {
+		t.Fatal(faultText(faults))
+	}
+	x := &exchange.Exchange{}
+	type input struct{ host, path, key []byte }
+	inputs := make([]input, n)
+	for i := range inputs {
+		inputs[i] = input{fmt.Appendf(nil, "h%d.test", i/10), fmt.Appendf(nil, "/r%d/x", i), fmt.Appendf(nil, "key-of-c%d", i)}
+	}
+	i, ip, now, header, method := 0, netip.MustParseAddr("10.0.0.1"), time.Now(), []byte("X-API-Key"), []byte("GET")
+	decideOnce := func() {
+		in := inputs[i%n]
+		i++
+		x.Reset()
+		x.Directory, x.Timings.Received = rt.Directory, now
+		x.Request.Method, x.Request.Host, x.Request.Path, x.Request.ClientIP = method, in.host, in.path, ip
+		x.Request.Header.Add(exchange.Header{Name: header, Value: in.key})
+		req := router.Request{Host: in.host, Path: in.path, Method: method, Header: x.Request.Header}
+		res := rt.Table.Match(&req)
+		route, ok := res.Route.Target.(*runtime.Route)
+		if !ok || route.Chain.Request(x) != policy.Next || rt.Overlay(route, x.Principal).Chain.Request(x) != policy.Next {
+			t.Fatalf("request %d is refused: %d %s", i, res.Status, x.Response.Body)
+		}
+	}
+	for range n { // overlays are made on first use
+		decideOnce()
+	}
+	return rt, decideOnce
+}

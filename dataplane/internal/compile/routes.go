@@ -1,0 +1,221 @@
+package compile
+
+import (
+	"errors"
+	"strings"
+
+	"keyward.dev/dataplane/internal/exchange"
+	"keyward.dev/dataplane/internal/policy"
+	"keyward.dev/dataplane/internal/router"
+	"keyward.dev/dataplane/internal/runtime"
+	"keyward.dev/dataplane/internal/state"
+	configv1 "keyward.dev/proto/gen/keyward/config/v1"
+	"keyward.dev/shared/check/chain"
+	"keyward.dev/shared/check/match"
+)
+
+// changedRoutes compiles the routes that changed, or whose service or settings did.
+func (b *build) changedRoutes() {
+	for _, ch := range b.changes[kindRoutes] {
+		b.removeRoute(ch.uid())
+		if ch.after != nil && !b.everyRoute {
+			b.addRoute(ch.after)
+		}
+	}
+	switch {
+	case b.everyRoute:
+		for r := range b.rt.Set.All(kindRoutes) {
+			b.removeRoute(r.UID)
+			b.addRoute(r)
+		}
+	case len(b.staleServices) > 0:
+		for uid, r := range b.prev.Routes.All() {
+			record := b.rt.Set.ByUID(kindRoutes, uid)
+			if record == nil || r.Message == nil || !b.staleServices[r.Message.GetService()] {
+				continue
+			}
+			b.removeRoute(uid)
+			b.addRoute(record)
+		}
+	}
+}
+
+func (b *build) removeRoute(uid string) {
+	b.forget(kindRoutes, uid)
+	old, ok := b.routes.Get(uid)
+	if !ok {
+		return
+	}
+	b.routes.Delete(uid)
+	switch {
+	case old.Lost:
+		b.table.ReopenAll(uid)
+	case old.MatchFault != "":
+		b.table.Reopen(old.Match)
+	default:
+		b.table.Remove(old.Match)
+	}
+}
+
+func (b *build) addRoute(r *state.Record) {
+	route := &runtime.Route{Info: exchange.RouteInfo{Name: r.Name, UID: r.UID, Group: b.deps.Group}}
+	b.routes.Put(r.UID, route)
+	m, ok := r.Message.(*configv1.Route)
+	if !ok {
+		b.lost(route, r, unreadable(r))
+		return
+	}
+	route.Message = m
+	if newer(m.ProtoReflect()) {
+		b.lost(route, r, "it has fields or values that this gateway does not know")
+		return
+	}
+	matcher, err := router.Compile(r.UID, m)
+	if _, ok := errors.AsType[*router.HostError](err); ok {
+		b.lost(route, r, err.Error())
+		return
+	}
+	route.Match = matcher
+	if err != nil {
+		route.MatchFault = err.Error()
+		b.fault(r, route.MatchFault)
+		b.table.Close(matcher, route.MatchFault)
+		return
+	}
+	matcher.Target = route
+	b.policies(route, r)
+	b.table.Put(matcher)
+}
+
+// lost closes everything: what the route would have taken is not known, so every request could be one of its.
+func (b *build) lost(route *runtime.Route, r *state.Record, reason string) {
+	route.Lost = true
+	b.fault(r, reason)
+	b.table.CloseAll(&router.Closing{UID: r.UID, Name: r.Name, Reason: reason})
+}
+
+// policies compiles what happens to the requests the route takes.
+func (b *build) policies(route *runtime.Route, r *state.Record) {
+	m := route.Message
+	if rw := m.GetRewrite(); rw != nil {
+		route.StripPrefix = rw.GetStripPrefix()
+		if rw.GetPrefix() != "" {
+			prefix, err := match.Path(rw.GetPrefix())
+			if err != nil {
+				b.close(route, r, "rewrite.prefix: "+err.Error())
+			}
+			route.AddPrefix = strings.TrimSuffix(prefix, "/")
+		}
+	}
+	owner := b.owner(r, m.GetPolicies())
+	if len(owner.Faults) > 0 {
+		b.close(route, nil, "one of its policies cannot be built")
+	}
+	b.routeService(route, r)
+	maker := &runtime.OverlayMaker{
+		Lookup: b.lookup, Settings: b.rt.Settings.Owner, Route: owner, Authn: m.GetAuthn(), Monitor: b.deps.Monitor,
+	}
+	if route.Service != nil {
+		maker.Service = route.Service.Owner
+	}
+	b.routeHalf(route, r, maker)
+	if route.Closed == "" {
+		route.SetMaker(maker)
+	}
+}
+
+// close closes the route; a record is given if that is to be reported here.
+func (b *build) close(route *runtime.Route, r *state.Record, reason string) {
+	if route.Closed == "" {
+		route.Closed = reason
+	}
+	if r != nil {
+		b.fault(r, reason)
+	}
+}
+
+func (b *build) routeService(route *runtime.Route, r *state.Record) {
+	s, ok := b.services.Get(route.Message.GetService())
+	if !ok {
+		b.close(route, r, "its service does not exist")
+		return
+	}
+	route.Service = s
+	route.Info.Service, route.Info.ServiceUID = s.Name, s.UID
+	if s.Closed != "" {
+		b.close(route, nil, s.Closed)
+	}
+}
+
+// routeHalf compiles the part of the chain that runs before the caller is known.
+func (b *build) routeHalf(route *runtime.Route, r *state.Record, m *runtime.OverlayMaker) {
+	owners := []*runtime.Owner{m.Settings, m.Service, m.Route}
+	in := chain.Input{Authn: m.Authn}
+	for i, slot := range []**chain.Owner{&in.Settings, &in.Service, &in.Route} {
+		if owners[i] != nil {
+			*slot = &owners[i].Owner
+		}
+	}
+	c := chain.Effective(b.lookup, in)
+	for _, f := range c.Faults {
+		b.close(route, r, f)
+	}
+	for i := range c.Links {
+		if l := &c.Links[i]; l.Fault != "" {
+			b.ownFault(route, r, l)
+		}
+	}
+	links := make([]policy.Link, len(c.Links))
+	for i := range c.Links {
+		if !c.Links[i].Applies() {
+			continue
+		}
+		var reason string
+		if links[i], reason = runtime.Built(owners, &c.Links[i]); reason != "" {
+			b.close(route, nil, reason)
+		}
+	}
+	if route.Closed == "" {
+		edge, branches := split(&c, links)
+		route.Chain = policy.NewRoute(edge, branches, b.deps.Monitor)
+	}
+}
+
+// ownFault closes the route for a link that cannot be run, and reports it here if the binding is the route's own. What
+// settings and services contribute is reported there, once.
+func (b *build) ownFault(route *runtime.Route, r *state.Record, l *chain.Link) {
+	reason := "policy " + l.Type + ": " + l.Fault
+	if l.OwnerUID != r.UID || b.factories[l.Type].options == nil {
+		r = nil
+	}
+	b.close(route, r, reason)
+}
+
+// split arranges the links that run before the caller is known: the edge, and the alternatives of authentication.
+func split(c *chain.Chain, links []policy.Link) (edge []policy.Link, branches [][]policy.Link) {
+	var all []policy.Link
+	for i := range c.Links {
+		l := &c.Links[i]
+		switch {
+		case !l.Applies() || !early(l.Phase):
+		case isAuthn(l):
+			all = append(all, links[i])
+		default:
+			edge = append(edge, links[i])
+		}
+	}
+	if c.AnyOf == nil {
+		if len(all) > 0 {
+			branches = [][]policy.Link{all}
+		}
+		return edge, branches
+	}
+	for _, members := range c.AnyOf {
+		branch := make([]policy.Link, 0, len(members))
+		for _, i := range members {
+			branch = append(branch, links[i])
+		}
+		branches = append(branches, branch)
+	}
+	return edge, branches
+}

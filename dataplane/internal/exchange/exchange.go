@@ -1,0 +1,236 @@
+package exchange
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"time"
+)
+
+// Exchange is one request and its answer. It is owned by one goroutine at a time.
+type Exchange struct {
+	Request  Request
+	Response Response
+
+	// Principal is who calls; nil until authentication has passed, and on routes without authentication.
+	Principal *Principal
+	// Route is what the request matched.
+	Route RouteInfo
+	// Directory holds the credentials of the runtime that serves this exchange. The server sets it with the runtime, so
+	// that policies always look into the newest table, also when they themselves were built for an earlier one.
+	Directory Directory
+	Timings   Timings
+
+	// StoppedBy is the binding that refused or answered the request; nil if none did.
+	StoppedBy *PolicyRef
+	// Reports are refusals by bindings in report mode, which let the request pass.
+	Reports []Report
+
+	// Progress belongs to the policy chain runner: one entry for the route half, one for the overlay half.
+	Progress [2]Progress
+
+	refusal *Refusal
+	id      ID
+	arena   arena
+	saved   saved
+	current *Slot
+}
+
+// Request is what the client asked for. Policies may change Header and Query; what they leave is forwarded.
+type Request struct {
+	Method []byte
+	// RawTarget is the request target as received.
+	RawTarget []byte
+	// Path is the normalised path, without query: what is matched and what is forwarded.
+	Path []byte
+	// Query is everything after the first '?', without it; nil if there is none.
+	Query []byte
+	// Host is the normalised host: lower case, without port and trailing dot.
+	Host   []byte
+	Header Headers
+	// Scheme is "http" or "https".
+	Scheme string
+	// Proto is the protocol version: 10, 11 or 20.
+	Proto int
+	// ContentLength is the declared length of the body; 0 without a body, -1 if unknown (chunked, HTTP/2 without length).
+	ContentLength int64
+	RemoteAddr    netip.AddrPort
+	// ClientIP is the client's address after trusted proxies.
+	ClientIP netip.Addr
+	TLS      bool
+}
+
+// Response is what is answered. Local says that the gateway answers it itself, with Body.
+type Response struct {
+	Status int
+	Header Headers
+	Body   []byte
+	Local  bool
+}
+
+// PrincipalKind says what sort of caller a principal is.
+type PrincipalKind uint8
+
+// Kinds of principals.
+const (
+	KindAnonymous PrincipalKind = iota
+	KindUser
+	KindMachine
+)
+
+// Principal is who calls. It is built once per credential and shared by exchanges: it is never changed.
+type Principal struct {
+	Kind PrincipalKind
+	// Consumer and ConsumerUID name the consumer; empty without one.
+	Consumer, ConsumerUID string
+	// Credential is the credential's name below its consumer.
+	Credential, CredentialUID string
+	// Groups are the consumer's groups in the listed order.
+	Groups []string
+	// How is the credential type that proved it, e.g. "key-auth".
+	How string
+	// Expires is when the credential stops being valid; zero: never. Long-lived exchanges are cut then.
+	Expires time.Time
+}
+
+// RouteInfo names what a request matched.
+type RouteInfo struct {
+	Name, UID, Service, ServiceUID, Group string
+}
+
+// Timings are the moments of an exchange; zero if not reached. Received carries a monotonic reading and is the clock of
+// every policy: one exchange has one time.
+type Timings struct {
+	Received, UpstreamStarted, UpstreamHead, HeadSent, Done time.Time
+}
+
+// PolicyRef identifies a binding: it is the key of state that survives a push and the name in logs and metrics.
+type PolicyRef struct {
+	Type, Name                     string
+	OwnerKind, OwnerUID, OwnerName string
+}
+
+// Report is a refusal that was not enforced.
+type Report struct {
+	By      *PolicyRef
+	Refusal *Refusal
+}
+
+// ID identifies an exchange in refusals and in the access log.
+type ID [16]byte
+
+// Directory finds who owns a presented credential.
+type Directory interface {
+	// Credential returns the credential of this type whose secret was presented, or nil. Validity times are the
+	// caller's to check.
+	Credential(typ string, presented []byte) *Credential
+}
+
+// Credential is a stored credential as policies see it. It is shared and never changed.
+type Credential struct {
+	Principal *Principal
+	// NotBefore and Expires bound its validity; zero: unbounded.
+	NotBefore, Expires time.Time
+}
+
+// ValidAt says whether the credential may be used at t.
+func (c *Credential) ValidAt(t time.Time) bool {
+	return !t.Before(c.NotBefore) && (c.Expires.IsZero() || t.Before(c.Expires))
+}
+
+// Slot is what one policy keeps for one exchange between its calls. It is zero when the exchange begins.
+type Slot struct {
+	N     int64
+	Bytes []byte
+}
+
+// Progress is how far one half of a policy chain got.
+type Progress struct {
+	// Ran counts the links whose Request was called.
+	Ran   int
+	Slots []Slot
+}
+
+// ID returns the exchange's id, drawing one on first use. It correlates; it is no secret.
+func (x *Exchange) ID() ID {
+	for x.id == (ID{}) {
+		a, b := rand.Uint64(), rand.Uint64()
+		for i := range 8 {
+			x.id[i], x.id[8+i] = byte(a>>(8*i)), byte(b>>(8*i))
+		}
+		x.id[6], x.id[8] = x.id[6]&0x0f|0x40, x.id[8]&0x3f|0x80 // version 4 of RFC 9562
+	}
+	return x.id
+}
+
+// SetID gives the exchange an id that was chosen elsewhere.
+func (x *Exchange) SetID(id ID) { x.id = id }
+
+// Append appends the id's text form.
+func (id ID) Append(b []byte) []byte {
+	const digits = "0123456789abcdef"
+	for i, c := range id {
+		if i == 4 || i == 6 || i == 8 || i == 10 {
+			b = append(b, '-')
+		}
+		b = append(b, digits[c>>4], digits[c&15])
+	}
+	return b
+}
+
+// String returns the id's text form.
+func (id ID) String() string { return string(id.Append(make([]byte, 0, 36))) }
+
+// Slot returns what the running policy keeps for this exchange.
+func (x *Exchange) Slot() *Slot { return x.current }
+
+// UseSlot makes s the running policy's. Only the chain runner calls it.
+func (x *Exchange) UseSlot(s *Slot) { x.current = s }
+
+// Reset makes the exchange ready for another request; nothing of the last one can be reached through it.
+func (x *Exchange) Reset() {
+	req, resp, reports := x.Request.Header, x.Response.Header, x.Reports
+	clear(req)
+	clear(resp)
+	clear(reports)
+	for i := range x.Progress {
+		p := &x.Progress[i]
+		clear(p.Slots[:cap(p.Slots)])
+		p.Ran, p.Slots = 0, p.Slots[:0]
+	}
+	x.saved.reset()
+	x.arena.reset()
+	*x = Exchange{Progress: x.Progress, arena: x.arena, saved: x.saved}
+	x.Request.Header, x.Response.Header, x.Reports = req[:0], resp[:0], reports[:0]
+}
+
+// saved is a copy of everything a policy may change, for those whose changes must not show.
+type saved struct {
+	request   Request
+	response  Response
+	principal *Principal
+	reqHead   Headers
+	respHead  Headers
+}
+
+func (s *saved) reset() {
+	clear(s.reqHead)
+	clear(s.respHead)
+	*s = saved{reqHead: s.reqHead[:0], respHead: s.respHead[:0]}
+}
+
+// Save remembers request, response and principal. There is one level: a second Save replaces the first.
+func (x *Exchange) Save() {
+	s := &x.saved
+	s.reqHead = append(s.reqHead[:0], x.Request.Header...)
+	s.respHead = append(s.respHead[:0], x.Response.Header...)
+	s.request, s.response, s.principal = x.Request, x.Response, x.Principal
+}
+
+// Restore undoes every change since Save.
+func (x *Exchange) Restore() {
+	s := &x.saved
+	req, resp := x.Request.Header, x.Response.Header
+	x.Request, x.Response, x.Principal = s.request, s.response, s.principal
+	x.Request.Header = append(req[:0], s.reqHead...)
+	x.Response.Header = append(resp[:0], s.respHead...)
+}

@@ -1,0 +1,135 @@
+package exchange
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+)
+
+// Refusal is an answer that the gateway gives itself, prepared when a policy is built: status, header fields and, unless
+// it is a plain answer, a problem document (RFC 9457) with a place for the exchange's id. It is shared and never changed.
+type Refusal struct {
+	status      int
+	code        string
+	detail      string
+	header      Headers
+	head, tail  []byte // the body before and after the id; nil: no body
+	plainAnswer bool
+}
+
+// NewRefusal prepares a refusal. The code is a stable snake_case word; detail tells the caller what to do.
+func NewRefusal(status int, code, detail string, header ...Header) *Refusal {
+	r := &Refusal{status: status, code: code, detail: detail}
+	r.header = append(r.header, Field("Content-Type", "application/problem+json"), Field("Cache-Control", "no-store"))
+	r.header = append(r.header, header...)
+	r.head = fmt.Appendf(nil, `{"type":"about:blank","title":%s,"status":%d,"code":%s,"detail":%s,"instance":"urn:uuid:`,
+		quoted(Title(status)), status, quoted(code), quoted(detail))
+	r.tail = []byte("\"}\n")
+	return r
+}
+
+// NewAnswer prepares an answer without a body that is no refusal, e.g. that to a preflight request.
+func NewAnswer(status int, header ...Header) *Refusal {
+	return &Refusal{status: status, code: "answered", header: header, plainAnswer: true}
+}
+
+// Status returns the status code.
+func (r *Refusal) Status() int { return r.status }
+
+// Code returns the stable word for what happened.
+func (r *Refusal) Code() string { return r.code }
+
+// Detail returns the sentence for people.
+func (r *Refusal) Detail() string { return r.detail }
+
+// Header returns the prepared fields; they must not be changed.
+func (r *Refusal) Header() Headers { return r.header }
+
+// IsAnswer says that nothing was refused.
+func (r *Refusal) IsAnswer() bool { return r.plainAnswer }
+
+// Field makes a header field from strings.
+func Field(name, value string) Header { return Header{Name: []byte(name), Value: []byte(value)} }
+
+// Refuse records why the request must not go on; the policy then returns Stop. What becomes of it is the chain's
+// decision: an alternative may pass, or the binding only reports.
+func (x *Exchange) Refuse(r *Refusal) { x.refusal = r }
+
+// Refusal returns the recorded refusal, nil if there is none.
+func (x *Exchange) Refusal() *Refusal { return x.refusal }
+
+// TakeRefusal returns the recorded refusal and forgets it.
+func (x *Exchange) TakeRefusal() *Refusal {
+	r := x.refusal
+	x.refusal = nil
+	return r
+}
+
+// Answer makes r the response, in place of any that is there.
+func (x *Exchange) Answer(r *Refusal) {
+	x.refusal = r
+	x.Response.Status, x.Response.Local, x.Response.Body = r.status, true, nil
+	x.Response.Header = append(x.Response.Header[:0], r.header...)
+	if r.head == nil {
+		return
+	}
+	const idLen = 36
+	body := append(x.Alloc(len(r.head)+idLen+len(r.tail)), r.head...)
+	body = x.ID().Append(body)
+	x.Response.Body = append(body, r.tail...)
+}
+
+func quoted(s string) string {
+	b, err := json.Marshal(s)
+	if err != nil { // a string always marshals
+		return strconv.Quote(s)
+	}
+	return string(b)
+}
+
+// Title returns the reason phrase of RFC 9110 for the statuses a gateway answers itself.
+func Title(status int) string {
+	switch status {
+	case 204:
+		return "No Content"
+	case 400:
+		return "Bad Request"
+	case 401:
+		return "Unauthorized"
+	case 403:
+		return "Forbidden"
+	case 404:
+		return "Not Found"
+	case 405:
+		return "Method Not Allowed"
+	case 408:
+		return "Request Timeout"
+	case 411:
+		return "Length Required"
+	case 413:
+		return "Content Too Large"
+	case 414:
+		return "URI Too Long"
+	case 417:
+		return "Expectation Failed"
+	case 421:
+		return "Misdirected Request"
+	case 429:
+		return "Too Many Requests"
+	case 431:
+		return "Request Header Fields Too Large"
+	case 500:
+		return "Internal Server Error"
+	case 501:
+		return "Not Implemented"
+	case 502:
+		return "Bad Gateway"
+	case 503:
+		return "Service Unavailable"
+	case 504:
+		return "Gateway Timeout"
+	case 505:
+		return "HTTP Version Not Supported"
+	}
+	return "Status " + strconv.Itoa(status)
+}

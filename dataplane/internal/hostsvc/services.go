@@ -1,0 +1,22 @@
+// Package hostsvc holds what outlives a push: limiter counters and the dialer with its egress rules. Policies and
+// upstreams reach it through the handles they ask for when they are built; runtimes come and go around it.
+//
+// Nothing in it reads configuration; it is told. It starts no goroutines.
+package hostsvc
+
+// Services are one process's services. Make one per process and give it to every runtime.
+type Services struct {
+	// Limiters holds the counters of rate limits.
+	Limiters *LimiterTable
+}
+
+// Config sizes the services; zero values take defaults.
+type Config struct {
+	// MaxLimiterEntries bounds the counters in memory.
+	MaxLimiterEntries int
+}
+
+// New makes the services of a process.
+func New(c Config) *Services {
+	return &Services{Limiters: NewLimiterTable(c.MaxLimiterEntries)}
+}

@@ -1,0 +1,25 @@
+// Package policies lists every policy this gateway can enforce. Adding one means a proto, a folder and a line here; a
+// test holds the list against the proto descriptors.
+package policies
+
+import (
+	"keyward.dev/dataplane/internal/policies/acl"
+	"keyward.dev/dataplane/internal/policies/cors"
+	"keyward.dev/dataplane/internal/policies/iprestriction"
+	"keyward.dev/dataplane/internal/policies/keyauth"
+	"keyward.dev/dataplane/internal/policies/ratelimit"
+	"keyward.dev/dataplane/internal/policies/requestsizelimit"
+	"keyward.dev/dataplane/internal/policy"
+)
+
+// All returns the factories of all policies.
+func All() []policy.Factory {
+	return []policy.Factory{
+		policy.Of(acl.Build),
+		policy.Of(cors.Build),
+		policy.Of(iprestriction.Build),
+		policy.Of(keyauth.Build),
+		policy.Of(ratelimit.Build),
+		policy.Of(requestsizelimit.Build),
+	}
+}

@@ -1,0 +1,128 @@
+package policy
+
+import (
+	"keyward.dev/dataplane/internal/exchange"
+)
+
+// authn combines authentication bindings: an OR of ANDs.
+type authn struct {
+	branches [][]Link
+	hiders   []Hider
+}
+
+var refuseMixed = exchange.NewRefusal(401, "unauthenticated", "The presented credentials belong to different consumers.")
+
+func newAuthn(branches [][]Link) *authn {
+	a := &authn{branches: branches}
+	seen := map[Policy]bool{}
+	for _, b := range branches {
+		for _, l := range b {
+			if h, ok := l.Policy.(Hider); ok && !seen[l.Policy] {
+				seen[l.Policy] = true
+				a.hiders = append(a.hiders, h)
+			}
+		}
+	}
+	return a
+}
+
+// binding names the whole by its only binding if there is one.
+func (a *authn) binding() Identity {
+	if len(a.branches) == 1 && len(a.branches[0]) == 1 {
+		return a.branches[0][0].Binding
+	}
+	return Identity{Type: "authn", Name: "authn"}
+}
+
+// Request tries the branches in order. The refusal of the first failed branch is the answer, unless one failed by an
+// outage and none passed: then nobody can know, and the answer is that 5xx.
+func (a *authn) Request(x *exchange.Exchange) Verdict {
+	var first *exchange.Refusal
+	blame := 0
+	for i := range a.branches {
+		r, at := tryBranch(x, a.branches[i])
+		if r == nil {
+			x.TakeRefusal()
+			for _, h := range a.hiders {
+				h.Hide(x)
+			}
+			return Next
+		}
+		if first == nil || first.Status() < 500 && r.Status() >= 500 {
+			first, blame = r, i*maxBranchLen+at
+		}
+	}
+	x.Slot().N = int64(blame)
+	x.Principal = nil
+	x.Refuse(first)
+	return Stop
+}
+
+// maxBranchLen is more than any branch has; admission allows 8.
+const maxBranchLen = 1 << 16
+
+// tryBranch returns nil with x.Principal set if all links pass and name one consumer, else why not and which link says so.
+func tryBranch(x *exchange.Exchange, branch []Link) (*exchange.Refusal, int) {
+	var who *exchange.Principal
+	for i := range branch {
+		x.Principal = nil
+		x.TakeRefusal()
+		if branch[i].Policy.Request(x) != Next {
+			return refusalOf(x), i
+		}
+		if x.Principal == nil {
+			return refusePanic, i // passing without saying who is a bug, never an identity
+		}
+		if who == nil {
+			who = x.Principal
+		} else if who.ConsumerUID != x.Principal.ConsumerUID || who.ConsumerUID == "" {
+			return refuseMixed, i
+		}
+	}
+	if who == nil {
+		return refusePanic, 0 // an empty branch would let everybody in
+	}
+	x.Principal = who
+	return nil, 0
+}
+
+func refusalOf(x *exchange.Exchange) *exchange.Refusal {
+	if r := x.TakeRefusal(); r != nil {
+		return r
+	}
+	return refusePanic
+}
+
+// explain completes a 401 with the challenges of every binding that could have helped (RFC 9110 section 11.6.1 allows
+// several) and returns the binding to name in the log.
+func (a *authn) explain(x *exchange.Exchange, r *exchange.Refusal) *Identity {
+	if r.Status() == 401 {
+		for b := range a.branches {
+			for i := range a.branches[b] {
+				if c, ok := a.branches[b][i].Policy.(Challenger); ok {
+					addChallenge(&x.Response.Header, c.Challenge())
+				}
+			}
+		}
+	}
+	at := int(x.Slot().N)
+	if b := at / maxBranchLen; at%maxBranchLen < len(a.branches[b]) {
+		return &a.branches[b][at%maxBranchLen].Binding
+	}
+	return nil
+}
+
+// Challenger is an authentication policy that tells callers how to authenticate.
+type Challenger interface {
+	// Challenge returns its WWW-Authenticate field.
+	Challenge() exchange.Header
+}
+
+func addChallenge(h *exchange.Headers, f exchange.Header) {
+	for _, have := range *h {
+		if exchange.EqualFold(have.Name, "WWW-Authenticate") && string(have.Value) == string(f.Value) {
+			return
+		}
+	}
+	h.Add(f)
+}

@@ -1,0 +1,234 @@
+package policy
+
+import (
+	"keyward.dev/dataplane/internal/exchange"
+)
+
+// Link is one built policy in its place.
+type Link struct {
+	Binding Identity
+	// Report: refusals are reported, not enforced, and the exchange stays as it is. Not for authentication.
+	Report bool
+	Policy Policy
+}
+
+// Monitor is told what the exchange itself does not show. Its methods are called on the request path and must not block.
+type Monitor interface {
+	// Reported: a binding in report mode would have refused.
+	Reported(x *exchange.Exchange, by *Identity, r *exchange.Refusal)
+	// Panicked: a policy panicked with value v; the exchange is answered 500.
+	Panicked(x *exchange.Exchange, by *Identity, v any)
+}
+
+// half says which progress of the exchange a chain uses.
+type half int
+
+const (
+	routeHalf half = iota
+	overlayHalf
+)
+
+// Chain is a compiled half of the effective policies of a request. It is immutable and used by many exchanges at once.
+type Chain struct {
+	half    half
+	links   []compiled
+	monitor Monitor
+	// bodies and responses say whether any link needs them.
+	bodies, responses bool
+}
+
+// compiled is a link with its optional interfaces looked up once.
+type compiled struct {
+	Link
+	response ResponsePolicy
+	body     BodyPolicy
+}
+
+var refusePanic = exchange.NewRefusal(500, "internal", "The gateway could not process the request.")
+
+// NewRoute compiles the route half: the edge links in order, then authentication. Branches are alternatives of which one
+// must pass; a branch passes when all its links do and name the same consumer. No branches: no authentication.
+func NewRoute(edge []Link, branches [][]Link, m Monitor) *Chain {
+	links := edge
+	if len(branches) > 0 {
+		a := newAuthn(branches)
+		links = append(append([]Link(nil), edge...), Link{Binding: a.binding(), Policy: a})
+	}
+	return compile(routeHalf, links, m)
+}
+
+// NewOverlay compiles the overlay half: authz, traffic and transform links in order.
+func NewOverlay(links []Link, m Monitor) *Chain { return compile(overlayHalf, links, m) }
+
+func compile(h half, links []Link, m Monitor) *Chain {
+	c := &Chain{half: h, monitor: m, links: make([]compiled, 0, len(links))}
+	for _, l := range links {
+		k := compiled{Link: l}
+		k.response, _ = l.Policy.(ResponsePolicy)
+		k.body, _ = l.Policy.(BodyPolicy)
+		c.bodies = c.bodies || k.body != nil
+		c.responses = c.responses || k.response != nil && !l.Report
+		c.links = append(c.links, k)
+	}
+	return c
+}
+
+// NeedsBody says whether Body must be called with the request body.
+func (c *Chain) NeedsBody() bool { return c.bodies }
+
+// Len returns the number of links; authentication counts as one.
+func (c *Chain) Len() int { return len(c.links) }
+
+// Request runs the request side. After Stop, x.Response holds the answer, x.StoppedBy says whose it is, and Response
+// must be run for both halves before it is sent.
+func (c *Chain) Request(x *exchange.Exchange) (v Verdict) {
+	p := &x.Progress[c.half]
+	if len(c.links) == 0 {
+		return Next
+	}
+	c.prepare(p)
+	defer func() {
+		if v == Stop && p.Ran > 0 {
+			if r := recover(); r != nil {
+				c.panicked(x, p.Ran-1, r)
+			}
+		}
+	}()
+	for i := range c.links {
+		l := &c.links[i]
+		p.Ran = i + 1
+		x.UseSlot(&p.Slots[i])
+		if l.Report {
+			if !c.observe(x, i) && l.body != nil {
+				p.Slots[i].N = bodyDone
+			}
+			continue
+		}
+		if l.Policy.Request(x) != Next {
+			c.stop(x, i)
+			return Stop
+		}
+	}
+	return Next
+}
+
+func (c *Chain) prepare(p *exchange.Progress) {
+	p.Ran = 0
+	if cap(p.Slots) < len(c.links) {
+		p.Slots = make([]exchange.Slot, len(c.links), max(len(c.links), 8))
+		return
+	}
+	p.Slots = p.Slots[:len(c.links)]
+	clear(p.Slots)
+}
+
+// observe runs a link in report mode: its verdict is noted and everything it did is undone. It says whether the link let
+// the request pass.
+func (c *Chain) observe(x *exchange.Exchange, i int) bool {
+	l := &c.links[i]
+	x.Save()
+	v := l.Policy.Request(x)
+	x.Restore()
+	if v == Next {
+		x.TakeRefusal()
+		return true
+	}
+	c.report(x, i)
+	return false
+}
+
+func (c *Chain) report(x *exchange.Exchange, i int) {
+	by, r := &c.links[i].Binding, x.TakeRefusal()
+	if r == nil {
+		r = refusePanic
+	}
+	if r.IsAnswer() {
+		return
+	}
+	x.Reports = append(x.Reports, exchange.Report{By: by, Refusal: r})
+	if c.monitor != nil {
+		c.monitor.Reported(x, by, r)
+	}
+}
+
+// stop makes the recorded refusal the answer. A policy that stops without one is broken: 500.
+func (c *Chain) stop(x *exchange.Exchange, i int) {
+	r := x.Refusal()
+	if r == nil {
+		r = refusePanic
+	}
+	x.StoppedBy = &c.links[i].Binding
+	x.Answer(r)
+	if a, ok := c.links[i].Policy.(*authn); ok {
+		if by := a.explain(x, r); by != nil {
+			x.StoppedBy = by
+		}
+	}
+}
+
+func (c *Chain) panicked(x *exchange.Exchange, i int, value any) {
+	x.StoppedBy = &c.links[i].Binding
+	x.Answer(refusePanic)
+	if c.monitor != nil {
+		c.monitor.Panicked(x, x.StoppedBy, value)
+	}
+}
+
+// Body shows a piece of the request body to the links that want it. After Stop, x.Response holds the answer; what was
+// sent to the upstream must be aborted.
+func (c *Chain) Body(x *exchange.Exchange, chunk []byte, last bool) (v Verdict) {
+	if !c.bodies {
+		return Next
+	}
+	p, at := &x.Progress[c.half], 0
+	defer func() {
+		if v == Stop {
+			if r := recover(); r != nil {
+				c.panicked(x, at, r)
+			}
+		}
+	}()
+	for ; at < p.Ran; at++ {
+		l := &c.links[at]
+		if l.body == nil || p.Slots[at].N == bodyDone {
+			continue
+		}
+		x.UseSlot(&p.Slots[at])
+		if l.body.Body(x, chunk, last) == Next {
+			continue
+		}
+		if !l.Report {
+			c.stop(x, at)
+			return Stop
+		}
+		c.report(x, at)
+		p.Slots[at].N = bodyDone
+	}
+	return Next
+}
+
+// bodyDone in a slot's N marks a body policy in report mode that has given its verdict.
+const bodyDone = -1 << 63
+
+// Response runs the response side in reverse, for the links whose Request was called. Halves unwind in reverse too: the
+// overlay's first. A panic makes the answer a 500, and the rest still runs.
+func (c *Chain) Response(x *exchange.Exchange) {
+	if !c.responses {
+		return
+	}
+	for i := x.Progress[c.half].Ran - 1; i >= 0; i-- {
+		if l := &c.links[i]; l.response != nil && !l.Report {
+			c.respond(x, i)
+		}
+	}
+}
+
+func (c *Chain) respond(x *exchange.Exchange, i int) {
+	defer func() {
+		if r := recover(); r != nil {
+			c.panicked(x, i, r)
+		}
+	}()
+	x.UseSlot(&x.Progress[c.half].Slots[i])
+	c.links[i].response.Response(x)
+}

@@ -1,0 +1,256 @@
+// Package directory is the table of who owns which credential, as policies look into it through exchange.Directory.
+//
+// A Directory is immutable. A change makes a new one that shares what did not change: with a hundred thousand
+// credentials, a removal costs the copy of one small shard. Compile edits it from the records of a revision, always the
+// newest: a removed credential is gone even when something else in the same revision is invalid.
+//
+// Keys are never here, only their keyed hashes. The time of a lookup tells nothing about them: what is compared are
+// HMACs under a secret pepper, which a caller can neither choose nor predict.
+package directory
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"keyward.dev/dataplane/internal/exchange"
+)
+
+const shardCount = 1024
+
+// Directory finds credentials by type and presented secret. It implements exchange.Directory.
+type Directory struct {
+	// edit counts the edits that led here; what an edit made itself carries its number.
+	edit      uint64
+	terms     []*Term
+	byHash    [shardCount]map[hashKey]*entry
+	byUID     [shardCount]map[string]*entry
+	consumers [shardCount]map[string]*consumerEntry
+}
+
+// hashKey is what a keyed hash is unique by.
+type hashKey struct {
+	typ  string
+	term uint32
+	hash [32]byte
+}
+
+// Credential describes one credential for the directory.
+type Credential struct {
+	UID, Name, Type string
+	// Consumer is the name of the consumer it belongs to.
+	Consumer           string
+	Term               uint32
+	Hash               [32]byte
+	NotBefore, Expires time.Time
+}
+
+// Consumer describes one consumer for the directory.
+type Consumer struct {
+	UID, Name string
+	Groups    []string
+}
+
+// entry is a stored credential. Entries of the same hash, which admission does not let happen, are chained; none is
+// found then, whatever the order in which they came.
+type entry struct {
+	Credential
+	found *exchange.Credential // nil while the consumer is not there
+	twin  *entry
+}
+
+type consumerEntry struct {
+	Consumer
+	edit        uint64 // the edit that made this entry
+	present     bool
+	credentials []string // uids; few
+}
+
+// New returns an empty directory.
+func New() *Directory { return &Directory{} }
+
+// Credential implements exchange.Directory.
+func (d *Directory) Credential(typ string, presented []byte) *exchange.Credential {
+	for _, t := range d.terms {
+		k := hashKey{typ: typ, term: t.number}
+		t.sum(presented, &k.hash)
+		if e := d.byHash[hashShard(&k)][k]; e != nil && e.twin == nil && e.found != nil {
+			return e.found
+		}
+	}
+	return nil
+}
+
+// Consumer returns a principal-like view of a consumer by name: its uid and groups.
+func (d *Directory) Consumer(name string) (Consumer, bool) {
+	c := d.consumers[nameShard(name)][name]
+	if c == nil || !c.present {
+		return Consumer{}, false
+	}
+	return c.Consumer, true
+}
+
+func hashShard(k *hashKey) int { return int(k.hash[0])<<2 | int(k.hash[1])&3 }
+
+// nameShard is FNV-1a, which spreads names well enough.
+func nameShard(s string) int {
+	h := uint32(2166136261)
+	for i := range len(s) {
+		h = (h ^ uint32(s[i])) * 16777619
+	}
+	return int((h ^ h>>16) % shardCount)
+}
+
+// Editor makes a new directory from an old one. It is used by one goroutine and once.
+type Editor struct {
+	d     *Directory
+	owned struct{ byHash, byUID, consumers [shardCount]bool }
+}
+
+// Edit begins a new directory that starts as d.
+func (d *Directory) Edit() *Editor {
+	c := *d
+	c.edit++
+	return &Editor{d: &c}
+}
+
+// Directory ends the edit.
+func (e *Editor) Directory() *Directory { return e.d }
+
+// SetTerms replaces the pepper terms. Newer terms are tried first.
+func (e *Editor) SetTerms(terms []*Term) { e.d.terms = sortedTerms(terms) }
+
+// PutConsumer adds or replaces a consumer; its credentials speak for it from now on.
+func (e *Editor) PutConsumer(c Consumer) {
+	n := e.consumer(c.Name)
+	n.Consumer, n.present = c, true
+	e.rebind(n)
+}
+
+// RemoveConsumer removes a consumer; its credentials are found no more.
+func (e *Editor) RemoveConsumer(name string) {
+	n := e.consumer(name)
+	n.Consumer, n.present = Consumer{Name: name}, false
+	e.rebind(n)
+	e.prune(n)
+}
+
+// PutCredential adds or replaces a credential, known by its uid.
+func (e *Editor) PutCredential(c Credential) {
+	e.RemoveCredential(c.UID)
+	n := e.consumer(c.Consumer)
+	n.credentials = append(n.credentials, c.UID)
+	e.place(&entry{Credential: c, found: found(c, n)})
+}
+
+// RemoveCredential removes a credential if it is there.
+func (e *Editor) RemoveCredential(uid string) {
+	s := nameShard(uid)
+	old := e.d.byUID[s][uid]
+	if old == nil {
+		return
+	}
+	delete(own(&e.d.byUID[s], &e.owned.byUID[s]), uid)
+	k := old.key()
+	hs := hashShard(&k)
+	m := own(&e.d.byHash[hs], &e.owned.byHash[hs])
+	if rest := without(m[k], uid); rest != nil {
+		m[k] = rest
+	} else {
+		delete(m, k)
+	}
+	n := e.consumer(old.Consumer)
+	n.credentials = slices.DeleteFunc(n.credentials, func(u string) bool { return u == uid })
+	e.prune(n)
+}
+
+// consumer returns an entry of that name that may be written to.
+func (e *Editor) consumer(name string) *consumerEntry {
+	s := nameShard(name)
+	m := own(&e.d.consumers[s], &e.owned.consumers[s])
+	n := &consumerEntry{Consumer: Consumer{Name: name}, edit: e.d.edit}
+	if old := m[name]; old != nil {
+		if old.edit == e.d.edit {
+			return old // nobody else has seen it yet
+		}
+		n.Consumer, n.present, n.credentials = old.Consumer, old.present, slices.Clone(old.credentials)
+	}
+	m[name] = n
+	return n
+}
+
+func (e *Editor) prune(n *consumerEntry) {
+	if !n.present && len(n.credentials) == 0 {
+		delete(e.d.consumers[nameShard(n.Name)], n.Name)
+	}
+}
+
+// rebind gives every credential of the consumer a new principal.
+func (e *Editor) rebind(n *consumerEntry) {
+	for _, uid := range n.credentials {
+		old := e.d.byUID[nameShard(uid)][uid]
+		k := old.key()
+		hs := hashShard(&k)
+		m := own(&e.d.byHash[hs], &e.owned.byHash[hs])
+		m[k] = without(m[k], uid)
+		e.place(&entry{Credential: old.Credential, found: found(old.Credential, n)})
+	}
+}
+
+// place enters ent into both tables.
+func (e *Editor) place(ent *entry) {
+	s := nameShard(ent.UID)
+	own(&e.d.byUID[s], &e.owned.byUID[s])[ent.UID] = ent
+	k := ent.key()
+	hs := hashShard(&k)
+	m := own(&e.d.byHash[hs], &e.owned.byHash[hs])
+	if first := m[k]; first != nil {
+		copied := *ent // entries are shared with older directories: chains are made of copies
+		copied.twin = first
+		ent = &copied
+	}
+	m[k] = ent
+}
+
+func (ent *entry) key() hashKey { return hashKey{typ: ent.Type, term: ent.Term, hash: ent.Hash} }
+
+// without returns the chain without uid, leaving the old one as it is.
+func without(chain *entry, uid string) *entry {
+	if chain == nil {
+		return nil
+	}
+	rest := without(chain.twin, uid)
+	if chain.UID == uid {
+		return rest
+	}
+	if rest == chain.twin {
+		return chain
+	}
+	copied := *chain
+	copied.twin = rest
+	return &copied
+}
+
+func found(c Credential, n *consumerEntry) *exchange.Credential {
+	if !n.present {
+		return nil
+	}
+	return &exchange.Credential{
+		NotBefore: c.NotBefore, Expires: c.Expires,
+		Principal: &exchange.Principal{
+			Kind: exchange.KindUser, Consumer: n.Name, ConsumerUID: n.UID, Groups: n.Groups,
+			Credential: c.Name, CredentialUID: c.UID, How: c.Type, Expires: c.Expires,
+		},
+	}
+}
+
+// own makes sure the shard is this editor's own copy.
+func own[K comparable, V any](shard *map[K]V, owned *bool) map[K]V {
+	if !*owned {
+		*owned = true
+		if *shard = maps.Clone(*shard); *shard == nil {
+			*shard = map[K]V{}
+		}
+	}
+	return *shard
+}

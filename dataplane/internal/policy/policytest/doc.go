@@ -1,0 +1,18 @@
+// Package policytest runs policies through the real chain on readable cases: configuration as users write it, requests
+// as they come over the wire, what the upstream saw and what was answered. Only tests call it.
+//
+// A case is a file of sections (the txtar form):
+//
+//	-- config.yaml --
+//	services: …, routes: … (the first is used), consumers: …
+//	-- request client=192.0.2.1 at=10s tls --
+//	GET /path HTTP/1.1
+//	…
+//	-- upstream --
+//	HTTP/1.1 200 (optional; this is the default)
+//	-- want --
+//	verdict, principal, ">" what the upstream saw, "<" the response
+//
+// request, upstream and want may repeat; state lasts. `$KEY_name` stands for a generated key. `go test -update` rewrites
+// the want sections.
+package policytest

@@ -1,0 +1,178 @@
+package runtime
+
+import (
+	"sync/atomic"
+	"time"
+
+	"keyward.dev/dataplane/internal/exchange"
+	"keyward.dev/dataplane/internal/policy"
+	"keyward.dev/dataplane/internal/router"
+	configv1 "keyward.dev/proto/gen/keyward/config/v1"
+	optionsv1 "keyward.dev/proto/gen/keyward/options/v1"
+	"keyward.dev/shared/check/chain"
+)
+
+// Route is a route with everything that follows from it.
+type Route struct {
+	Info exchange.RouteInfo
+	// Message is the resource; nil if it could not be read.
+	Message *configv1.Route
+	// Match is its part in the table.
+	Match *router.Route
+	// MatchFault says why it closes its hosts, Lost that not even those are known and it closes everything.
+	MatchFault string
+	Lost       bool
+	// Closed says why its requests are answered 503; empty if they are not.
+	Closed  string
+	Service *Service
+	// Chain is the half of the policies that runs before the caller is known.
+	Chain *policy.Chain
+
+	StripPrefix bool
+	AddPrefix   string
+
+	maker    *OverlayMaker
+	anybody  *Overlay
+	overlays atomic.Pointer[map[*Profile]*Overlay]
+}
+
+// Overlay is the half of the policies that runs once the caller is known.
+type Overlay struct {
+	Chain  *policy.Chain
+	Closed string // why requests with it are answered 503
+}
+
+// maxOverlays bounds the overlays that a route keeps. A route called by more different profiles builds some again.
+const maxOverlays = 64
+
+// OverlayMaker is what overlays of a route are made from.
+type OverlayMaker struct {
+	Lookup                   chain.Lookup
+	Settings, Service, Route *Owner
+	Authn                    *configv1.Authn
+	Monitor                  policy.Monitor
+}
+
+// SetMaker gives the route its overlays. Compile calls it before the route is used.
+func (r *Route) SetMaker(m *OverlayMaker) {
+	r.maker = m
+	r.anybody = m.make(nil)
+}
+
+// Forget drops the overlays kept so far, whose profiles are not used any more.
+func (r *Route) Forget() { r.overlays.Store(nil) }
+
+// Overlay returns the overlay of the route for a caller, nil for an unknown one. It allocates nothing unless this profile is new to
+// the route.
+func (rt *Runtime) Overlay(r *Route, p *exchange.Principal) *Overlay {
+	if p == nil {
+		return r.anybody
+	}
+	if p.ConsumerUID == "" {
+		if len(p.Groups) > 0 {
+			return lostOverlay
+		}
+		return r.anybody
+	}
+	c, ok := rt.Consumers.Get(p.ConsumerUID)
+	if !ok {
+		return lostOverlay
+	}
+	if c.Profile == nil {
+		return r.anybody
+	}
+	return r.overlay(c.Profile)
+}
+
+// lostOverlay answers callers of whom the runtime does not know what applies to them.
+var lostOverlay = &Overlay{Closed: "what applies to the caller is not known"}
+
+func (r *Route) overlay(p *Profile) *Overlay {
+	for {
+		kept := r.overlays.Load()
+		if kept != nil {
+			if o := (*kept)[p]; o != nil {
+				return o
+			}
+		}
+		next := map[*Profile]*Overlay{p: r.maker.make(p)}
+		if kept != nil && len(*kept) < maxOverlays {
+			for k, v := range *kept {
+				next[k] = v
+			}
+		}
+		if r.overlays.CompareAndSwap(kept, &next) {
+			return next[p]
+		}
+	}
+}
+
+func (m *OverlayMaker) make(p *Profile) *Overlay {
+	if p != nil && p.Closed != "" {
+		return &Overlay{Closed: p.Closed}
+	}
+	in := chain.Input{Settings: m.Settings.chain(), Service: m.Service.chain(), Route: m.Route.chain(), Authn: m.Authn}
+	owners := []*Owner{m.Settings, m.Service, m.Route}
+	if p != nil {
+		for _, g := range p.Groups {
+			in.Groups = append(in.Groups, g.chain())
+		}
+		in.Consumer = p.Consumer.chain()
+		owners = append(append(owners, p.Groups...), p.Consumer)
+	}
+	c := chain.Effective(m.Lookup, in)
+	if reason := c.Closed(); reason != "" {
+		return &Overlay{Closed: reason}
+	}
+	var links []policy.Link
+	for i := range c.Links {
+		l := &c.Links[i]
+		if !l.Applies() || l.Phase <= optionsv1.Phase_PHASE_AUTHN {
+			continue
+		}
+		link, fault := Built(owners, l)
+		if fault != "" {
+			return &Overlay{Closed: fault}
+		}
+		links = append(links, link)
+	}
+	return &Overlay{Chain: policy.NewOverlay(links, m.Monitor)}
+}
+
+// Service is somewhere requests are forwarded to.
+type Service struct {
+	UID, Name string
+	Owner     *Owner
+	Closed    string // why its routes are answered 503
+	// Key is equal for services whose connections may be shared.
+	Key string
+
+	Targets  []Target
+	Weight   int // of all targets together
+	TLS      bool
+	Path     string // prefix, without a slash at its end
+	Host     HostHeader
+	HostName string // with HostLiteral
+
+	Connect, ResponseHead, Idle, Total time.Duration
+
+	MaxIdle     int
+	IdleTimeout time.Duration
+	MaxConns    int
+}
+
+// Target is an address of a service.
+type Target struct {
+	Address string
+	Weight  int
+}
+
+// HostHeader says which Host an upstream is sent.
+type HostHeader int
+
+// Forms of HostHeader.
+const (
+	HostUpstream HostHeader = iota
+	HostPreserve
+	HostLiteral
+)

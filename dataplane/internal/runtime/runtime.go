@@ -1,0 +1,83 @@
+// Package runtime is the compiled form of a gateway group's resources at one revision, as requests use it: where they go,
+// which policies apply, who may call. A Runtime is immutable but for bounded caches of what follows from it, so any number
+// of exchanges use it while the next one is made. It is built by compile only, and read by the server.
+package runtime
+
+import (
+	"net/netip"
+	"sync/atomic"
+
+	"keyward.dev/dataplane/internal/hostsvc"
+	"keyward.dev/dataplane/internal/policy/directory"
+	"keyward.dev/dataplane/internal/router"
+	"keyward.dev/dataplane/internal/shardmap"
+	"keyward.dev/dataplane/internal/state"
+)
+
+// Runtime is everything a gateway needs to serve its group.
+type Runtime struct {
+	// Set is what the runtime was compiled from.
+	Set *state.Set
+	// Closed says why no request at all can be served; empty if they can.
+	Closed string
+	// Broken: Set could not be compiled, and what is here is not what it says. Nothing may be reused.
+	Broken bool
+
+	Settings  *Settings
+	Table     *router.Table
+	Directory *directory.Directory
+	Routes    *shardmap.Map[*Route]    // by uid
+	Services  *shardmap.Map[*Service]  // by name
+	Consumers *shardmap.Map[*Consumer] // by uid
+	Groups    *shardmap.Map[*Owner]    // consumer groups by name
+	// LostGroups are consumer groups of which not even the name is known, by uid.
+	LostGroups map[string]struct{}
+	// Profiles are those of consumers without policies of their own, by the uids of their groups.
+	Profiles *shardmap.Map[*Profile]
+	// Faults are what does not work, by kind and uid.
+	Faults map[Key][]Fault
+}
+
+// Key identifies a record.
+type Key struct{ Kind, UID string }
+
+// Fault is something that does not work here; what it guards is closed.
+type Fault struct {
+	Kind, UID, Name, Reason string
+}
+
+// Settings are the group's settings.
+type Settings struct {
+	Owner        *Owner
+	RequireHTTPS bool
+	StrictPaths  bool
+	Proxies      []netip.Prefix
+	Egress       *hostsvc.EgressRules
+	EgressKey    string // equal for equal rules
+	MaxHeaders   int
+	MaxHead      int
+	MaxURI       int
+	MaxBody      int64
+}
+
+// Trusted reports whether the address belongs to a trusted proxy.
+func (s *Settings) Trusted(a netip.Addr) bool {
+	a = a.Unmap().WithZone("")
+	for _, p := range s.Proxies {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// Holder is the one place from which requests take the runtime.
+type Holder struct {
+	current atomic.Pointer[Runtime]
+}
+
+// Load returns the runtime, nil before the first.
+func (h *Holder) Load() *Runtime { return h.current.Load() }
+
+// Store makes rt the runtime of every request that begins from now on.
+func (h *Holder) Store(rt *Runtime) { h.current.Store(rt) }

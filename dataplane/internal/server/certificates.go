@@ -1,0 +1,91 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync/atomic"
+	"time"
+)
+
+const reloadEvery = time.Second
+
+// Certificates is the default certificate, read again from its files when they change.
+type Certificates struct {
+	certFile, keyFile string
+	log               *slog.Logger
+	current           atomic.Pointer[tls.Certificate]
+	stamp             string // of the files as last tried; used by Run only
+}
+
+// LoadCertificates reads the certificate and its key.
+func LoadCertificates(certFile, keyFile string, log *slog.Logger) (*Certificates, error) {
+	c := &Certificates{certFile: certFile, keyFile: keyFile, log: log}
+	var err error
+	if c.stamp, err = c.stat(); err != nil {
+		return nil, fmt.Errorf("load certificate: %w", err)
+	}
+	if err := c.load(); err != nil {
+		return nil, fmt.Errorf("load certificate: %w", err)
+	}
+	return c, nil
+}
+
+// Get is a tls.Config's GetCertificate.
+func (c *Certificates) Get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if cert := c.current.Load(); cert != nil {
+		return cert, nil
+	}
+	return nil, errors.New("no certificate")
+}
+
+// Run watches the files until ctx ends. A pair that cannot be used leaves the last one in use: a file may be half written.
+func (c *Certificates) Run(ctx context.Context) error {
+	t := time.NewTicker(reloadEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+			c.reload()
+		}
+	}
+}
+
+func (c *Certificates) reload() {
+	stamp, err := c.stat()
+	if err != nil || stamp == c.stamp {
+		return
+	}
+	c.stamp = stamp
+	if err := c.load(); err != nil {
+		c.log.Warn("certificate not reloaded, the last one stays in use", "err", err)
+		return
+	}
+	c.log.Info("certificate reloaded", "not_after", c.current.Load().Leaf.NotAfter)
+}
+
+func (c *Certificates) load() error {
+	cert, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
+	if err != nil {
+		return err
+	}
+	c.current.Store(&cert)
+	return nil
+}
+
+func (c *Certificates) stat() (string, error) {
+	var stamp string
+	for _, f := range []string{c.certFile, c.keyFile} {
+		info, err := os.Stat(f)
+		if err != nil {
+			return "", err
+		}
+		stamp += fmt.Sprint(info.ModTime().UnixNano(), " ", info.Size(), ";")
+	}
+	return stamp, nil
+}

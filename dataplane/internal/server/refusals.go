@@ -1,0 +1,40 @@
+package server
+
+import (
+	"strings"
+
+	"keyward.dev/dataplane/internal/exchange"
+)
+
+// refusals are the answers of the gateway itself, prepared once.
+type refusals struct {
+	notReady, closed, badTarget, badHost, badMethod, plain, headers, uri, body, notFound, upgrade, timeout *exchange.Refusal
+	internal, unreachable, upstreamTimeout, noTarget                                                       *exchange.Refusal
+}
+
+func newRefusals() *refusals {
+	return &refusals{
+		notReady: exchange.NewRefusal(503, "not_ready", "This gateway has no configuration yet.", exchange.Field("Retry-After", "1")),
+		closed: exchange.NewRefusal(503, "closed",
+			"The configuration of this route cannot be used, so the gateway does not serve it.", exchange.Field("Retry-After", "10")),
+		badTarget:       exchange.NewRefusal(400, "bad_target", "The request target is malformed or ambiguous."),
+		badHost:         exchange.NewRefusal(400, "bad_host", "The host is missing or malformed."),
+		badMethod:       exchange.NewRefusal(501, "not_implemented", "The method is not supported."),
+		plain:           exchange.NewRefusal(403, "https_required", "Use https."),
+		headers:         exchange.NewRefusal(431, "headers_too_large", "The request has too many header fields, or too large ones."),
+		uri:             exchange.NewRefusal(414, "uri_too_long", "The request target is too long."),
+		body:            exchange.NewRefusal(413, "body_too_large", "The request body is too large."),
+		notFound:        exchange.NewRefusal(404, "no_route", "No route takes this request."),
+		upgrade:         exchange.NewRefusal(501, "upgrade_not_supported", "The connection cannot be upgraded."),
+		timeout:         exchange.NewRefusal(408, "request_timeout", "The request body did not come in time."),
+		internal:        exchange.NewRefusal(500, "internal", "The gateway could not process the request."),
+		unreachable:     exchange.NewRefusal(502, "upstream_unreachable", "The service did not give a usable answer."),
+		upstreamTimeout: exchange.NewRefusal(504, "upstream_timeout", "The service did not answer in time."),
+		noTarget:        exchange.NewRefusal(503, "no_target", "The service takes no requests now."),
+	}
+}
+
+func notAllowed(methods []string) *exchange.Refusal {
+	return exchange.NewRefusal(405, "method_not_allowed", "The route does not take this method.",
+		exchange.Field("Allow", strings.Join(methods, ", ")))
+}

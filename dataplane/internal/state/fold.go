@@ -1,0 +1,248 @@
+package state
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	syncv1 "keyward.dev/proto/gen/keyward/sync/v1"
+)
+
+// ErrRewound is a change to a revision older than what was already folded, in the same epoch. The change is refused: the
+// newer set stays in force.
+var ErrRewound = errors.New("the control plane sent an older revision of the same epoch")
+
+// MisfitError is a change that does not fit what was folded before, or does not add up to its digest. Nothing of it was
+// taken over; only a change with reset can follow.
+type MisfitError struct{ Reason string }
+
+func (e *MisfitError) Error() string { return "change does not fit: " + e.Reason }
+
+func misfit(format string, args ...any) error {
+	return &MisfitError{Reason: fmt.Sprintf(format, args...)}
+}
+
+// Limits bound what a control plane can make a gateway keep.
+type Limits struct {
+	// RecordBytes bounds one record. 0: 17 MiB, a document of 16 MiB and its envelope.
+	RecordBytes int
+	// SetBytes bounds all records. 0: 4 GiB.
+	SetBytes int64
+	// SetRecords bounds their number. 0: 4 million.
+	SetRecords int
+}
+
+func (l Limits) withDefaults() Limits {
+	if l.RecordBytes == 0 {
+		l.RecordBytes = 17 << 20
+	}
+	if l.SetBytes == 0 {
+		l.SetBytes = 4 << 30
+	}
+	if l.SetRecords == 0 {
+		l.SetRecords = 4 << 20
+	}
+	return l
+}
+
+// Folder folds the messages of a Config stream into sets. It is not safe for concurrent use.
+type Folder struct {
+	limits  Limits
+	set     *Set
+	pending *pending
+	partial *partial
+}
+
+// pending is the change that was begun and not committed.
+type pending struct {
+	begin   *syncv1.Begin
+	builder *builder
+	touched map[key]bool
+	upserts []*Record
+}
+
+type key struct{ kind, uid string }
+
+// partial is a record of which not all frames have come.
+type partial struct {
+	key   key
+	name  string
+	bytes []byte
+}
+
+// NewFolder returns a folder that goes on from the set.
+func NewFolder(from *Set, limits Limits) *Folder {
+	return &Folder{limits: limits.withDefaults(), set: from}
+}
+
+// Set returns the last committed set.
+func (f *Folder) Set() *Set { return f.set }
+
+// Abandon forgets a change that was not committed, because its stream has ended.
+func (f *Folder) Abandon() { f.pending, f.partial = nil, nil }
+
+// Fold takes one message and returns the new set if the message completed it, else nil. After an error it ignores the
+// rest of the change.
+func (f *Folder) Fold(m *syncv1.ConfigResponse) (*Set, error) {
+	s, err := f.fold(m)
+	if err != nil {
+		f.Abandon()
+	}
+	return s, err
+}
+
+func (f *Folder) fold(m *syncv1.ConfigResponse) (*Set, error) {
+	switch m := m.GetMessage().(type) {
+	case *syncv1.ConfigResponse_Begin:
+		return nil, f.begin(m.Begin)
+	case *syncv1.ConfigResponse_Frame:
+		if f.pending == nil {
+			return nil, nil // of a change that was refused
+		}
+		return nil, f.frame(m.Frame)
+	case *syncv1.ConfigResponse_Commit:
+		if f.pending == nil {
+			return nil, nil
+		}
+		return f.commit(m.Commit)
+	}
+	return nil, nil
+}
+
+func (f *Folder) begin(b *syncv1.Begin) error {
+	if f.pending != nil {
+		return misfit("a change begins inside another")
+	}
+	if b.GetEpoch() == 0 {
+		return misfit("a change has no epoch")
+	}
+	base := f.set
+	switch {
+	case b.GetReset_():
+		base = Empty()
+	case b.GetEpoch() != f.set.Epoch:
+		return misfit("a change of another epoch without reset")
+	case b.GetFromRevision() < f.set.Revision:
+		return ErrRewound
+	case b.GetFromRevision() != f.set.Revision:
+		return misfit("a change from revision %d onto %d", b.GetFromRevision(), f.set.Revision)
+	}
+	f.pending = &pending{begin: b, builder: newBuilder(base), touched: map[key]bool{}}
+	return nil
+}
+
+func (f *Folder) frame(m *syncv1.Frame) error {
+	k := key{m.GetKind(), m.GetUid()}
+	if k.kind == "" || k.uid == "" {
+		return misfit("a frame without kind or uid")
+	}
+	if m.GetRemoved() || m.GetUnreadable() {
+		return f.whole(k, m)
+	}
+	p := f.partial
+	if p == nil {
+		p = &partial{key: k, name: m.GetName()}
+	}
+	if p.key != k || m.GetOffset() != int64(len(p.bytes)) {
+		return misfit("a frame of %s %s at %d where %s %s at %d was due", k.kind, k.uid, m.GetOffset(), p.key.kind, p.key.uid, len(p.bytes))
+	}
+	if len(p.bytes)+len(m.GetBytes()) > f.limits.RecordBytes {
+		return misfit("%s %s is larger than %d bytes", k.kind, k.uid, f.limits.RecordBytes)
+	}
+	if len(m.GetBytes()) == 0 {
+		return misfit("an empty frame of %s %s", k.kind, k.uid)
+	}
+	f.partial = p
+	if p.bytes == nil {
+		p.bytes = m.GetBytes() // most records are one frame, and nobody else keeps the message
+	} else {
+		p.bytes = append(p.bytes, m.GetBytes()...)
+	}
+	if !m.GetLast() {
+		return nil
+	}
+	f.partial = nil
+	r, err := open(k.kind, k.uid, p.bytes)
+	if err != nil {
+		return misfit("%v", err)
+	}
+	if p.name != "" && p.name != r.Name {
+		return misfit("%s %s has another name inside", k.kind, k.uid)
+	}
+	return f.upsert(r)
+}
+
+// whole takes a frame that is a removal or says that the record cannot be had.
+func (f *Folder) whole(k key, m *syncv1.Frame) error {
+	if f.partial != nil {
+		return misfit("%s %s is not complete", f.partial.key.kind, f.partial.key.uid)
+	}
+	if len(m.GetBytes()) > 0 || m.GetRemoved() == m.GetUnreadable() {
+		return misfit("a frame of %s %s says two things", k.kind, k.uid)
+	}
+	if m.GetUnreadable() {
+		return f.upsert(&Record{Kind: k.kind, UID: k.uid, Name: m.GetName(), Unreadable: "the control plane could not open it"})
+	}
+	if err := f.touch(k); err != nil {
+		return err
+	}
+	if !f.pending.builder.remove(k.kind, k.uid) {
+		return misfit("%s %s is removed but was not there", k.kind, k.uid)
+	}
+	return nil
+}
+
+// upsert takes the old record out at once and puts the new one in with the commit, when names that were given up in the
+// same change are free whatever the order of the frames.
+func (f *Folder) upsert(r *Record) error {
+	if err := f.touch(key{r.Kind, r.UID}); err != nil {
+		return err
+	}
+	b := f.pending.builder
+	b.remove(r.Kind, r.UID)
+	b.count(r)
+	f.pending.upserts = append(f.pending.upserts, r)
+	if b.bytes > f.limits.SetBytes || b.len > f.limits.SetRecords {
+		return misfit("the set has %d records of %d bytes, more than allowed", b.len, b.bytes)
+	}
+	return nil
+}
+
+func (f *Folder) touch(k key) error {
+	if f.pending.touched[k] {
+		return misfit("%s %s comes twice in one change", k.kind, k.uid)
+	}
+	f.pending.touched[k] = true
+	if len(f.pending.touched) > f.limits.SetRecords {
+		return misfit("a change of more than %d records", f.limits.SetRecords)
+	}
+	return nil
+}
+
+func (f *Folder) commit(c *syncv1.Commit) (*Set, error) {
+	p := f.pending
+	f.pending = nil
+	switch {
+	case f.partial != nil:
+		return nil, misfit("%s %s is not complete", f.partial.key.kind, f.partial.key.uid)
+	case c.GetEpoch() != p.begin.GetEpoch():
+		return nil, misfit("a change begins and ends in different epochs")
+	case c.GetRevision() < 0:
+		return nil, misfit("a negative revision")
+	case c.GetEpoch() == f.set.Epoch && c.GetRevision() < f.set.Revision:
+		return nil, ErrRewound
+	case !p.begin.GetReset_() && c.GetRevision() == f.set.Revision:
+		return nil, misfit("a change that does not move the revision")
+	}
+	for _, r := range p.upserts {
+		if err := p.builder.add(r); err != nil {
+			return nil, misfit("%v", err)
+		}
+	}
+	s := p.builder.set(c.GetEpoch(), c.GetRevision())
+	if !bytes.Equal(s.Digest[:], c.GetDigest()) {
+		return nil, misfit("the digest of revision %d is another", c.GetRevision())
+	}
+	f.set = s
+	return s, nil
+}

@@ -1,0 +1,190 @@
+// Package status tells what a gateway is doing: metrics, readiness, and which configuration is in force. It watches and
+// never acts. Called by the server for every exchange, by the chain runner for reports and panics, and by the wiring when
+// configuration comes into force.
+package status
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"keyward.dev/dataplane/internal/accesslog"
+	"keyward.dev/dataplane/internal/exchange"
+	"keyward.dev/dataplane/internal/runtime"
+)
+
+// forgetEvery is how long series of removed routes are kept at most.
+const forgetEvery = time.Minute
+
+// Config is what a Status is made from. The functions are asked whenever somebody looks.
+type Config struct {
+	Registry prometheus.Registerer
+	Runtime  *runtime.Holder
+	Version  string
+	Draining func() bool
+	InFlight func() int64
+	Dropped  func() uint64 // access log lines
+	Log      *slog.Logger
+}
+
+// Status is a gateway's view of itself.
+type Status struct {
+	config    Config
+	metrics   *metrics
+	responses [6]atomic.Uint64 // by class
+
+	mu      sync.Mutex
+	applied time.Time       // guarded by mu
+	faults  []runtime.Fault // guarded by mu
+}
+
+// New registers the gateway's metrics.
+func New(c Config) *Status {
+	s := &Status{config: c}
+	s.metrics = newMetrics(c.Registry, func() float64 { return float64(c.InFlight()) }, func() float64 { return float64(c.Dropped()) })
+	return s
+}
+
+// Run forgets what is gone, until ctx ends.
+func (s *Status) Run(ctx context.Context) error {
+	t := time.NewTicker(forgetEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+			if rt := s.config.Runtime.Load(); rt != nil {
+				s.metrics.forget(rt)
+			}
+		}
+	}
+}
+
+// Applied notes that a runtime came into force.
+func (s *Status) Applied(rt *runtime.Runtime, faults []runtime.Fault, at time.Time) {
+	s.mu.Lock()
+	s.applied, s.faults = at, faults
+	s.mu.Unlock()
+	m := s.metrics
+	m.revision.Set(float64(rt.Set.Revision))
+	m.lastSuccess.Set(float64(at.UnixMilli()) / 1000)
+	m.faults.Set(float64(len(faults)))
+	m.info.Reset()
+	m.info.WithLabelValues(strconv.FormatUint(rt.Set.Epoch, 10), hex.EncodeToString(rt.Set.Digest[:])).Set(1)
+	if len(faults) > 0 {
+		m.applyErrors.Inc()
+	}
+}
+
+// ApplyFailed notes that configuration could not come into force at all.
+func (s *Status) ApplyFailed() { s.metrics.applyErrors.Inc() }
+
+// Observe counts an exchange.
+func (s *Status) Observe(x *exchange.Exchange, o accesslog.Outcome) {
+	c := class(o.Status)
+	s.responses[c].Add(1)
+	s.metrics.observer(x.Route.Name, c).Observe(x.Timings.Done.Sub(x.Timings.Received).Seconds())
+	s.metrics.bytesIn.Add(float64(o.BytesIn))
+	s.metrics.bytesOut.Add(float64(o.BytesOut))
+}
+
+// Responses returns how many exchanges ended so far, by class of status.
+func (s *Status) Responses() map[string]uint64 {
+	out := map[string]uint64{}
+	for c := range s.responses {
+		if n := s.responses[c].Load(); n > 0 {
+			out[className(c)] = n
+		}
+	}
+	return out
+}
+
+// Reported implements policy.Monitor.
+func (s *Status) Reported(_ *exchange.Exchange, by *exchange.PolicyRef, _ *exchange.Refusal) {
+	s.metrics.wouldRefuse.WithLabelValues(by.Type, by.Name, by.OwnerKind, by.OwnerName).Inc()
+}
+
+// Panicked implements policy.Monitor.
+func (s *Status) Panicked(x *exchange.Exchange, by *exchange.PolicyRef, v any) {
+	policy := ""
+	if by != nil {
+		policy = by.Type
+	}
+	s.metrics.panics.WithLabelValues(policy).Inc()
+	s.config.Log.Error("policy panicked", "policy", policy, "route", x.Route.Name, "id", x.ID().String(), "err", v)
+}
+
+// Ready says what keeps the gateway from serving; nil means nothing does. An empty group is ready: it answers 404.
+func (s *Status) Ready() error {
+	switch {
+	case s.config.Runtime.Load() == nil:
+		return errors.New("no configuration yet")
+	case s.config.Draining():
+		return errors.New("draining")
+	}
+	return nil
+}
+
+// report is what /status answers.
+type report struct {
+	Version  string  `json:"version"`
+	Ready    bool    `json:"ready"`
+	Reason   string  `json:"reason,omitempty"`
+	Epoch    string  `json:"epoch"` // a string: 63 bits do not survive every JSON reader
+	Revision int64   `json:"revision"`
+	Digest   string  `json:"digest"`
+	Applied  string  `json:"applied_at,omitempty"`
+	Faults   []fault `json:"faults"`
+}
+
+type fault struct {
+	Kind   string `json:"kind"`
+	UID    string `json:"uid"`
+	Name   string `json:"name"`
+	Reason string `json:"reason"`
+}
+
+// Handler answers GET /status.
+func (s *Status) Handler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		b, err := json.Marshal(s.report())
+		if err != nil {
+			http.Error(w, "internal", http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-store")
+		_, _ = w.Write(append(b, '\n'))
+	})
+}
+
+func (s *Status) report() report {
+	r := report{Version: s.config.Version, Faults: []fault{}, Epoch: "0"}
+	if err := s.Ready(); err != nil {
+		r.Reason = err.Error()
+	} else {
+		r.Ready = true
+	}
+	if rt := s.config.Runtime.Load(); rt != nil {
+		r.Epoch, r.Revision, r.Digest = strconv.FormatUint(rt.Set.Epoch, 10), rt.Set.Revision, hex.EncodeToString(rt.Set.Digest[:])
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.applied.IsZero() {
+		r.Applied = s.applied.UTC().Format(time.RFC3339Nano)
+	}
+	for _, f := range s.faults {
+		r.Faults = append(r.Faults, fault(f))
+	}
+	return r
+}

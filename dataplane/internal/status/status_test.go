@@ -1,0 +1,127 @@
+package status_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"keyward.dev/dataplane/internal/accesslog"
+	"keyward.dev/dataplane/internal/compile"
+	"keyward.dev/dataplane/internal/exchange"
+	"keyward.dev/dataplane/internal/runtime"
+	"keyward.dev/dataplane/internal/state"
+	"keyward.dev/dataplane/internal/status"
+)
+
+func fixture() (*status.Status, *runtime.Holder, *prometheus.Registry, *bool) {
+	reg := prometheus.NewRegistry()
+	holder, draining := &runtime.Holder{}, new(bool)
+	s := status.New(status.Config{
+		Registry: reg, Runtime: holder, Version: "v1", Draining: func() bool { return *draining },
+		InFlight: func() int64 { return 3 }, Dropped: func() uint64 { return 2 }, Log: slog.New(slog.DiscardHandler),
+	})
+	return s, holder, reg, draining
+}
+
+func TestReadyOnlyWithARuntimeAndNotWhileDraining(t *testing.T) {
+	t.Parallel()
+	s, holder, _, draining := fixture()
+	if s.Ready() == nil {
+		t.Error("ready without a runtime")
+	}
+	rt, faults := compile.New(compile.Deps{Log: slog.New(slog.DiscardHandler)}).Build(state.Empty(), nil)
+	holder.Store(rt)
+	s.Applied(rt, faults, time.Unix(1000, 0))
+	if err := s.Ready(); err != nil {
+		t.Errorf("an empty group is not ready: %v", err)
+	}
+	*draining = true
+	if s.Ready() == nil {
+		t.Error("ready while draining")
+	}
+}
+
+func TestReport(t *testing.T) {
+	t.Parallel()
+	s, holder, _, _ := fixture()
+	rt, _ := compile.New(compile.Deps{Log: slog.New(slog.DiscardHandler)}).Build(state.Empty(), nil)
+	holder.Store(rt)
+	s.Applied(rt, []runtime.Fault{{Kind: "routes", UID: "u", Name: "r", Reason: "no"}}, time.Unix(1000, 0))
+	w := httptest.NewRecorder()
+	s.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/status", nil))
+	var got map[string]any
+	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
+		t.Fatal(err)
+	}
+	delete(got, "digest")
+	want := map[string]any{
+		"version": "v1", "ready": true, "epoch": "0", "revision": 0.0, "applied_at": "1970-01-01T00:16:40Z",
+		"faults": []any{map[string]any{"kind": "routes", "uid": "u", "name": "r", "reason": "no"}},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("report (-want +got):\n%s", diff)
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	s, _, reg, _ := fixture()
+	x := &exchange.Exchange{Route: exchange.RouteInfo{Name: "r"}}
+	x.Timings.Received = time.Unix(1000, 0)
+	x.Timings.Done = x.Timings.Received.Add(3 * time.Millisecond)
+	s.Observe(x, accesslog.Outcome{Status: 204, BytesIn: 5, BytesOut: 7})
+	s.Observe(x, accesslog.Outcome{Status: 404})
+	s.Reported(x, &exchange.PolicyRef{Type: "acl", Name: "acl", OwnerKind: "routes", OwnerName: "r"}, nil)
+	s.Panicked(x, nil, errors.New("boom"))
+	if diff := cmp.Diff(map[string]uint64{"2xx": 1, "4xx": 1}, s.Responses()); diff != "" {
+		t.Errorf("Responses() (-want +got):\n%s", diff)
+	}
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			name := f.GetName()
+			for _, l := range m.GetLabel() {
+				name += "," + l.GetName() + "=" + l.GetValue()
+			}
+			got[name] = fmt.Sprint(m.GetGauge().GetValue() + m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount()))
+		}
+	}
+	want := map[string]string{
+		"keyward_gateway_access_log_dropped_total":                                                  "2",
+		"keyward_gateway_config_apply_errors_total":                                                 "0",
+		"keyward_gateway_config_faults":                                                             "0",
+		"keyward_gateway_config_last_success_timestamp_seconds":                                     "0",
+		"keyward_gateway_config_revision":                                                           "0",
+		"keyward_gateway_policy_panics_total,policy=":                                               "1",
+		"keyward_gateway_request_body_bytes_total":                                                  "5",
+		"keyward_gateway_request_duration_seconds,class=2xx,route=r":                                "1",
+		"keyward_gateway_request_duration_seconds,class=4xx,route=r":                                "1",
+		"keyward_gateway_requests_in_flight":                                                        "3",
+		"keyward_gateway_response_body_bytes_total":                                                 "7",
+		"keyward_gateway_would_have_refused_total,binding=acl,owner=r,owner_kind=routes,policy=acl": "1",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("metrics (-want +got):\n%s", diff)
+	}
+}
+
+func TestObserveDoesNotAllocate(t *testing.T) {
+	s, _, _, _ := fixture()
+	x := &exchange.Exchange{Route: exchange.RouteInfo{Name: "r"}}
+	o := accesslog.Outcome{Status: 200}
+	s.Observe(x, o)
+	if n := testing.AllocsPerRun(100, func() { s.Observe(x, o) }); n != 0 {
+		t.Errorf("Observe makes %v allocations, want 0", n)
+	}
+}

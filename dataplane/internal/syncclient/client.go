@@ -1,0 +1,234 @@
+// Package syncclient is the gateway's side towards the control plane: it gets and renews the gateway's identity, receives
+// the configuration, hands each verified set to Apply and reports what came of it. It keeps on trying for as long as it
+// runs; whatever happens to it, the gateway serves the last applied set. It compiles nothing and decides nothing about
+// requests. The app package runs it.
+package syncclient
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"keyward.dev/dataplane/internal/state"
+	"keyward.dev/shared/digest"
+	"keyward.dev/shared/mtls"
+	"keyward.dev/shared/run"
+)
+
+// Fault is a resource that this gateway cannot run.
+type Fault struct{ Kind, UID, Name, Reason string }
+
+// Config is what a Client needs.
+type Config struct {
+	// Addresses of control-plane replicas, host:port.
+	Addresses   []string
+	TrustDomain string
+	// JoinToken lets an unknown gateway enrol. It also names the control plane's root.
+	JoinToken string
+	// ServiceAccountTokenFile does so with the token a Kubernetes cluster projects into the pod; read at each use.
+	ServiceAccountTokenFile string
+	// RootPin is the hash of the root's public key; not needed with a join token.
+	RootPin *mtls.SPKI
+	// Group is the group to join; may be empty with evidence that names one.
+	Group string
+	// IdentityDir keeps the identity over restarts; empty keeps it in memory only.
+	IdentityDir string
+	Labels      map[string]string
+	Version     string
+	PolicyTypes []string
+	// Apply puts a set into force and returns what of it does not work. It is called with one set at a time; sets that
+	// come meanwhile are left out but for the newest.
+	Apply func(ctx context.Context, set *state.Set) []Fault
+	// Responses counts answered requests by class since the start; may be nil.
+	Responses func() map[string]uint64
+	Limits    state.Limits
+	// Dial connects; nil means TCP.
+	Dial func(ctx context.Context, address string) (net.Conn, error)
+	Log  *slog.Logger
+}
+
+// Status is how the client does.
+type Status struct {
+	// Connected: there is a stream.
+	Connected bool
+	Address   string
+	Gateway   string
+	Group     string
+	// Epoch, Revision and Digest are those of the set in force; revision 0 of epoch 0 before the first.
+	Epoch    uint64
+	Revision int64
+	Digest   [digest.Size]byte
+	// LastApplied is when it was put into force.
+	LastApplied time.Time
+	// LastHeard is when the control plane last said something.
+	LastHeard time.Time
+	Faults    []Fault
+	// CertificateExpires is zero before enrolment.
+	CertificateExpires time.Time
+	// Distrusted: sets do not add up to their digest, repeatedly; the last good one stays in force.
+	Distrusted bool
+	// Rewound counts sets that were refused because they were older than the one in force.
+	Rewound int
+}
+
+// Client keeps one gateway in touch with the control plane.
+type Client struct {
+	cfg   Config
+	files files
+	start time.Time
+
+	identity  atomic.Pointer[identity]
+	replacing sync.Mutex // held while identity is replaced
+
+	// Of the connecting goroutine.
+	folder   *state.Folder
+	misfits  misfits
+	reported map[string]uint64
+	// enrolling is the key of an enrolment that has not succeeded yet.
+	enrolling crypto.Signer
+
+	// fresh holds one signal that there is a set to apply; newest is that set.
+	fresh  chan struct{}
+	newest atomic.Pointer[state.Set]
+
+	mu      sync.Mutex // guards what follows
+	status  Status
+	applied *state.Set
+	acked   chan struct{} // closed and replaced when a set was applied
+}
+
+// New returns a client. Nothing moves before Run.
+func New(cfg Config) (*Client, error) {
+	if len(cfg.Addresses) == 0 {
+		return nil, errors.New("no address of a control plane")
+	}
+	if cfg.JoinToken != "" {
+		pin, err := pinOf(cfg.JoinToken)
+		if err != nil {
+			return nil, err
+		}
+		cfg.RootPin = &pin
+	}
+	if cfg.Dial == nil {
+		d := &net.Dialer{Timeout: 5 * time.Second}
+		cfg.Dial = func(ctx context.Context, address string) (net.Conn, error) { return d.DialContext(ctx, "tcp", address) }
+	}
+	c := &Client{
+		cfg: cfg, files: files{dir: cfg.IdentityDir}, start: time.Now(), folder: state.NewFolder(state.Empty(), cfg.Limits),
+		reported: map[string]uint64{}, fresh: make(chan struct{}, 1), acked: make(chan struct{}),
+	}
+	if err := c.load(); err != nil {
+		return nil, err
+	}
+	if c.identity.Load() == nil && cfg.JoinToken == "" && cfg.ServiceAccountTokenFile == "" {
+		return nil, errors.New("there is no identity, and neither a join token nor a service-account token to get one")
+	}
+	if c.identity.Load() == nil && cfg.RootPin == nil {
+		return nil, errors.New("the hash of the root's public key is needed to join with a service-account token")
+	}
+	return c, nil
+}
+
+// Run stays in touch until the context ends.
+func (c *Client) Run(ctx context.Context) error {
+	return run.Group(ctx, c.applyLoop, c.connectLoop)
+}
+
+// Status returns how the client does.
+func (c *Client) Status() Status {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.status
+	if id := c.identity.Load(); id != nil {
+		s.Gateway, s.Group, s.CertificateExpires = id.id.Gateway, id.id.Group, id.leaf().NotAfter
+	}
+	return s
+}
+
+func (c *Client) update(f func(*Status)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f(&c.status)
+}
+
+const (
+	minPause = 100 * time.Millisecond
+	maxPause = 10 * time.Second
+)
+
+// connectLoop holds one connection after the other, with pauses that grow until something good is heard.
+func (c *Client) connectLoop(ctx context.Context) error {
+	at, pause := rand.IntN(len(c.cfg.Addresses)), minPause
+	for ctx.Err() == nil {
+		address := c.cfg.Addresses[at%len(c.cfg.Addresses)]
+		good, err := c.connect(ctx, address)
+		at++
+		if good {
+			pause = minPause
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		if errors.Is(err, errDrained) {
+			c.cfg.Log.InfoContext(ctx, "reconnecting as asked", "address", address)
+			continue
+		}
+		c.cfg.Log.WarnContext(ctx, "no connection to the control plane; the last configuration stays in force", "address", address, "err", err, "retry_in", pause)
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause/2 + rand.N(pause/2)):
+		}
+		pause = min(pause*2, maxPause)
+	}
+	return nil
+}
+
+// connect gets an identity if need be and holds a stream. It says whether the control plane was heard.
+func (c *Client) connect(ctx context.Context, address string) (good bool, err error) {
+	if err := c.identify(ctx, address); err != nil {
+		return false, err
+	}
+	s := &session{client: c, address: address}
+	began := time.Now()
+	err = s.run(ctx)
+	c.folder.Abandon()
+	c.update(func(st *Status) { st.Connected = false })
+	return s.committed || (s.heard && time.Since(began) > maxPause), err
+}
+
+// applyLoop puts sets into force, one at a time.
+func (c *Client) applyLoop(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-c.fresh:
+		}
+		set := c.newest.Load()
+		faults := c.cfg.Apply(ctx, set)
+		c.mu.Lock()
+		c.applied = set
+		st := &c.status
+		st.Epoch, st.Revision, st.Digest = set.Epoch, set.Revision, set.Digest
+		st.LastApplied, st.Faults = time.Now(), faults
+		close(c.acked)
+		c.acked = make(chan struct{})
+		c.mu.Unlock()
+		c.cfg.Log.InfoContext(ctx, "configuration applied", "revision", set.Revision, "faults", len(faults))
+	}
+}
+
+// offer makes the set the next to be applied.
+func (c *Client) offer(set *state.Set) {
+	c.newest.Store(set)
+	select {
+	case c.fresh <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,325 @@
+package syncclient
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"keyward.dev/dataplane/internal/state"
+	syncv1 "keyward.dev/proto/gen/keyward/sync/v1"
+	"keyward.dev/shared/mtls"
+	"keyward.dev/shared/run"
+)
+
+// errDrained ends a session that the control plane asked us to end.
+var errDrained = errors.New("the control plane asked to reconnect")
+
+const (
+	reportEvery = 10 * time.Second
+	// renewRetry bounds how long a renewal waits for its answer before it is asked again.
+	renewRetry = 10 * time.Second
+)
+
+// session is one connection with its streams.
+type session struct {
+	client  *Client
+	address string
+	stream  syncv1.SyncService_ConfigClient
+	// heard says that the control plane has answered, committed that it has sent a good set. Of receive, and of the
+	// connecting goroutine afterwards.
+	heard, committed bool
+
+	sending sync.Mutex // held while a message is sent
+
+	// drained ends the session; set by the control plane.
+	drained chan time.Duration
+	// answers carries certificates to the renewing goroutine.
+	answers chan *syncv1.Certificate
+}
+
+// run holds the streams until one of them ends.
+func (s *session) run(ctx context.Context) error {
+	conn, err := s.client.dial(s.address, mtls.ClientTLS(s.client.tls()))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	service := syncv1.NewSyncServiceClient(conn)
+	if s.stream, err = service.Config(ctx); err != nil {
+		return fmt.Errorf("open stream: %w", err)
+	}
+	s.drained, s.answers = make(chan time.Duration, 1), make(chan *syncv1.Certificate, 1)
+	if err := s.hello(); err != nil {
+		return fmt.Errorf("say hello: %w", err)
+	}
+	return run.Group(ctx, s.receive, s.acknowledge, s.renew, s.leave,
+		func(ctx context.Context) error { return s.report(ctx, service) },
+		func(ctx context.Context) error {
+			<-ctx.Done()
+			cancel() // ends Recv, whoever ended the session
+			return nil
+		})
+}
+
+func (s *session) hello() error {
+	set, cfg := s.client.folder.Set(), s.client.cfg
+	return s.send(&syncv1.ConfigRequest{Message: &syncv1.ConfigRequest_Hello{Hello: &syncv1.Hello{
+		Version: cfg.Version, PolicyTypes: cfg.PolicyTypes, Labels: cfg.Labels,
+		Epoch: set.Epoch, Revision: set.Revision, Digest: set.Digest[:],
+	}}})
+}
+
+func (s *session) send(m *syncv1.ConfigRequest) error {
+	s.sending.Lock()
+	defer s.sending.Unlock()
+	return s.stream.Send(m)
+}
+
+// receive folds what comes. It is the only user of the folder while the session lives.
+func (s *session) receive(ctx context.Context) error {
+	for {
+		m, err := s.stream.Recv()
+		if err != nil {
+			return fmt.Errorf("receive: %w", err)
+		}
+		if !s.heard {
+			s.heard = true
+			s.client.update(func(st *Status) { st.Connected, st.Address = true, s.address })
+		}
+		switch m := m.GetMessage().(type) {
+		case *syncv1.ConfigResponse_Certificate:
+			select {
+			case s.answers <- m.Certificate:
+			default: // nobody asked
+			}
+		case *syncv1.ConfigResponse_TrustBundle:
+			s.client.trust(m.TrustBundle)
+		case *syncv1.ConfigResponse_Drain:
+			select {
+			case s.drained <- m.Drain.GetAfter().AsDuration():
+			default:
+			}
+		}
+		if err := s.fold(ctx, m); err != nil {
+			return err
+		}
+	}
+}
+
+func (s *session) fold(ctx context.Context, m *syncv1.ConfigResponse) error {
+	c := s.client
+	set, err := c.folder.Fold(m)
+	var misfit *state.MisfitError
+	switch {
+	case errors.As(err, &misfit):
+		return s.misfit(ctx, misfit)
+	case errors.Is(err, state.ErrRewound):
+		c.update(func(st *Status) { st.Rewound++ })
+		c.cfg.Log.ErrorContext(ctx, "an older revision was refused; the newer one stays in force", "revision", c.folder.Set().Revision)
+		return err
+	case err != nil:
+		return err
+	}
+	if set != nil {
+		s.committed = true
+		c.misfits = misfits{}
+		c.update(func(st *Status) { st.Distrusted, st.LastHeard = false, time.Now() })
+		c.offer(set)
+	}
+	return nil
+}
+
+// misfit asks for the whole set, unless that has not helped twice: then only now and again.
+func (s *session) misfit(ctx context.Context, m *state.MisfitError) error {
+	c := s.client
+	ask := c.misfits.ask(time.Now())
+	c.cfg.Log.ErrorContext(ctx, "a change was not taken over; the last configuration stays in force", "reason", m.Reason, "resync", ask)
+	if c.misfits.count > maxResyncs {
+		c.update(func(st *Status) { st.Distrusted = true })
+	}
+	if !ask {
+		return nil
+	}
+	r := &syncv1.Resync{Reason: m.Reason}
+	return s.send(&syncv1.ConfigRequest{Message: &syncv1.ConfigRequest_Resync{Resync: r}})
+}
+
+const (
+	maxResyncs  = 2
+	resyncPause = time.Minute
+)
+
+// misfits counts changes that did not fit since the last that did.
+type misfits struct {
+	count int
+	asked time.Time
+}
+
+func (m *misfits) ask(now time.Time) bool {
+	m.count++
+	if m.count > maxResyncs && now.Sub(m.asked) < resyncPause {
+		return false
+	}
+	m.asked = now
+	return true
+}
+
+// acknowledge says what is in force, now and whenever that changes.
+func (s *session) acknowledge(ctx context.Context) error {
+	c := s.client
+	var last *state.Set
+	for {
+		c.mu.Lock()
+		set, faults, changed := c.applied, c.status.Faults, c.acked
+		c.mu.Unlock()
+		if set != nil && set != last {
+			last = set
+			a := &syncv1.Ack{Epoch: set.Epoch, Revision: set.Revision, Digest: set.Digest[:]}
+			for _, f := range faults {
+				a.Faults = append(a.Faults, &syncv1.Fault{Kind: f.Kind, Uid: f.UID, Name: f.Name, Reason: f.Reason})
+			}
+			if err := s.send(&syncv1.ConfigRequest{Message: &syncv1.ConfigRequest_Ack{Ack: a}}); err != nil {
+				return fmt.Errorf("acknowledge: %w", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		}
+	}
+}
+
+// renew gets the next certificate in time, over the stream and without disturbing it.
+func (s *session) renew(ctx context.Context) error {
+	c := s.client
+	for {
+		timer := time.NewTimer(time.Until(c.identity.Load().renew))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-timer.C:
+		}
+		key, err := newKey()
+		if err != nil {
+			return err
+		}
+		if err := s.askCertificate(key); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case answer := <-s.answers:
+			if err := c.renewed(key, answer); err != nil {
+				return err
+			}
+		case <-time.After(renewRetry):
+			c.cfg.Log.WarnContext(ctx, "the certificate was not renewed; asking again", "expires", c.identity.Load().leaf().NotAfter)
+		}
+	}
+}
+
+func (s *session) askCertificate(key crypto.Signer) error {
+	csr, err := newRequest(key)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-s.answers: // late, of a key that is gone
+	default:
+	}
+	r := &syncv1.CertificateRequest{Csr: csr}
+	if err := s.send(&syncv1.ConfigRequest{Message: &syncv1.ConfigRequest_CertificateRequest{CertificateRequest: r}}); err != nil {
+		return fmt.Errorf("ask for a certificate: %w", err)
+	}
+	return nil
+}
+
+func (c *Client) renewed(key crypto.Signer, answer *syncv1.Certificate) error {
+	return c.replace(func(have *identity) (*identity, error) {
+		id, err := newIdentity(key, answer.GetChain(), have.roots, c.cfg.TrustDomain, false)
+		if err != nil {
+			return nil, fmt.Errorf("renew: %w", err)
+		}
+		if id.id != have.id {
+			return nil, errors.New("renew: the new certificate is of another gateway")
+		}
+		c.cfg.Log.Info("certificate renewed", "expires", id.leaf().NotAfter)
+		return id, nil
+	})
+}
+
+// trust takes over the roots to trust from the next connection on.
+func (c *Client) trust(b *syncv1.TrustBundle) {
+	err := c.replace(func(have *identity) (*identity, error) {
+		if slices.EqualFunc(have.roots, b.GetRoots(), slices.Equal[[]byte]) {
+			return have, nil
+		}
+		return have.withRoots(b.GetRoots())
+	})
+	if err != nil {
+		c.cfg.Log.Error("a trust bundle was refused", "err", err)
+	}
+}
+
+// leave ends the session when the control plane has asked for it.
+func (s *session) leave(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case after := <-s.drained:
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(min(max(after, 0), time.Minute)):
+			return errDrained
+		}
+	}
+}
+
+// report sends counters until the session ends. Nothing depends on it, so its failures end nothing.
+func (s *session) report(ctx context.Context, service syncv1.SyncServiceClient) error {
+	ticker := time.NewTicker(reportEvery)
+	defer ticker.Stop()
+	var stream syncv1.SyncService_ReportClient
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		if stream == nil {
+			var err error
+			if stream, err = service.Report(ctx); err != nil {
+				continue
+			}
+		}
+		if err := stream.Send(s.client.counters()); err != nil {
+			stream = nil
+		}
+	}
+}
+
+// counters are the requests since the last report.
+func (c *Client) counters() *syncv1.ReportRequest {
+	r := &syncv1.ReportRequest{At: timestamppb.Now(), UptimeSeconds: uint64(time.Since(c.start) / time.Second)} //nolint:gosec // not negative
+	if c.cfg.Responses == nil {
+		return r
+	}
+	r.Responses = map[string]uint64{}
+	for class, n := range c.cfg.Responses() {
+		r.Responses[class] = n - c.reported[class]
+		c.reported[class] = n
+	}
+	return r
+}
