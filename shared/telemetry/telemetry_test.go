@@ -2,10 +2,12 @@ package telemetry_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"flag"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -74,5 +76,37 @@ func TestStatusHandler(t *testing.T) {
 				t.Errorf("%s %s = %d %q, want %d with %q", test.method, test.path, w.Code, w.Body.String(), test.status, test.body)
 			}
 		})
+	}
+}
+
+func TestServeStatusEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- telemetry.ServeStatus(ctx, l, telemetry.StatusHandler(telemetry.NewRegistry("test"), nil, nil))
+	}()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+l.Addr().String()+"/readyz", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Errorf("GET /readyz = %d, want 200", resp.StatusCode)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("ServeStatus() = %v, want nil", err)
+	}
+	if _, err := net.Dial("tcp", l.Addr().String()); err == nil {
+		t.Error("the listener is still open")
 	}
 }

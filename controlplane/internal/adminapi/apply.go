@@ -88,10 +88,12 @@ func (s *resources) applyDocument(ctx context.Context, header *adminv1.ApplyHead
 	if doc.Group != "" && doc.Group != header.GetGroup() {
 		violations = append(violations, problem.Violation{Path: "group", Reason: "the document is for another group than it is applied to"})
 	}
-	dryRun := header.GetDryRun() || len(violations) > 0 // what admission has to say is told together with the rest
-	res, err := s.write(ctx, header.GetGroup(), "resources.apply", dryRun, header.GetPrune(), changesOf(doc)...)
-	if len(violations) > 0 {
-		err = together(violations, err)
+	res, err := s.write(ctx, configsvc.Request{
+		Action: "resources.apply", Group: header.GetGroup(), Changes: changesOf(doc), Prune: header.GetPrune(),
+		DryRun: header.GetDryRun(), Faults: violations,
+	})
+	if err == nil && len(violations) > 0 {
+		err = problem.Violated(violations) // whatever the write path thinks of it
 	}
 	if err != nil {
 		return nil, located(doc, err)
@@ -105,24 +107,6 @@ func changesOf(doc *catalog.Document) []admission.Change {
 		out = append(out, admission.Change{Kind: it.Kind, Name: it.Name, Path: it.Path, Message: it.Message, Clears: it.Clears})
 	}
 	return out
-}
-
-// together joins what the decoder and admission found. Where a place could not be read, what admission says about what is
-// missing there would only repeat it.
-func together(read []problem.Violation, err error) error {
-	all := slices.Clone(read)
-	if err != nil {
-		p := problem.Of(err)
-		if len(p.Violations) == 0 && p.Code != problem.Invalid && p.Code != problem.Conflict {
-			return err // the group is not there, the database is down
-		}
-		for _, v := range p.Violations {
-			if !slices.ContainsFunc(read, func(r problem.Violation) bool { return r.Path == "" || problem.Overlap(r.Path, v.Path) }) {
-				all = append(all, v)
-			}
-		}
-	}
-	return problem.Violated(problem.Sort(all))
 }
 
 // located adds line and column to the violations of an error.

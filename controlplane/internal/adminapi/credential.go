@@ -45,7 +45,7 @@ func (s *resources) GenerateCredential(ctx context.Context, req *adminv1.Generat
 	if err != nil {
 		return nil, failure(err)
 	}
-	res, err := s.write(ctx, req.GetGroup(), "credentials.generate", false, false, c)
+	res, err := s.write(ctx, configsvc.Request{Action: "credentials.generate", Group: req.GetGroup(), Changes: []admission.Change{c}})
 	if err != nil {
 		return nil, failure(err)
 	}
@@ -127,7 +127,7 @@ func (s *resources) RotateCredential(ctx context.Context, req *adminv1.RotateCre
 	if err != nil {
 		return nil, failure(err)
 	}
-	res, err := s.write(ctx, req.GetGroup(), "credentials.rotate", false, false, changes...)
+	res, err := s.write(ctx, configsvc.Request{Action: "credentials.rotate", Group: req.GetGroup(), Changes: changes})
 	if err != nil {
 		return nil, failure(err)
 	}

@@ -44,6 +44,8 @@ const (
 	maxHeaderBytes              = 32 << 10
 
 	maxStream = 15 * time.Minute
+	// drainTime is for requests that are being answered when the process is told to end.
+	drainTime = 5 * time.Second
 )
 
 // Config is what a Server needs.
@@ -75,10 +77,11 @@ type AuthSource interface {
 
 // Server is the admin API.
 type Server struct {
-	grpc  *grpc.Server
-	local *bufconn.Listener
-	conn  *grpc.ClientConn
-	rest  *rest.Handler
+	grpc   *grpc.Server
+	local  *bufconn.Listener
+	conn   *grpc.ClientConn
+	rest   *rest.Handler
+	active inFlight
 }
 
 // New returns a server. It opens nothing and starts nothing.
@@ -138,7 +141,8 @@ func (s *Server) connect(cfg Config) error {
 	return err
 }
 
-// Run serves the in-memory connection until ctx ends. Nothing works before it runs.
+// Run serves the in-memory connection until ctx ends, and then for as long as requests that have begun need, within
+// reason. Nothing works before it runs.
 func (s *Server) Run(ctx context.Context) error {
 	return run.Group(ctx,
 		func(context.Context) error {
@@ -149,6 +153,7 @@ func (s *Server) Run(ctx context.Context) error {
 		},
 		func(ctx context.Context) error {
 			<-ctx.Done()
+			s.active.drain(drainTime)
 			s.grpc.Stop()
 			if err := s.conn.Close(); err != nil {
 				return fmt.Errorf("close in-memory connection: %w", err)
@@ -161,6 +166,8 @@ func (s *Server) Run(ctx context.Context) error {
 // Handler answers gRPC (by content type, on HTTP/2) and REST.
 func (s *Server) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.active.begin()
+		defer s.active.end()
 		if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
 			limitStream(w)
 			s.grpc.ServeHTTP(w, r)

@@ -49,7 +49,7 @@ type world struct {
 	groups  map[string]*group
 	tokens  map[string]adminauth.Token
 	down    error // what every store answers
-	violate error // what every write answers
+	violate error // what admission says about every write
 	writes  []configsvc.Request
 }
 
@@ -139,8 +139,9 @@ func (w *world) Write(ctx context.Context, req configsvc.Request) (configsvc.Res
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.writes = append(w.writes, req)
-	if w.violate != nil {
-		return configsvc.Result{}, w.violate
+	if w.violate != nil || len(req.Faults) > 0 {
+		all := slices.Concat(req.Faults, violationsOf(w.violate))
+		return configsvc.Result{}, problem.Violated(problem.Sort(all))
 	}
 	g, res := w.groups[req.Group], configsvc.Result{Revision: view.Revision, View: view}
 	body := &syncv1.ChangeBody{Epoch: g.head.Epoch, Revision: g.head.Revision + 1}
@@ -164,6 +165,13 @@ func (w *world) Write(ctx context.Context, req configsvc.Request) (configsvc.Res
 	res.Revision = g.head.Revision
 	res.View, err = g.set.CatchUp(ctx, g)
 	return res, err
+}
+
+func violationsOf(err error) []problem.Violation {
+	if err == nil {
+		return nil
+	}
+	return problem.Of(err).Violations
 }
 
 // written counts the calls of Write.

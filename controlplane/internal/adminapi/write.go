@@ -14,6 +14,7 @@ import (
 
 	"keyward.dev/controlplane/internal/adminauth"
 	"keyward.dev/controlplane/internal/admission"
+	"keyward.dev/controlplane/internal/configsvc"
 	"keyward.dev/controlplane/internal/snapshot"
 )
 
@@ -141,7 +142,7 @@ func (s *resources) Delete(ctx context.Context, req *adminv1.DeleteRequest) (*ad
 
 // writeOne writes one resource and answers what became of it.
 func (s *resources) writeOne(ctx context.Context, group, action string, dryRun bool, c admission.Change) (*adminv1.WriteResponse, error) {
-	res, err := s.write(ctx, group, action, dryRun, false, c)
+	res, err := s.write(ctx, configsvc.Request{Action: action, Group: group, Changes: []admission.Change{c}, DryRun: dryRun})
 	if err != nil {
 		return nil, err
 	}

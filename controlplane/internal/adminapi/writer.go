@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"keyward.dev/controlplane/internal/admission"
 	"keyward.dev/controlplane/internal/configsvc"
 )
 
@@ -13,14 +12,12 @@ type Writer interface {
 	Write(ctx context.Context, req configsvc.Request) (configsvc.Result, error)
 }
 
-func (s *resources) write(ctx context.Context, group, action string, dryRun, prune bool, changes ...admission.Change) (configsvc.Result, error) {
-	who := actor(ctx)
-	if who == "" {
-		return configsvc.Result{}, fmt.Errorf("%s: %w", action, errNoIdentity)
+// write hands a request to the write path, as the caller's.
+func (s *resources) write(ctx context.Context, req configsvc.Request) (configsvc.Result, error) {
+	if req.Actor = actor(ctx); req.Actor == "" {
+		return configsvc.Result{}, fmt.Errorf("%s: %w", req.Action, errNoIdentity)
 	}
-	res, err := s.writer.Write(ctx, configsvc.Request{
-		Actor: who, Action: action, Group: group, Changes: changes, Prune: prune, DryRun: dryRun,
-	})
+	res, err := s.writer.Write(ctx, req)
 	if err == nil {
 		setRevision(ctx, res.Revision)
 	}

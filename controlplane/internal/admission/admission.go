@@ -24,6 +24,8 @@ type View interface {
 	All(kind string) iter.Seq[*snapshot.Resource]
 	// References yields the resources that refer to the one of that kind and name.
 	References(kind, name string) iter.Seq[snapshot.Ref]
+	// Claimant returns the resource that holds a claim of package claims.
+	Claimant(claim string) (snapshot.Ref, bool)
 	// Len is the number of all resources.
 	Len() int
 }

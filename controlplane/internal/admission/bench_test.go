@@ -12,6 +12,7 @@ import (
 	credentialv1 "keyward.dev/proto/gen/keyward/credential/v1"
 
 	"keyward.dev/controlplane/internal/admission"
+	"keyward.dev/controlplane/internal/claims"
 	"keyward.dev/controlplane/internal/snapshot"
 )
 
@@ -19,6 +20,12 @@ import (
 type large struct {
 	*group
 	byKind map[string][]*snapshot.Resource
+	claims map[string]snapshot.Ref
+}
+
+func (l *large) Claimant(claim string) (snapshot.Ref, bool) {
+	ref, ok := l.claims[claim]
+	return ref, ok
 }
 
 func (l *large) All(kind string) iter.Seq[*snapshot.Resource] {
@@ -32,7 +39,7 @@ func (l *large) All(kind string) iter.Seq[*snapshot.Resource] {
 }
 
 func newLarge(b *testing.B, n int) *large {
-	l := &large{group: newGroup(b), byKind: map[string][]*snapshot.Resource{}}
+	l := &large{group: newGroup(b), byKind: map[string][]*snapshot.Resource{}, claims: map[string]snapshot.Ref{}}
 	add := func(kind, name string, m proto.Message) {
 		if vs := l.cat.Normalize(m); len(vs) > 0 {
 			b.Fatal(vs)
@@ -40,6 +47,9 @@ func newLarge(b *testing.B, n int) *large {
 		r := &snapshot.Resource{Kind: kind, Name: name, UID: kind + name, Message: m, Revision: 1}
 		l.byKind[kind] = append(l.byKind[kind], r)
 		l.members[kind+" "+name] = r
+		for claim := range claims.Of(m) {
+			l.claims[claim] = r.Ref()
+		}
 	}
 	add("services", "s", &configv1.Service{Name: "s", Url: "http://a.test"})
 	for i := range n {

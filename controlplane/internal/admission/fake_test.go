@@ -14,6 +14,7 @@ import (
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
 
 	"keyward.dev/controlplane/internal/admission"
+	"keyward.dev/controlplane/internal/claims"
 	"keyward.dev/controlplane/internal/snapshot"
 	"keyward.dev/shared/catalog"
 	"keyward.dev/shared/problem"
@@ -67,8 +68,8 @@ func (g *group) References(kind, name string) iter.Seq[snapshot.Ref] {
 			if r.Message == nil {
 				continue
 			}
-			for k, n := range admission.ReferencesOf(r.Message) {
-				if k == kind && n == name && !yield(snapshot.Ref{Kind: r.Kind, UID: r.UID, Name: r.Name}) {
+			for ref := range catalog.References(r.Message) {
+				if ref.Kind == kind && ref.Name == name && !yield(snapshot.Ref{Kind: r.Kind, UID: r.UID, Name: r.Name}) {
 					return
 				}
 			}
@@ -77,6 +78,20 @@ func (g *group) References(kind, name string) iter.Seq[snapshot.Ref] {
 }
 
 func (g *group) Len() int { return len(g.members) }
+
+func (g *group) Claimant(claim string) (snapshot.Ref, bool) {
+	for _, r := range g.members {
+		if r.Message == nil {
+			continue
+		}
+		for c := range claims.Of(r.Message) {
+			if c == claim {
+				return r.Ref(), true
+			}
+		}
+	}
+	return snapshot.Ref{}, false
+}
 
 // hash is HMAC under every live term, as the write path does it.
 func (g *group) hash(plaintext []byte) []*configv1.KeyedHash {

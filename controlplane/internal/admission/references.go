@@ -1,40 +1,28 @@
 package admission
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
-
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/types/known/anypb"
-
-	optionsv1 "keyward.dev/proto/gen/keyward/options/v1"
 
 	"keyward.dev/shared/catalog"
 	"keyward.dev/shared/problem"
 )
 
-// reference is a field that names a resource.
-type reference struct {
-	path, kind, name string
-}
-
 // references checks that everything the request's resources refer to is in the resulting set.
 func (j *judge) references() {
 	for _, e := range j.entries {
-		for _, r := range referencesOf(e.msg) {
-			if _, ok := j.set.get(r.kind, r.name); ok || r.name == "" {
+		for r := range catalog.References(e.msg) {
+			if _, ok := j.set.get(r.Kind, r.Name); ok || r.Name == "" {
 				continue
 			}
-			at := problem.Join(e.path, r.path)
-			if o := j.set.over[id{r.kind, r.name}]; o != nil {
-				j.failWith(problem.Conflict, at, "%s is removed by the same request", catalog.Ref(r.kind, r.name))
+			at := problem.Join(e.path, r.Path)
+			if o := j.set.over[id{r.Kind, r.Name}]; o != nil {
+				j.failWith(problem.Conflict, at, "%s is removed by the same request", catalog.Ref(r.Kind, r.Name))
 				continue
 			}
-			if !j.unreadKind(r.kind) {
-				j.fail(at, "there is no %s", catalog.Ref(r.kind, r.name))
+			if !j.unreadKind(r.Kind) {
+				j.fail(at, "there is no %s", catalog.Ref(r.Kind, r.Name))
 			}
 		}
 	}
@@ -83,50 +71,6 @@ func enumerate(names []string) string {
 		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 	}
 	return strings.Join(names, ", ")
-}
-
-// referencesOf lists everything a message refers to, also from configurations, ordered by path.
-func referencesOf(m proto.Message) []reference {
-	w := &referenceWalk{}
-	w.message(m.ProtoReflect(), "")
-	slices.SortFunc(w.found, func(a, b reference) int {
-		return cmp.Or(problem.ComparePaths(a.path, b.path), cmp.Compare(a.name, b.name))
-	})
-	return w.found
-}
-
-type referenceWalk struct{ found []reference }
-
-func (w *referenceWalk) message(m protoreflect.Message, path string) {
-	if packed, ok := m.Interface().(*anypb.Any); ok {
-		if inner, err := packed.UnmarshalNew(); err == nil {
-			w.message(inner.ProtoReflect(), path)
-		}
-		return
-	}
-	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		at := problem.Key(path, string(fd.Name()))
-		switch {
-		case fd.IsMap(): // no kind has references in maps
-		case fd.IsList():
-			for i := range v.List().Len() {
-				w.value(fd, v.List().Get(i), problem.Index(at, i))
-			}
-		default:
-			w.value(fd, v, at)
-		}
-		return true
-	})
-}
-
-func (w *referenceWalk) value(fd protoreflect.FieldDescriptor, v protoreflect.Value, path string) {
-	o, _ := proto.GetExtension(fd.Options(), optionsv1.E_Field).(*optionsv1.FieldOptions)
-	switch {
-	case o.GetReference() != "":
-		w.found = append(w.found, reference{path, o.GetReference(), v.String()})
-	case fd.Message() != nil:
-		w.message(v.Message(), path)
-	}
 }
 
 // quota bounds what the group holds.

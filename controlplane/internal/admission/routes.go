@@ -1,76 +1,79 @@
 package admission
 
 import (
-	"fmt"
-	"slices"
 	"strings"
 
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
 
+	"keyward.dev/controlplane/internal/claims"
 	"keyward.dev/shared/catalog"
-	"keyward.dev/shared/check"
+	"keyward.dev/shared/check/match"
 	"keyward.dev/shared/problem"
 )
 
-// routes refuses routes that nothing but their name tells apart, and more expressions on a host than gateways should
-// try one by one.
+// routes refuses routes that nothing but their name tells apart, whether they are enabled or not, and more expressions
+// on a host than gateways should try one by one.
 func (j *judge) routes() {
-	put := map[string]bool{} // hosts of the request's routes
+	held := map[string]*entry{}
+	regexes := map[string]bool{} // hosts for which the request has expressions
 	for _, e := range j.entries {
-		if r, ok := e.msg.(*configv1.Route); ok {
-			for _, h := range hosts(r) {
-				put[h] = true
-			}
-		}
-	}
-	if len(put) == 0 {
-		return
-	}
-	places := map[string]member{}
-	regexes := map[string]int{}
-	for m := range j.set.all("routes") {
-		r, ok := m.msg.(*configv1.Route)
+		r, ok := e.msg.(*configv1.Route)
 		if !ok {
 			continue
 		}
-		for i, h := range hosts(r) {
-			if put[h] {
-				j.place(places, regexes, m, r, i, h)
+		j.place(e, r, held)
+		for _, p := range r.GetPaths() {
+			if p.GetRegex() != "" {
+				for _, h := range hosts(r) {
+					regexes[h] = true
+				}
 			}
+		}
+	}
+	if len(regexes) > 0 {
+		j.countRegexes(regexes)
+	}
+}
+
+// place takes up every host and path of a route and tells the first that another route has already.
+func (j *judge) place(e *entry, r *configv1.Route, held map[string]*entry) {
+	for i, host := range hosts(r) {
+		for n, path := range match.Paths(r) {
+			other := j.placeHolder(e, claimAt(r, host, path), held)
+			if other == "" {
+				continue
+			}
+			j.failWith(problem.Conflict, problem.Join(e.path, placeOf(r, i, n)),
+				"%s has the same host, path, conditions and priority: give one of them another priority", other)
+			return
 		}
 	}
 }
 
-// place takes up one host of a route, in the order in which set.all yields: the request's routes last.
-func (j *judge) place(places map[string]member, regexes map[string]int, m member, r *configv1.Route, i int, host string) {
-	paths := r.GetPaths()
-	if len(paths) == 0 {
-		paths = []*configv1.PathMatch{{Match: &configv1.PathMatch_Prefix{Prefix: "/"}}}
+// claimAt is what a route claims at one of its hosts and paths, empty if it can claim nothing there.
+func claimAt(r *configv1.Route, host string, path *configv1.PathMatch) string {
+	one := &configv1.Route{
+		Hosts: []string{host}, Paths: []*configv1.PathMatch{path},
+		Methods: r.GetMethods(), Headers: r.GetHeaders(), Query: r.GetQuery(), Priority: r.GetPriority(),
 	}
-	condition := conditionKey(r)
-	for n, p := range paths {
-		entry, _, reason := check.PathEntry(p)
-		if reason != "" || entry == "" {
-			continue
-		}
-		if strings.HasPrefix(entry, "regex ") {
-			regexes[host]++
-			if m.entry != nil && regexes[host] == j.limits.HostRegexes+1 {
-				j.fail(problem.Join(m.entry.path, problem.Index("paths", n)), "host %q has more than %d regular expressions", host, j.limits.HostRegexes)
-			}
-		}
-		key := host + "\x00" + entry + "\x00" + condition
-		other, taken := places[key]
-		if !taken {
-			places[key] = m
-			continue
-		}
-		if m.entry != nil && other.name != m.name {
-			j.failWith(problem.Conflict, problem.Join(m.entry.path, placeOf(r, i, n)),
-				"%s has the same host, path, conditions and priority: give one of them another priority", catalog.Ref("routes", other.name))
-			return
-		}
+	for claim := range claims.Of(one) {
+		return claim
 	}
+	return ""
+}
+
+func (j *judge) placeHolder(e *entry, claim string, held map[string]*entry) string {
+	if claim == "" {
+		return ""
+	}
+	if other := held[claim]; other != nil && other != e {
+		return catalog.Ref(other.kind.Name, other.name)
+	}
+	held[claim] = e
+	if ref, ok := j.set.view.Claimant(claim); ok && j.set.over[id{ref.Kind, ref.Name}] == nil {
+		return catalog.Ref(ref.Kind, ref.Name)
+	}
+	return ""
 }
 
 // placeOf says where the clash stands: at the path, or at the host or the route where there is none.
@@ -93,37 +96,26 @@ func hosts(r *configv1.Route) []string {
 	return r.GetHosts()
 }
 
-// conditionKey is equal for routes with equal conditions and priority, in whatever order they are written.
-func conditionKey(r *configv1.Route) string {
-	parts := []string{fmt.Sprint(r.GetPriority())}
-	methods := slices.Sorted(slices.Values(r.GetMethods()))
-	parts = append(parts, strings.Join(methods, ","))
-	for i, fields := range [][]*configv1.FieldMatch{r.GetHeaders(), r.GetQuery()} {
-		var keys []string
-		for _, f := range fields {
-			name := f.GetName()
-			if i == 0 {
-				name = strings.ToLower(name)
-			}
-			keys = append(keys, fmt.Sprintf("%q %s", name, matchKey(f)))
+// countRegexes bounds the expressions of the hosts for which the request has some.
+func (j *judge) countRegexes(wanted map[string]bool) {
+	count := map[string]int{}
+	for m := range j.set.all("routes") { // those of the request come last
+		r, ok := m.msg.(*configv1.Route)
+		if !ok {
+			continue
 		}
-		slices.Sort(keys)
-		parts = append(parts, strings.Join(keys, ","))
-	}
-	return strings.Join(parts, "\x00")
-}
-
-func matchKey(f *configv1.FieldMatch) string {
-	switch m := f.GetMatch().(type) {
-	case *configv1.FieldMatch_Exact:
-		return fmt.Sprintf("exact %q", m.Exact)
-	case *configv1.FieldMatch_Prefix:
-		return fmt.Sprintf("prefix %q", m.Prefix)
-	case *configv1.FieldMatch_Regex:
-		return fmt.Sprintf("regex %q", m.Regex)
-	case *configv1.FieldMatch_Present:
-		return fmt.Sprintf("present %t", m.Present)
-	default:
-		return ""
+		for _, host := range hosts(r) {
+			if !wanted[host] {
+				continue
+			}
+			for n, p := range r.GetPaths() {
+				if p.GetRegex() == "" {
+					continue
+				}
+				if count[host]++; m.entry != nil && count[host] == j.limits.HostRegexes+1 {
+					j.fail(problem.Join(m.entry.path, problem.Index("paths", n)), "host %q has more than %d regular expressions", strings.ToLower(host), j.limits.HostRegexes)
+				}
+			}
+		}
 	}
 }

@@ -3,13 +3,14 @@ package admission
 import (
 	"errors"
 	"slices"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
-	credentialv1 "keyward.dev/proto/gen/keyward/credential/v1"
 	optionsv1 "keyward.dev/proto/gen/keyward/options/v1"
 
+	"keyward.dev/controlplane/internal/claims"
 	"keyward.dev/shared/catalog"
 	"keyward.dev/shared/check"
 	"keyward.dev/shared/problem"
@@ -131,51 +132,41 @@ func (j *judge) noteWeak(e *entry, plaintext string) {
 	j.warnings = append(j.warnings, problem.Violation{Path: e.freshPath, Reason: "a weak key, let in by allow_weak"})
 }
 
-// keys tells API keys that two credentials of the group would share: a key says who calls.
+// keys tells API keys that two credentials of the group would share: a key says who calls. A key given in the clear is
+// looked for under every live term, since the other one may have been stored under any.
 func (j *judge) keys() {
-	type holder struct {
-		name string
-		path string // empty: not part of the request
-	}
-	given := map[string]holder{}
+	held := map[string]*entry{}
 	for _, e := range j.entries {
-		for _, h := range e.fresh {
-			key := hashKey(h)
-			if other, ok := given[key]; ok && other.name != e.name {
-				j.fail(e.freshPath, "%s has the same key", catalog.Ref(e.kind.Name, other.name))
-				break
+		if len(e.fresh) == 0 {
+			for claim := range claims.Of(e.msg) {
+				if strings.HasPrefix(claim, "key ") {
+					held[claim] = e
+				}
 			}
-			given[key] = holder{e.name, e.freshPath}
 		}
 	}
-	if len(given) == 0 {
-		return
-	}
-	for m := range j.set.all("credentials") {
-		h := keyedHash(m.msg)
-		if h == nil {
-			continue
-		}
-		if g, ok := given[hashKey(h)]; ok && g.name != m.name && !(m.entry != nil && len(m.entry.fresh) > 0) {
-			j.fail(g.path, "%s has the same key", catalog.Ref("credentials", m.name))
+	for _, e := range j.entries {
+		if other := j.keyHolder(e, held); other != "" {
+			j.fail(e.freshPath, "%s has the same key", other)
 		}
 	}
 }
 
-func hashKey(h *configv1.KeyedHash) string {
-	t := h.GetTerm()
-	return string([]byte{byte(t >> 24), byte(t >> 16), byte(t >> 8), byte(t)}) + string(h.GetHash())
-}
-
-// keyedHash returns the stored hash of a key-auth credential, nil if it is not one.
-func keyedHash(m proto.Message) *configv1.KeyedHash {
-	c, ok := m.(*configv1.Credential)
-	if !ok || !c.GetConfig().MessageIs((*credentialv1.KeyAuth)(nil)) {
-		return nil
+// keyHolder returns who else has the key that an entry was given, empty for nobody.
+func (j *judge) keyHolder(e *entry, held map[string]*entry) string {
+	c, ok := e.msg.(*configv1.Credential)
+	if !ok {
+		return ""
 	}
-	var k credentialv1.KeyAuth
-	if err := proto.Unmarshal(c.GetConfig().GetValue(), &k); err != nil {
-		return nil
+	for _, h := range e.fresh {
+		claim := claims.Key(c.GetType(), h)
+		if other := held[claim]; other != nil && other != e {
+			return catalog.Ref(other.kind.Name, other.name)
+		}
+		if ref, ok := j.set.view.Claimant(claim); ok && j.set.over[id{ref.Kind, ref.Name}] == nil {
+			return catalog.Ref(ref.Kind, ref.Name)
+		}
+		held[claim] = e
 	}
-	return k.GetKey().GetKeyedHash()
+	return ""
 }

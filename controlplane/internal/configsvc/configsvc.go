@@ -53,6 +53,9 @@ type Request struct {
 	Prune bool
 	// DryRun does everything but store.
 	DryRun bool
+	// Faults are violations found when the document was read. With any the request is refused, with them and whatever
+	// else is wrong.
+	Faults []problem.Violation
 }
 
 // Item is what a request does to one resource.
@@ -97,7 +100,9 @@ func (s *Service) Write(ctx context.Context, req Request) (Result, error) {
 		if err != nil {
 			return err
 		}
-		admitted, err := s.cfg.Admission.Admit(view, admission.Request{Changes: req.Changes, Prune: req.Prune, Hash: hash})
+		admitted, err := s.cfg.Admission.Admit(view, admission.Request{
+			Changes: req.Changes, Prune: req.Prune, Hash: hash, Faults: req.Faults,
+		})
 		if err != nil {
 			return err
 		}

@@ -22,21 +22,18 @@ func (b *build) owner(r *state.Record, bindings []*configv1.Binding) *runtime.Ow
 	if len(bindings) == 0 {
 		return o
 	}
-	o.Policies = make(map[*configv1.Binding]policy.Link, len(bindings))
-	for _, binding := range bindings {
+	o.Built = make([]runtime.Built, len(bindings))
+	for i, binding := range bindings {
 		if binding.Enabled != nil && !binding.GetEnabled() {
 			continue
 		}
 		link, err := b.binding(o, binding)
-		if err == nil {
-			o.Policies[binding] = link
+		if err != nil {
+			o.Built[i].Fault = err.Error()
+			b.fault(r, fmt.Sprintf("policy %s: %v", binding.GetType(), err))
 			continue
 		}
-		if o.Faults == nil {
-			o.Faults = map[*configv1.Binding]string{}
-		}
-		o.Faults[binding] = err.Error()
-		b.fault(r, fmt.Sprintf("policy %s: %v", binding.GetType(), err))
+		o.Built[i].Link = link
 	}
 	return o
 }

@@ -108,7 +108,7 @@ func (b *build) policies(route *runtime.Route, r *state.Record) {
 		}
 	}
 	owner := b.owner(r, m.GetPolicies())
-	if len(owner.Faults) > 0 {
+	if owner.Broken() {
 		b.close(route, nil, "one of its policies cannot be built")
 	}
 	b.routeService(route, r)
@@ -171,7 +171,7 @@ func (b *build) routeHalf(route *runtime.Route, r *state.Record, m *runtime.Over
 			continue
 		}
 		var reason string
-		if links[i], reason = runtime.Built(owners, &c.Links[i]); reason != "" {
+		if links[i], reason = runtime.LinkOf(owners, &c.Links[i]); reason != "" {
 			b.close(route, nil, reason)
 		}
 	}

@@ -2,9 +2,9 @@ package runtime
 
 import (
 	"fmt"
+	"slices"
 
 	"keyward.dev/dataplane/internal/policy"
-	configv1 "keyward.dev/proto/gen/keyward/config/v1"
 	"keyward.dev/shared/check/chain"
 )
 
@@ -13,9 +13,19 @@ type Owner struct {
 	chain.Owner
 	// Closed says why the owner's bindings are not known; empty if they are.
 	Closed string
-	// Policies are the built policies of the bindings that are not off; Faults why others could not be built.
-	Policies map[*configv1.Binding]policy.Link
-	Faults   map[*configv1.Binding]string
+	// Built is what became of each of Bindings, in their order.
+	Built []Built
+}
+
+// Built is what became of a binding: a link, or why there is none. Neither for a binding that is off.
+type Built struct {
+	Link  policy.Link
+	Fault string
+}
+
+// Broken reports whether a binding could not be built.
+func (o *Owner) Broken() bool {
+	return slices.ContainsFunc(o.Built, func(b Built) bool { return b.Fault != "" })
 }
 
 func (o *Owner) chain() *chain.Owner {
@@ -25,17 +35,21 @@ func (o *Owner) chain() *chain.Owner {
 	return &o.Owner
 }
 
-// Built returns the built policy of a link, or why there is none.
-func Built(owners []*Owner, l *chain.Link) (policy.Link, string) {
+// LinkOf returns the built policy of a link, or why there is none.
+func LinkOf(owners []*Owner, l *chain.Link) (policy.Link, string) {
 	for _, o := range owners {
 		if o == nil {
 			continue
 		}
-		if link, ok := o.Policies[l.Binding]; ok {
-			return link, ""
+		i := slices.Index(o.Bindings, l.Binding)
+		if i < 0 || i >= len(o.Built) {
+			continue
 		}
-		if fault, ok := o.Faults[l.Binding]; ok {
-			return policy.Link{}, fmt.Sprintf("policy %s of %s %s: %s", l.Type, l.OwnerKind, l.OwnerName, fault)
+		switch b := o.Built[i]; {
+		case b.Fault != "":
+			return policy.Link{}, fmt.Sprintf("policy %s of %s %s: %s", l.Type, l.OwnerKind, l.OwnerName, b.Fault)
+		case b.Link.Policy != nil:
+			return b.Link, ""
 		}
 	}
 	return policy.Link{}, fmt.Sprintf("policy %s of %s %s was not built", l.Type, l.OwnerKind, l.OwnerName)

@@ -130,7 +130,7 @@ func (m *OverlayMaker) make(p *Profile) *Overlay {
 		if !l.Applies() || l.Phase <= optionsv1.Phase_PHASE_AUTHN {
 			continue
 		}
-		link, fault := Built(owners, l)
+		link, fault := LinkOf(owners, l)
 		if fault != "" {
 			return &Overlay{Closed: fault}
 		}

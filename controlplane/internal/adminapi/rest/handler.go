@@ -145,7 +145,11 @@ func (c *call) match() (allowed []string) {
 func (c *call) run() {
 	ctx, cancel := context.WithTimeout(c.outgoing(), c.timeout())
 	defer cancel()
-	var err error
+	err := c.authenticate(ctx)
+	if err != nil {
+		c.fail(err)
+		return
+	}
 	switch c.op.Form {
 	case operation.GetResource:
 		err = c.getResource(ctx)
@@ -167,6 +171,22 @@ func (c *call) run() {
 	if err != nil {
 		c.fail(err)
 	}
+}
+
+// authenticate asks who calls before a body is read: nobody who is not known makes the server decode anything. What the
+// caller may do is decided where the RPC is.
+func (c *call) authenticate(ctx context.Context) error {
+	switch c.op.Form {
+	case operation.PutResource, operation.PatchResource, operation.Apply:
+	default:
+		if !c.op.Body {
+			return nil
+		}
+	}
+	var header metadata.MD
+	_, err := adminv1.NewSystemServiceClient(c.cfg.Conn).WhoAmI(ctx, &adminv1.WhoAmIRequest{}, grpc.Header(&header))
+	c.header(header)
+	return err
 }
 
 // timeout is long for what may wait or move much; the RPC has its own, narrower bounds.

@@ -51,9 +51,11 @@ func New(f *factory.Factory) *cobra.Command {
 		Long: `Run everything on this machine: PostgreSQL, control plane, gateways and a sample upstream.
 
 When all gateways are ready, the first line on stdout is a JSON object with the variables that the keyward command and
-clients need: KEYWARD_ADDR, KEYWARD_TOKEN, KEYWARD_CACERT, KEYWARD_HTTP, KEYWARD_HTTPS, KEYWARD_STATUS,
-KEYWARD_DATABASE_URL, KEYWARD_UPSTREAM and KEYWARD_DEV_DIR. Everything else goes to stderr. With --exec, a command is run
-with these variables; when it ends, so does everything, with its exit status.
+clients need: KEYWARD_ADDR, KEYWARD_TOKEN, KEYWARD_CACERT; KEYWARD_HTTP, KEYWARD_HTTPS and KEYWARD_STATUS of the gateways,
+separated by commas; KEYWARD_UPSTREAM; KEYWARD_DEV_DIR, the state directory; KEYWARD_DATABASE_URL of the database's owner
+and KEYWARD_RUNTIME_DATABASE_URL of the control plane's role; KEYWARD_SYNC and KEYWARD_CONTROLPLANE_STATUS. Everything
+else goes to stderr. With --exec, a command is run with these variables; when it ends, so does everything, with its exit
+status.
 
 A process that dies is reported and not restarted: keyward dev start and stop do that. Ctrl-C ends everything.`,
 		Example: `  keyward dev

@@ -242,6 +242,10 @@ func (s *stack) variables() map[string]string {
 		"KEYWARD_DATABASE_URL": s.db.OwnerURL,
 		"KEYWARD_UPSTREAM":     s.plan.Upstream,
 		dirVariable:            s.state.dir,
+		// For those who want to look behind the curtain, or to start a second replica.
+		"KEYWARD_RUNTIME_DATABASE_URL": s.db.RuntimeURL,
+		"KEYWARD_SYNC":                 s.plan.Sync,
+		"KEYWARD_CONTROLPLANE_STATUS":  s.plan.ControlStatus,
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"keyward.dev/controlplane/cmd/keyward/internal/client"
 	"keyward.dev/controlplane/cmd/keyward/internal/dev/database"
 	"keyward.dev/controlplane/cmd/keyward/internal/dev/supervisor"
+	"keyward.dev/controlplane/cmd/keyward/internal/failure"
 )
 
 const (
@@ -61,7 +63,11 @@ func (s *stack) startDatabase(ctx context.Context) (err error) {
 		s.db, err = database.Use(s.opts.Postgres, role, password)
 		return err
 	}
-	s.db, err = database.Start(ctx, s.state.path("postgres"), !s.state.temporary)
+	addr, err := netip.ParseAddrPort(s.plan.Database)
+	if err != nil {
+		return fmt.Errorf("address of PostgreSQL: %w", err)
+	}
+	s.db, err = database.Start(ctx, s.state.path("postgres"), int(addr.Port()), !s.state.temporary)
 	return err
 }
 
@@ -82,6 +88,9 @@ func (s *stack) migrate(ctx context.Context) error {
 		Name: "bootstrap", Path: s.program(controlPlaneProgram), Args: []string{"bootstrap", "--token-file", s.tokenFile, "--group", group},
 		Env: s.controlPlaneEnv(),
 	}, s.logs("bootstrap"))
+	if err != nil && s.opts.Postgres != "" && s.state.isNew() {
+		return failure.Hint(err, "if another keyward dev has used this database, its key is in its state directory: give that with --dir, or another database")
+	}
 	return err
 }
 

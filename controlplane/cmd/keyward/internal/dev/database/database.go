@@ -28,9 +28,9 @@ const (
 	runtimeRole = "keyward_runtime"
 )
 
-// Start starts a throw-away server in dir. With durable its data survives a crash of the machine.
-func Start(ctx context.Context, dir string, durable bool) (*Database, error) {
-	server, err := pgserver.Start(ctx, pgserver.Config{Dir: dir, Durable: durable})
+// Start starts a throw-away server in dir, on a port of 127.0.0.1. With durable its data survives a crash of the machine.
+func Start(ctx context.Context, dir string, port int, durable bool) (*Database, error) {
+	server, err := pgserver.Start(ctx, pgserver.Config{Dir: dir, Port: port, Durable: durable})
 	if err != nil {
 		return nil, err
 	}

@@ -19,6 +19,7 @@ type Plan struct {
 	Sync          string   `json:"sync"`
 	ControlStatus string   `json:"control_status"`
 	Upstream      string   `json:"upstream"`
+	Database      string   `json:"database"`
 	HTTP          []string `json:"http"`
 	HTTPS         []string `json:"https"`
 	Status        []string `json:"status"`
@@ -59,6 +60,7 @@ func Choose(w Wish, remembered string) (Plan, error) {
 		Sync:          c.one("", old.Sync, defaultSync),
 		ControlStatus: c.one("", old.ControlStatus, defaultControlStatus),
 		Upstream:      c.one(w.Upstream, old.Upstream, DefaultUpstream),
+		Database:      c.any(old.Database),
 		HTTP:          c.row(w.Gateways, w.HTTP, old.HTTP, DefaultHTTP),
 		HTTPS:         c.row(w.Gateways, w.HTTPS, old.HTTPS, DefaultHTTPS),
 		Status:        c.row(w.Gateways, "", old.Status, defaultStatus),
@@ -84,6 +86,11 @@ func (c *chooser) one(given, old, fallback string) string {
 	case !c.auto:
 		return c.hold(fallback)
 	}
+	return c.any(old)
+}
+
+// any takes the old address if it is free, else any free one.
+func (c *chooser) any(old string) string {
 	if old != "" && c.try(old) == nil {
 		return old
 	}

@@ -48,7 +48,7 @@ func TestAddressesAreDifferent(t *testing.T) {
 		t.Fatal(err)
 	}
 	seen := map[string]bool{}
-	for _, addr := range append(append(append([]string{p.Admin, p.Sync, p.ControlStatus, p.Upstream}, p.HTTP...), p.HTTPS...), p.Status...) {
+	for _, addr := range append(append(append([]string{p.Admin, p.Sync, p.ControlStatus, p.Upstream, p.Database}, p.HTTP...), p.HTTPS...), p.Status...) {
 		if seen[addr] || addr == "" {
 			t.Errorf("address %q is taken twice", addr)
 		}

@@ -1,0 +1,436 @@
+package syncserver_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"keyward.dev/controlplane/internal/fanout"
+	"keyward.dev/controlplane/internal/pki/pkitest"
+	"keyward.dev/controlplane/internal/registry"
+	"keyward.dev/controlplane/internal/registry/registrytest"
+	syncv1 "keyward.dev/proto/gen/keyward/sync/v1"
+	"keyward.dev/shared/mtls"
+	"keyward.dev/shared/testkit"
+)
+
+func wantCode(t *testing.T, what string, err error, want codes.Code, text string) {
+	t.Helper()
+	if status.Code(err) != want || !strings.Contains(fmt.Sprint(err), text) {
+		t.Errorf("%s = %v, want %v %q", what, err, want, text)
+	}
+}
+
+func TestEnrolment(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{})
+	defer w.stop()
+	token, key := w.token("a", 1, time.Hour), newKey(t)
+	first, err := w.tryEnrol(key, token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first.id.Group != "a" || first.id.TrustDomain != domain {
+		t.Errorf("identity = %v", first.id)
+	}
+	again, err := w.tryEnrol(key, token)
+	if err != nil || again.id != first.id {
+		t.Errorf("enrolment with the same key = %v, %v, want %v", again, err, first.id)
+	}
+	foreign := newWorld(t, options{})
+	defer foreign.stop()
+	_, err = w.tryEnrol(newKey(t), foreign.token("a", 1, time.Hour))
+	wantCode(t, "a foreign token", err, codes.Unauthenticated, "not valid")
+	_, err = w.tryEnrol(newKey(t), w.token("a", 1, -time.Second))
+	wantCode(t, "an expired token", err, codes.Unauthenticated, "expired")
+	_, err = w.tryEnrol(newKey(t), "")
+	wantCode(t, "no token", err, codes.Unauthenticated, "not valid")
+	w.memory.SetDown(true)
+	_, err = w.tryEnrol(newKey(t), token)
+	wantCode(t, "a database that is down", err, codes.Unavailable, "")
+}
+
+func TestWrongPinIsNoticedBeforeTheTokenIsShown(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{})
+	defer w.stop()
+	conn := w.connect(mtls.EnrolTLS(mtls.Config{TrustDomain: domain}, mtls.SPKI{1}))
+	_, err := syncv1.NewEnrolmentServiceClient(conn).Enrol(t.Context(), &syncv1.EnrolRequest{})
+	wantCode(t, "Enrol with another pin", err, codes.Unavailable, "pinned root")
+}
+
+func TestOnlyGatewaysOfThisTrustDomainStream(t *testing.T) {
+	t.Parallel()
+	w, other := newWorld(t, options{}), newWorld(t, options{})
+	defer w.stop()
+	defer other.stop()
+	stranger := other.enrol("a")
+	stranger.w = w
+	server, err := w.ca.ServerCertificate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := map[string]struct {
+		tls  *tls.Config
+		want codes.Code
+	}{
+		"no certificate":              {mtls.RenewTLS(w.config(nil)), codes.Unauthenticated},
+		"gateway of another root":     {mtls.ClientTLS(w.config(stranger.cert)), codes.Unavailable},
+		"a control plane as gateway":  {mtls.ClientTLS(w.config(server)), codes.Unavailable},
+		"expired (clock of the test)": {mtls.ClientTLS(w.config(w.enrol("a").cert)), codes.OK},
+	}
+	for name, tt := range tests {
+		client := syncv1.NewSyncServiceClient(w.connect(tt.tls))
+		s, err := client.Config(t.Context())
+		if err == nil {
+			_ = s.Send(&syncv1.ConfigRequest{Message: &syncv1.ConfigRequest_Hello{Hello: &syncv1.Hello{}}})
+			_, err = s.Recv()
+		}
+		wantCode(t, name, err, tt.want, "")
+		if tt.want == codes.OK {
+			continue
+		}
+		r, err := client.Report(t.Context())
+		if err == nil {
+			err = r.RecvMsg(&syncv1.ReportResponse{})
+		}
+		wantCode(t, name+", Report", err, tt.want, "")
+	}
+}
+
+func TestGatewayOfGroupANeverReceivesAByteOfGroupB(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{})
+	defer w.stop()
+	w.sources["a"].Put("ua", "n", []byte("of a"))
+	w.sources["b"].Put("ub", "n", []byte("canary of b"))
+	a, b := w.enrol("a"), w.enrol("b")
+	sa := a.stream(fanout.Position{})
+	// A position of the other group does not open it either.
+	sb := b.stream(w.sources["a"].Position())
+	sa.until(1)
+	for sb.resets == 0 || sb.at.Epoch != 2 {
+		if err := sb.next(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 20 {
+		w.sources["b"].Put("ub", "n", []byte("canary of b"))
+		w.sources["a"].Put("ua", "n", []byte("of a"))
+	}
+	sa.until(21)
+	sb.until(21)
+	if len(sa.records) != 1 || string(sa.records["ua"]) != "of a" {
+		t.Errorf("gateway of a holds %q", sa.records)
+	}
+	if len(sb.records) != 1 || string(sb.records["ub"]) != "canary of b" {
+		t.Errorf("gateway of b holds %q", sb.records)
+	}
+}
+
+func TestRevokedGatewayIsCutWithinASecond(t *testing.T) {
+	t.Parallel()
+	memory, authorities := registrytest.New(), &pkitest.Authorities{}
+	here := newWorld(t, options{memory: memory, authorities: authorities})
+	there := newWorld(t, options{memory: memory, authorities: authorities, replica: "r2"})
+	defer here.stop()
+	defer there.stop()
+	for name, on := range map[string]*world{"this replica": here, "another replica": there} {
+		g := here.enrol("a")
+		g.w = on
+		s := g.stream(fanout.Position{})
+		report, err := syncv1.NewSyncServiceClient(on.connect(mtls.ClientTLS(on.config(g.cert)))).Report(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		on.sources["a"].Put("u", "n", bytes.Repeat([]byte("x"), 8<<20)) // the sender blocks, for nobody reads
+		began := time.Now()
+		if _, err := here.registry.Revoke(t.Context(), "a", g.id.Gateway, "admin", "stolen"); err != nil {
+			t.Fatal(err)
+		}
+		if err := there.revocations.Refresh(t.Context()); err != nil { // as a wake-up does
+			t.Fatal(err)
+		}
+		wantCode(t, name, s.end(), codes.PermissionDenied, "revoked")
+		wantCode(t, name+", Report", report.RecvMsg(&syncv1.ReportResponse{}), codes.PermissionDenied, "revoked")
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("%s: cut after %s", name, took)
+		}
+		again, err := g.tryStream(fanout.Position{})
+		if err == nil {
+			err = again.end()
+		}
+		wantCode(t, name+", again", err, codes.PermissionDenied, "revoked")
+		_, err = g.renew()
+		wantCode(t, name+", renewal", err, codes.PermissionDenied, "revoked")
+	}
+}
+
+func TestRenewalAfterExpiry(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{})
+	defer w.stop()
+	g := w.enrol("a")
+	w.clock.move(10 * 24 * time.Hour)
+	s, err := g.tryStream(fanout.Position{})
+	if err == nil {
+		err = s.end()
+	}
+	if err == nil || errors.Is(err, context.Canceled) {
+		t.Errorf("a stream with an expired certificate = %v", err)
+	}
+	next, err := g.renew()
+	if err != nil || next.id != g.id {
+		t.Fatalf("renewal within grace = %v, %v", next, err)
+	}
+	w.sources["a"].Put("u", "n", []byte("x"))
+	next.stream(fanout.Position{}).until(1)
+	w.clock.move(40 * 24 * time.Hour)
+	_, err = next.renew()
+	wantCode(t, "renewal beyond grace", err, codes.FailedPrecondition, "join again")
+}
+
+func TestReconnectResumesWithDeltas(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{})
+	defer w.stop()
+	g := w.enrol("a")
+	for i := range 5 {
+		w.sources["a"].Put(fmt.Sprint("u", i), fmt.Sprint("n", i), []byte("x"))
+	}
+	first := g.stream(fanout.Position{})
+	first.until(5)
+	w.sources["a"].Put("u0", "n0", []byte("y"))
+	second := g.stream(first.at)
+	second.until(6)
+	if second.resets != 0 || second.bytes != 1 {
+		t.Errorf("after a reconnect: %d resets and %d bytes, want the one change", second.resets, second.bytes)
+	}
+	wrong := first.at
+	wrong.Digest[3] ^= 1
+	third := g.stream(wrong)
+	for third.resets == 0 {
+		if err := third.next(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	third.send(&syncv1.ConfigRequest{Message: &syncv1.ConfigRequest_Resync{Resync: &syncv1.Resync{Reason: "test"}}})
+	for third.resets < 2 {
+		if err := third.next(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestResyncsAreLimited(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{})
+	defer w.stop()
+	s := w.enrol("a").stream(fanout.Position{})
+	done := make(chan error, 1)
+	go func() { done <- s.end() }()
+	for {
+		err := s.rpc.Send(&syncv1.ConfigRequest{Message: &syncv1.ConfigRequest_Resync{Resync: &syncv1.Resync{}}})
+		if err != nil {
+			break
+		}
+	}
+	wantCode(t, "a stream that resyncs on and on", <-done, codes.ResourceExhausted, "too many")
+	if s.resets > 5 {
+		t.Errorf("%d sets were sent", s.resets)
+	}
+}
+
+func TestSlowReaderGetsASnapshotAndSlowsNobody(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{limits: fanout.Limits{Changes: 4}})
+	defer w.stop()
+	body := bytes.Repeat([]byte("x"), 100<<10)
+	slow := w.enrol("a").stream(fanout.Position{}, grpc.WithStaticStreamWindowSize(64<<10), grpc.WithStaticConnWindowSize(64<<10))
+	fast := w.enrol("a").stream(fanout.Position{})
+	for i := range 60 {
+		w.sources["a"].Put("u", "n", append(body, byte(i)))
+		fast.until(int64(i + 1))
+	}
+	slow.until(60)
+	if slow.resets < 1 || slow.bytes > 30*len(body) {
+		t.Errorf("the slow stream got %d resets and %d bytes, want a snapshot instead of every change", slow.resets, slow.bytes)
+	}
+}
+
+func TestAcknowledgementsReachTheRegistry(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{})
+	defer w.stop()
+	w.sources["a"].Put("u", "n", []byte("x"))
+	w.memory.SetHead("a", 1, 1)
+	g := w.enrol("a")
+	s := g.stream(fanout.Position{})
+	s.until(1)
+	ack := &syncv1.Ack{Epoch: 1, Revision: 1, Digest: s.at.Digest[:], Faults: []*syncv1.Fault{{Kind: "routes", Uid: "u", Name: strings.Repeat("n", 5000), Reason: "why"}}}
+	s.send(&syncv1.ConfigRequest{Message: &syncv1.ConfigRequest_Ack{Ack: ack}})
+	p, err := w.registry.WaitForRevision(t.Context(), "a", 1, 1, 10*time.Second)
+	if err != nil || len(p.Rejecting) != 1 || p.Rejecting[0].Faults[0].Reason != "why" || len(p.Rejecting[0].Faults[0].Name) > 1024 {
+		t.Errorf("progress = %+v, %v", p, err)
+	}
+	ack.Faults = nil
+	s.send(&syncv1.ConfigRequest{Message: &syncv1.ConfigRequest_Ack{Ack: ack}})
+	testkit.Await(t, 10*time.Second, func() error {
+		got, err := w.registry.Get(t.Context(), "a", g.id.Gateway)
+		if err == nil && got.State != registry.Online {
+			err = fmt.Errorf("state is %s", got.State)
+		}
+		return err
+	})
+}
+
+// askCertificate renews over the stream.
+func (s *stream) askCertificate(w *world) *gateway {
+	s.t.Helper()
+	key := newKey(s.t)
+	s.send(&syncv1.ConfigRequest{Message: &syncv1.ConfigRequest_CertificateRequest{CertificateRequest: &syncv1.CertificateRequest{Csr: request(s.t, key)}}})
+	for {
+		if err := s.next(); err != nil {
+			s.t.Fatalf("before a certificate: %v", err)
+		}
+		if n := len(s.other); n > 0 && s.other[n-1].GetCertificate() != nil {
+			return w.gateway(key, s.other[n-1].GetCertificate().GetChain())
+		}
+	}
+}
+
+func TestRenewalKeepsTheStreamAndExpiryEndsIt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, options{ttl: 30 * time.Second, inMemory: true})
+		defer w.stop()
+		g := w.enrol("a")
+		s := g.stream(fanout.Position{})
+		for i := range 9 { // three minutes
+			<-time.After(20 * time.Second)
+			if i == 5 {
+				w.memory.SetDown(true) // renewal does not need the database
+			}
+			next := s.askCertificate(w)
+			if next.id != g.id {
+				t.Fatalf("renewed as %v, want %v", next.id, g.id)
+			}
+			w.sources["a"].Put("u", "n", []byte{byte(i)})
+			s.until(int64(i + 1))
+		}
+		began := time.Now()
+		wantCode(t, "a stream without renewal", s.end(), codes.Unauthenticated, "expired")
+		if took := time.Since(began); took < 29*time.Second || took > 31*time.Second {
+			t.Errorf("the stream was ended after %s, want 30s", took)
+		}
+	})
+}
+
+func TestStreamsHaveAMaximumAgeAndDrainAtShutdown(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, options{streamAge: time.Hour, inMemory: true})
+		s := w.enrol("a").stream(fanout.Position{})
+		began := time.Now()
+		wantCode(t, "a stream that stays", s.end(), codes.Unavailable, "reconnect")
+		if took := time.Since(began); took < 54*time.Minute || took > 67*time.Minute {
+			t.Errorf("ended after %s, want about an hour", took)
+		}
+		if n := len(s.other); s.other[n-1].GetDrain() == nil {
+			t.Error("the gateway was not asked to reconnect")
+		}
+		next := w.enrol("a").stream(fanout.Position{})
+		w.sources["a"].Put("u", "n", []byte("x"))
+		next.until(1)
+		ended := make(chan error, 1)
+		go func() { ended <- next.end() }()
+		synctest.Wait()
+		began = time.Now()
+		w.stop()
+		if took := time.Since(began); took > 10*time.Second {
+			t.Errorf("shutdown took %s", took)
+		}
+		if err := <-ended; err == nil {
+			t.Error("a stream outlived the server")
+		}
+		if n := len(next.other); next.other[n-1].GetDrain() == nil {
+			t.Error("the gateway was not asked to leave at shutdown")
+		}
+	})
+}
+
+func TestStreamWithoutHelloEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, options{inMemory: true})
+		defer w.stop()
+		g := w.enrol("a")
+		rpc, err := syncv1.NewSyncServiceClient(w.connect(mtls.ClientTLS(w.config(g.cert)))).Config(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = rpc.Recv()
+		wantCode(t, "a silent stream", err, codes.DeadlineExceeded, "no hello")
+	})
+}
+
+func TestGroupThatCannotBeOpenedIsUnavailable(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, options{inMemory: true})
+		defer w.stop()
+		w.sources["a"].Fail(errors.New("keyring does not open"))
+		s := w.enrol("a").stream(fanout.Position{})
+		err := s.end()
+		wantCode(t, "a stream of a closed group", err, codes.Unavailable, "not available")
+		if strings.Contains(err.Error(), "keyring") {
+			t.Error("a gateway was told about the inside")
+		}
+		ahead := w.sources["b"].Position()
+		ahead.Revision = 5
+		wantCode(t, "a stream ahead of the replica", w.enrol("b").stream(ahead).end(), codes.Unavailable, "behind")
+	})
+}
+
+func TestTrustBundleIsPushed(t *testing.T) {
+	t.Parallel()
+	authorities := &pkitest.Authorities{}
+	w := newWorld(t, options{authorities: authorities})
+	defer w.stop()
+	s := w.enrol("a").stream(fanout.Position{})
+	other := &pkitest.Authorities{}
+	ow := newWorld(t, options{authorities: other})
+	defer ow.stop()
+	root := other.Rows()[0]
+	root.State = "next"
+	for len(s.other) == 0 {
+		if err := s.next(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := s.other[0].GetTrustBundle(); len(got.GetRoots()) != 1 {
+		t.Errorf("first bundle has %d roots", len(got.GetRoots()))
+	}
+	authorities.Add(root)
+	if err := w.ca.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for len(s.other) == 1 {
+		if err := s.next(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := s.other[1].GetTrustBundle(); len(got.GetRoots()) != 2 {
+		t.Errorf("second bundle has %d roots, want 2", len(got.GetRoots()))
+	}
+}
