@@ -10,7 +10,7 @@ export GOWORK := off
 
 MODULES  := $(shell sed -n 's|^\t\./||p' go.work)
 # Modules below those folders and the tools we wrote ourselves: linted and tested like the others, outside go.work.
-NESTED   := $(patsubst %/go.mod,%,$(shell find $(MODULES) -mindepth 2 -name go.mod -not -path '*/testdata/*' 2>/dev/null | sort)) .tools/bench
+NESTED   := $(patsubst %/go.mod,%,$(shell find $(MODULES) -mindepth 2 -name go.mod -not -path '*/testdata/*' 2>/dev/null | sort)) .tools/bench .tools/reference
 # What "make test" covers: the end-to-end tests have their own target, their rules about the tree do not need processes.
 UNIT     := $(filter-out e2e,$(MODULES)) .tools/bench
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
@@ -46,21 +46,25 @@ build: ## build bin/keyward, bin/keyward-controlplane and bin/keyward-dataplane
 # Generated into a directory of its own first, so that a file whose source is gone goes too.
 GENERATE = tools=$$(for t in buf protoc-gen-go protoc-gen-go-grpc protoc-gen-grpc-gateway; do dirname "$$($(TOOL) $$t)"; done | paste -sd:); \
 	out=$$(mktemp -d); trap 'rm -rf "$$out"' EXIT; \
-	(cd proto && PATH="$$tools:$$PATH" buf generate -o "$$out")
+	(cd proto && PATH="$$tools:$$PATH" buf generate -o "$$out" && \
+		PATH="$$tools:$$PATH" buf build --path keyward --exclude-imports --as-file-descriptor-set -o "$$out/keyward.binpb")
 
 generate: ## regenerate the code from the protos (needs Node's npm once, for buf; no network after setup)
 	@$(GENERATE); \
-	mkdir -p proto/gen && rm -rf proto/gen/* && cp -r "$$out"/gen/. proto/gen/
+	mkdir -p proto/gen && rm -rf proto/gen/* && cp -r "$$out"/gen/. proto/gen/ && cp "$$out/keyward.binpb" proto/descriptors/
+	@go -C .tools/reference run . >docs/reference.md
 
 generate-check: ## fail if the generated code is not what the protos say
 	@if ! $(TOOL) --have buf && ! command -v npm >/dev/null; then \
 		echo 'generate-check: NOT CHECKED: buf is not there and there is no npm to get it'; exit $(if $(FULL),1,0); fi; \
 	$(GENERATE); \
-	diff -r "$$out/gen" proto/gen >/dev/null || { diff -rq "$$out/gen" proto/gen; echo 'generate-check: run "make generate" and commit the result'; exit 1; }; \
+	go -C .tools/reference run . >"$$out/reference.md"; \
+	stale() { diff -rq "$$1" "$$2" || { echo 'generate-check: run "make generate" and commit the result'; exit 1; }; }; \
+	stale "$$out/gen" proto/gen; stale "$$out/keyward.binpb" proto/descriptors/keyward.binpb; stale "$$out/reference.md" docs/reference.md; \
 	(cd proto && PATH="$$tools:$$PATH" buf lint) && echo 'generate-check: ok'
 
 # The generated code is left as its generator wrote it.
-GOFILES = $(shell find $(MODULES) .tools/bench -name '*.go' -not -path 'proto/gen/*')
+GOFILES = $(shell find $(MODULES) .tools/bench .tools/reference -name '*.go' -not -path 'proto/gen/*')
 
 fmt: ## format the Go code
 	@$$($(TOOL) gofumpt) -w $(GOFILES)

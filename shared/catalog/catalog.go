@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -63,6 +64,8 @@ type Catalog struct {
 	policies    map[string]*Policy
 	policyOf    map[protoreflect.FullName]*Policy
 	credentials map[string]*Credential
+	sorted      []*Kind            // owners before what they own
+	owned       map[string][]*Kind // what may be written inside a resource of a kind
 	shapes      map[protoreflect.FullName]*shape
 }
 
@@ -124,7 +127,7 @@ func (c *Catalog) register(mt protoreflect.MessageType) error {
 	return c.shapeOf(md)
 }
 
-// link finds the field that names the owner of kinds that have one.
+// link relates kinds to their owners: the field that names the owner, the order, and what stands inside what.
 func (c *Catalog) link() error {
 	for _, k := range c.kinds {
 		if k.Parent == "" {
@@ -143,6 +146,15 @@ func (c *Catalog) link() error {
 			return fmt.Errorf("kind %s: no field refers to its owner's kind %q", k.Name, k.Parent)
 		}
 	}
+	c.sorted = slices.SortedFunc(maps.Values(c.kinds), func(a, b *Kind) int {
+		return cmp.Or(cmp.Compare(c.depth(a), c.depth(b)), cmp.Compare(a.Name, b.Name))
+	})
+	c.owned = map[string][]*Kind{}
+	for _, k := range c.sorted {
+		if k.Parent != "" {
+			c.owned[k.Parent] = append(c.owned[k.Parent], k)
+		}
+	}
 	return nil
 }
 
@@ -159,11 +171,7 @@ func (c *Catalog) KindOf(m proto.Message) (*Kind, bool) {
 }
 
 // Kinds lists all kinds, owners before what they own, else by name.
-func (c *Catalog) Kinds() []*Kind {
-	return slices.SortedFunc(maps.Values(c.kinds), func(a, b *Kind) int {
-		return cmp.Or(cmp.Compare(c.depth(a), c.depth(b)), cmp.Compare(a.Name, b.Name))
-	})
-}
+func (c *Catalog) Kinds() []*Kind { return slices.Clone(c.sorted) }
 
 func (c *Catalog) depth(k *Kind) int {
 	if k.Parent == "" {
@@ -202,21 +210,30 @@ func (c *Catalog) Credentials() []*Credential {
 	return slices.SortedFunc(maps.Values(c.credentials), func(a, b *Credential) int { return cmp.Compare(a.Type, b.Type) })
 }
 
-// configType returns the message type that an Any field of the message holds for a `type` word, and whether such words
-// are policy or credential types.
-func (c *Catalog) configType(holder protoreflect.FullName, word string) (mt protoreflect.MessageType, what string, known []string) {
+// configType returns the message type that an Any field of the message holds for a `type` word, nil for an unknown one.
+func (c *Catalog) configType(holder protoreflect.FullName, word string) protoreflect.MessageType {
+	if holder == bindingName {
+		if p, ok := c.policies[word]; ok {
+			return p.Config
+		}
+		return nil
+	}
+	if t, ok := c.credentials[word]; ok {
+		return t.Config
+	}
+	return nil
+}
+
+// typeReason says why a word is not a type that the message can hold, empty if it is one.
+func (c *Catalog) typeReason(holder protoreflect.FullName, word string) string {
+	if c.configType(holder, word) != nil {
+		return ""
+	}
+	what, known := "credential", slices.Sorted(maps.Keys(c.credentials))
 	if holder == bindingName {
 		what, known = "policy", slices.Sorted(maps.Keys(c.policies))
-		if p, ok := c.policies[word]; ok {
-			mt = p.Config
-		}
-		return mt, what, known
 	}
-	what, known = "credential", slices.Sorted(maps.Keys(c.credentials))
-	if t, ok := c.credentials[word]; ok {
-		mt = t.Config
-	}
-	return mt, what, known
+	return fmt.Sprintf("unknown %s type %s%s (known: %s)", what, quote(word), suggest(word, known), strings.Join(known, ", "))
 }
 
 // StoredName returns the name under which a resource of the kind is stored and referred to: "consumer/name" for a kind

@@ -241,7 +241,7 @@ func (d *decoder) config(n *node, m protoreflect.Message, s *shape, f *field, wh
 		}
 		return // a `type` of the wrong kind is told where it stands
 	}
-	mt, _, _ := d.cat.configType(s.md.FullName(), t.text)
+	mt := d.cat.configType(s.md.FullName(), t.text)
 	if mt == nil {
 		return // an unknown type, told where it stands
 	}
@@ -252,15 +252,6 @@ func (d *decoder) config(n *node, m protoreflect.Message, s *shape, f *field, wh
 	} else {
 		d.fail(n, path, "cannot be stored")
 	}
-}
-
-// typeReason says why a word is not a type that the message can hold, empty if it is one.
-func (c *Catalog) typeReason(holder protoreflect.FullName, word string) string {
-	mt, what, known := c.configType(holder, word)
-	if mt != nil {
-		return ""
-	}
-	return fmt.Sprintf("unknown %s type %s%s (known: %s)", what, quote(word), suggest(word, known), strings.Join(known, ", "))
 }
 
 func packAny(m proto.Message) (*anypb.Any, error) {

@@ -139,7 +139,7 @@ func (d *decoder) resources(doc *Document, k *Kind, n *node, path, parent string
 
 // resource reads one resource and what is nested in it.
 func (d *decoder) resource(doc *Document, k *Kind, n *node, path string, place Place, kinds map[string]bool) Item {
-	nested := d.cat.ownedBy(k)
+	nested := d.cat.owned[k.Name]
 	own := n
 	if n.kind == kindMap && len(nested) > 0 {
 		own = &node{kind: kindMap, line: n.line, col: n.col}
@@ -179,17 +179,6 @@ func (d *decoder) nested(doc *Document, k *Kind, owner *node, path, parent strin
 		first = false
 		d.resources(doc, k, e.node, problem.Key(path, k.Name), parent, kinds)
 	}
-}
-
-// ownedBy lists the kinds that may be written inside a resource of kind k.
-func (c *Catalog) ownedBy(k *Kind) []*Kind {
-	var owned []*Kind
-	for _, o := range c.Kinds() {
-		if o.Parent == k.Name {
-			owned = append(owned, o)
-		}
-	}
-	return owned
 }
 
 // single reads one resource without what is nested in it.

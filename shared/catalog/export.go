@@ -84,7 +84,7 @@ func (c *Catalog) exportKind(k *Kind, byKind map[string][]proto.Message) (*node,
 		return c.exportOne(resources[0], "")
 	}
 	owned := map[*Kind]map[string][]proto.Message{}
-	for _, o := range c.ownedBy(k) {
+	for _, o := range c.owned[k.Name] {
 		owned[o] = map[string][]proto.Message{}
 		for _, m := range byKind[o.Name] {
 			owned[o][o.ParentOf(m)] = append(owned[o][o.ParentOf(m)], m)
@@ -96,7 +96,7 @@ func (c *Catalog) exportKind(k *Kind, byKind map[string][]proto.Message) (*node,
 		if err != nil {
 			return nil, err
 		}
-		for _, o := range c.ownedBy(k) {
+		for _, o := range c.owned[k.Name] {
 			if mine := owned[o][k.NameOf(m)]; len(mine) > 0 {
 				inner, err := c.exportKind(o, map[string][]proto.Message{o.Name: mine})
 				if err != nil {

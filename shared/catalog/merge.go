@@ -79,7 +79,7 @@ func (c *Catalog) inner(f *field, s *shape, base, patch *node) *shape {
 			word = w
 		}
 		if word != nil {
-			if mt, _, _ := c.configType(s.md.FullName(), word.text); mt != nil {
+			if mt := c.configType(s.md.FullName(), word.text); mt != nil {
 				return c.shapes[mt.Descriptor().FullName()]
 			}
 		}

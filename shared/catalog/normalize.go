@@ -169,7 +169,7 @@ func (n *normalizer) config(m protoreflect.Message, s *shape, f *field, path str
 		n.fail(problem.Key(path, s.typeField.name), reason)
 		return
 	}
-	mt, _, _ := n.cat.configType(s.md.FullName(), word)
+	mt := n.cat.configType(s.md.FullName(), word)
 	cfg, at := mt.New(), problem.Key(path, f.name)
 	if m.Has(f.fd) {
 		packed, ok := m.Get(f.fd).Message().Interface().(*anypb.Any)

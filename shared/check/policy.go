@@ -1,7 +1,6 @@
 package check
 
 import (
-	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -28,15 +27,12 @@ func Policy(cfg proto.Message) []problem.Violation {
 	}
 }
 
-// framingFields are header fields that carry the message itself. A credential in one would be taken away before the
+// framing reports whether a header field carries the message itself. A credential in one would be taken away before the
 // request is forwarded, and with it the framing.
 func framing(name string) bool {
-	switch http.CanonicalHeaderKey(name) {
-	case "Host", "Content-Length", "Transfer-Encoding", "Connection", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Upgrade":
-		return true
-	default:
-		return false
-	}
+	return slices.ContainsFunc([]string{
+		"Host", "Content-Length", "Transfer-Encoding", "Connection", "Keep-Alive", "Proxy-Connection", "TE", "Trailer", "Upgrade",
+	}, func(f string) bool { return strings.EqualFold(f, name) })
 }
 
 func keyAuth(cfg *policyv1.KeyAuth) violations {

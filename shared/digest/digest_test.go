@@ -1,6 +1,8 @@
 package digest_test
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -81,11 +83,49 @@ func TestStateRoundTrip(t *testing.T) {
 	}
 }
 
+// The digest is spoken between control planes and gateways of different versions and stored in group heads: these values
+// must never change.
+func TestGoldenValues(t *testing.T) {
+	t.Parallel()
+	const uid = "5f2c1b7e-0c1d-4e2f-8a3b-9c4d5e6f7a8b"
+	large := make([]byte, 70_000)
+	for i := range large {
+		large[i] = byte(i * 7)
+	}
+	var s digest.Set
+	for _, step := range []struct {
+		name, want string
+		do         func()
+	}{
+		{"empty", "", func() {}},
+		{"one record", "", func() { s.Add("routes", uid, []byte("one")) }},
+		{"an empty record", "", func() { s.Add("consumers", uid, nil) }},
+		{"a large record", "", func() { s.Add("services", uid, large) }},
+		{"the same again", "", func() { s.Add("routes", uid, []byte("one")) }},
+		{"one removed", "", func() { s.Remove("consumers", uid, nil) }},
+		{"removed before it is added", "", func() { s.Remove("routes", "other", []byte("x")) }},
+	} {
+		step.do()
+		sum := s.Sum()
+		if got := hex.EncodeToString(sum[:]); got != step.want {
+			t.Errorf("%s: digest = %s, want %s", step.name, got, step.want)
+		}
+	}
+	state, err := s.MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(state)
+	if sum != s.Sum() {
+		t.Error("the digest is not the SHA-256 of the state")
+	}
+}
+
 func BenchmarkAdd(b *testing.B) {
 	record := make([]byte, 512)
 	var s digest.Set
 	b.ReportAllocs()
 	for b.Loop() {
-		s.Add("routes", "5f2c", record)
+		s.Add("routes", "5f2c1b7e-0c1d-4e2f-8a3b-9c4d5e6f7a8b", record)
 	}
 }

@@ -81,6 +81,8 @@ func (j *judge) secret(e *entry, f secret.Field, stored *configv1.Secret, clear,
 		j.fail(at, "what is stored cannot be read: give the value")
 	case required(f):
 		j.fail(at, "required")
+	case given != nil:
+		f.Set(nil) // an empty message says nothing, and left out is the normal form of nothing
 	}
 	return nil
 }
@@ -94,8 +96,9 @@ func required(f secret.Field) bool {
 // keep turns plaintext into what is stored.
 func (j *judge) keep(e *entry, f secret.Field, plaintext string, stored *configv1.Secret, broken bool) error {
 	switch f.Storage {
-	case optionsv1.Storage_STORAGE_SEALED:
-		return nil // the resource is sealed whole
+	case optionsv1.Storage_STORAGE_SEALED: // with the resource, which is sealed whole
+		f.Set(&configv1.Secret{Value: &configv1.Secret_Plaintext{Plaintext: plaintext}})
+		return nil
 	case optionsv1.Storage_STORAGE_KEYED_HASH:
 	default:
 		j.fail(problem.Join(e.path, f.Path), "cannot be stored by this version")

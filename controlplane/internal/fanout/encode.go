@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"fmt"
+	"time"
 
 	"google.golang.org/grpc/encoding"
 	grpcproto "google.golang.org/grpc/encoding/proto"
@@ -57,9 +58,11 @@ type Batch struct {
 	// To is where a stream stands after it.
 	To Position
 	// Reset says that it is the whole set.
-	Reset    bool
-	Messages []Message
-	size     int64
+	Reset bool
+	// CommittedAt is when the revision was committed; zero in a snapshot.
+	CommittedAt time.Time
+	Messages    []Message
+	size        int64
 }
 
 type encoder struct{ batch Batch }
@@ -90,7 +93,7 @@ func (e *encoder) commit(at *timestamppb.Timestamp) error {
 }
 
 func encodeChange(from int64, c Change) (*Batch, error) {
-	e := encoder{batch: Batch{To: Position{Epoch: c.Epoch, Revision: c.Revision, Digest: c.Digest}}}
+	e := encoder{batch: Batch{CommittedAt: c.CommittedAt, To: Position{Epoch: c.Epoch, Revision: c.Revision, Digest: c.Digest}}}
 	if err := e.begin(&syncv1.Begin{Epoch: c.Epoch, FromRevision: from}); err != nil {
 		return nil, err
 	}

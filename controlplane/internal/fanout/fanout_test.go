@@ -165,6 +165,55 @@ func TestStreamGoesOnWhereItWas(t *testing.T) {
 	}
 }
 
+// historian is a source that remembers, as the database does.
+type historian struct {
+	*fanouttest.Source
+	changes []fanout.Change
+}
+
+func (h historian) History(_ context.Context, _ string, _ uint64, upTo int64, limit int) ([]fanout.Change, error) {
+	return h.changes[max(0, upTo-int64(limit)):upTo], nil
+}
+
+func TestStreamsFindTheirPlaceAfterARestart(t *testing.T) {
+	t.Parallel()
+	src := fanouttest.NewSource(1)
+	_, cursor, err := src.Subscribe(t.Context(), "pay")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := start(t, src, fanout.Limits{})
+	r := &receiver{}
+	s := join(t, before, r.at)
+	h := historian{Source: src}
+	for i := range 10 {
+		src.Put(fmt.Sprint("u", i%3), fmt.Sprint("n", i%3), []byte{byte(i)})
+		c, err := cursor.Next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.changes = append(h.changes, c)
+		if i == 4 {
+			follow(t, s, r, 5)
+		}
+	}
+	for name, tt := range map[string]struct {
+		changes []fanout.Change
+		resets  int
+	}{
+		"history":       {h.changes, 0},
+		"with a hole":   {append(h.changes[:6:6], append([]fanout.Change{h.changes[8]}, h.changes[7:]...)...), 1},
+		"of other sets": {append(h.changes[:9:9], fanout.Change{Epoch: 1, Revision: 10}), 1},
+	} {
+		after := start(t, historian{src, tt.changes}, fanout.Limits{})
+		again := &receiver{at: r.at, records: maps.Clone(r.records)}
+		follow(t, join(t, after, again.at), again, 10)
+		if again.resets != tt.resets {
+			t.Errorf("%s: %d resets, want %d", name, again.resets, tt.resets)
+		}
+	}
+}
+
 func TestSlowStreamGetsASnapshot(t *testing.T) {
 	t.Parallel()
 	for name, limits := range map[string]fanout.Limits{"by count": {Changes: 3}, "by bytes": {Bytes: 2000}} {

@@ -93,8 +93,48 @@ func (g *Group) subscribe(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	g.rebase(Position{Epoch: snapshot.Epoch, Revision: snapshot.Revision, Digest: snapshot.Digest})
+	at := Position{Epoch: snapshot.Epoch, Revision: snapshot.Revision, Digest: snapshot.Digest}
+	g.rebase(at, g.history(ctx, at))
 	return g.follow(ctx, cursor)
+}
+
+// refill is how many changes before the first snapshot are looked up.
+const refill = 256
+
+// history encodes the changes that led to the position. Without them streams begin with a snapshot, which is all that is
+// lost if something does not fit.
+func (g *Group) history(ctx context.Context, at Position) []*Batch {
+	source, ok := g.source.(Historian)
+	if !ok || g.at() == at {
+		return nil
+	}
+	changes, err := source.History(ctx, g.name, at.Epoch, at.Revision, min(refill, g.limits.Changes))
+	if err != nil {
+		g.log.WarnContext(ctx, "earlier changes of a group cannot be read; gateways that reconnect get the whole set", "group", g.name, "err", err)
+		return nil
+	}
+	first := at.Revision - int64(len(changes)) + 1
+	batches := make([]*Batch, 0, len(changes))
+	for i, c := range changes {
+		if c.Epoch != at.Epoch || c.Revision != first+int64(i) {
+			return nil
+		}
+		batch, err := encodeChange(c.Revision-1, c)
+		if err != nil {
+			return nil
+		}
+		batches = append(batches, batch)
+	}
+	if n := len(batches); n == 0 || batches[n-1].To != at {
+		return nil
+	}
+	return batches
+}
+
+func (g *Group) at() Position {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.head
 }
 
 func (g *Group) follow(ctx context.Context, cursor Cursor) error {
@@ -109,17 +149,35 @@ func (g *Group) follow(ctx context.Context, cursor Cursor) error {
 	}
 }
 
-// rebase begins a window. If it connects to the old one, nothing is lost.
-func (g *Group) rebase(at Position) {
+// rebase begins a window, with the changes that led to the position. If it connects to the old one, nothing is lost.
+func (g *Group) rebase(at Position, history []*Batch) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.generation++
 	g.ready = true
 	if at != g.head {
 		g.base, g.head, g.window, g.bytes = at, at, nil, 0
+		if len(history) > 1 {
+			// What the first of them applied to is not known by its digest, so it only says where the window begins.
+			g.base, g.window = history[0].To, history[1:]
+		}
+		for _, b := range g.window {
+			g.bytes += b.size
+		}
+		g.trim()
 		g.dropSnapshot()
 	}
 	g.wake()
+}
+
+// trim keeps the window in its limits.
+func (g *Group) trim() {
+	for len(g.window) > 1 && (len(g.window) > g.limits.Changes || g.bytes > g.limits.Bytes) {
+		g.base = g.window[0].To
+		g.bytes -= g.window[0].size
+		g.window[0] = nil
+		g.window = g.window[1:]
+	}
 }
 
 // publish encodes a change, outside the lock, and puts it at the end of the window.
@@ -139,12 +197,7 @@ func (g *Group) publish(c Change) error {
 	g.window = append(g.window, batch)
 	g.bytes += batch.size
 	g.head = batch.To
-	for len(g.window) > 1 && (len(g.window) > g.limits.Changes || g.bytes > g.limits.Bytes) {
-		g.base = g.window[0].To
-		g.bytes -= g.window[0].size
-		g.window[0] = nil
-		g.window = g.window[1:]
-	}
+	g.trim()
 	g.dropSnapshot()
 	g.wake()
 	return nil

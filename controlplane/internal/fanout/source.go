@@ -60,6 +60,13 @@ type Source interface {
 	Subscribe(ctx context.Context, group string) (Snapshot, Cursor, error)
 }
 
+// Historian is a Source that also knows the changes before a snapshot, so that streams find their place again after this
+// process was restarted.
+type Historian interface {
+	// History returns the last changes up to the revision, at most limit, ascending and dense. It may return fewer.
+	History(ctx context.Context, group string, epoch uint64, upTo int64, limit int) ([]Change, error)
+}
+
 // Position is where a stream stands.
 type Position struct {
 	Epoch    uint64

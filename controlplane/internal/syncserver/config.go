@@ -1,9 +1,11 @@
 package syncserver
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -38,6 +40,7 @@ type session struct {
 	resyncs  chan string
 	// renewed tells the handler that the certificate's end has moved.
 	renewed chan time.Time
+	sent    sent
 
 	// Of the sending goroutine.
 	asked    throttle
@@ -163,7 +166,7 @@ func (c *session) receive() error {
 		}
 		switch m := msg.GetMessage().(type) {
 		case *syncv1.ConfigRequest_Ack:
-			c.registry.Applied(applied(m.Ack))
+			c.acknowledged(m.Ack)
 		case *syncv1.ConfigRequest_Resync:
 			select {
 			case c.resyncs <- m.Resync.GetReason():
@@ -176,6 +179,56 @@ func (c *session) receive() error {
 			}
 		}
 	}
+}
+
+// acknowledged notes what the gateway runs, unless it is not what was sent to it.
+func (c *session) acknowledged(ack *syncv1.Ack) {
+	a := applied(ack)
+	set, ok := c.sent.take(a.Epoch, a.Revision)
+	if ok && !bytes.Equal(set.to.Digest[:], a.Digest) {
+		c.server.cfg.Log.Error("gateway acknowledges another digest than it was sent", "group", c.who.Group, "gateway", c.who.Gateway, "revision", a.Revision)
+		return
+	}
+	c.registry.Applied(a)
+	if ok && !set.committedAt.IsZero() {
+		c.server.cfg.Propagated(c.who.Group, c.server.cfg.Now().Sub(set.committedAt))
+	}
+}
+
+// maxUnacknowledged bounds what is remembered of a stream; a gateway leaves out revisions when it falls behind.
+const maxUnacknowledged = 64
+
+// sent remembers the change sets that were not acknowledged yet.
+type sent struct {
+	mu   sync.Mutex // guards sets
+	sets []sentSet
+}
+
+type sentSet struct {
+	to          fanout.Position
+	committedAt time.Time
+}
+
+func (s *sent) add(b *fanout.Batch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.sets) == maxUnacknowledged {
+		s.sets = append(s.sets[:0], s.sets[1:]...)
+	}
+	s.sets = append(s.sets, sentSet{to: b.To, committedAt: b.CommittedAt})
+}
+
+// take returns the change set that led to the revision, and forgets it and those before.
+func (s *sent) take(epoch uint64, revision int64) (sentSet, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, set := range s.sets {
+		if set.to.Epoch == epoch && set.to.Revision == revision {
+			s.sets = append(s.sets[:0], s.sets[i+1:]...)
+			return set, true
+		}
+	}
+	return sentSet{}, false
 }
 
 func applied(a *syncv1.Ack) registry.Applied {

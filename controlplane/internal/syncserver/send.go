@@ -82,6 +82,7 @@ func (c *session) unavailable(ctx context.Context, err error) error {
 
 // sendBatch sends a change set. A certificate is not made to wait for the end of a long one.
 func (c *session) sendBatch(ctx context.Context, b *fanout.Batch) error {
+	c.sent.add(b)
 	for i := range b.Messages {
 		if err := c.stream.SendMsg(&b.Messages[i]); err != nil {
 			return err

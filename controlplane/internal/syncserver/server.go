@@ -66,6 +66,8 @@ type Config struct {
 	StreamAge time.Duration
 	// DrainTime is how long gateways have to leave at shutdown. 0: 5s.
 	DrainTime time.Duration
+	// Propagated is told how long a change took from its commit until a gateway had applied it; may be nil.
+	Propagated func(group string, took time.Duration)
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 	Log *slog.Logger
@@ -101,6 +103,9 @@ func New(cfg Config) *Server {
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Propagated == nil {
+		cfg.Propagated = func(string, time.Duration) {}
 	}
 	return &Server{
 		cfg: cfg, leases: leases{until: map[string]time.Time{}}, draining: make(chan struct{}),

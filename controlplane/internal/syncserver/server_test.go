@@ -339,7 +339,7 @@ func TestRenewalKeepsTheStreamAndExpiryEndsIt(t *testing.T) {
 func TestStreamsHaveAMaximumAgeAndDrainAtShutdown(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, options{streamAge: time.Hour, inMemory: true})
+		w := newWorld(t, options{streamAge: time.Hour, drainTime: 5 * time.Second, inMemory: true})
 		s := w.enrol("a").stream(fanout.Position{})
 		began := time.Now()
 		wantCode(t, "a stream that stays", s.end(), codes.Unavailable, "reconnect")

@@ -73,7 +73,8 @@ type options struct {
 	limits      fanout.Limits
 	ttl         time.Duration
 	streamAge   time.Duration
-	inMemory    bool // bufconn instead of loopback
+	drainTime   time.Duration // 100 ms if zero: most gateways here do not leave
+	inMemory    bool          // bufconn instead of loopback
 	replica     string
 }
 
@@ -85,6 +86,9 @@ func newWorld(t *testing.T, o options) *world {
 	if o.authorities == nil {
 		o.authorities = &pkitest.Authorities{}
 	}
+	if o.drainTime == 0 {
+		o.drainTime = 100 * time.Millisecond
+	}
 	if o.replica == "" {
 		o.replica = "r1"
 	}
@@ -92,7 +96,8 @@ func newWorld(t *testing.T, o options) *world {
 	w := &world{t: t, memory: o.memory, clock: &clock{}, sources: fanouttest.ByGroup{"a": fanouttest.NewSource(1), "b": fanouttest.NewSource(2)}}
 	var err error
 	w.ca, err = pki.Open(t.Context(), pki.Config{
-		Authorities: o.authorities, Sealer: pkitest.Sealer{}, TrustDomain: domain, Replica: o.replica, GatewayTTL: o.ttl, Now: w.clock.Now, Log: log,
+		Authorities: o.authorities, Sealer: pkitest.Sealer{}, TrustDomain: domain, Replica: o.replica, GatewayTTL: o.ttl,
+		IntermediateTTL: 365 * 24 * time.Hour, Now: w.clock.Now, Log: log,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -107,7 +112,8 @@ func newWorld(t *testing.T, o options) *world {
 	hub := fanout.NewHub(w.sources, o.limits, log)
 	server := syncserver.New(syncserver.Config{
 		CA: w.ca, Revocations: w.revocations, Enrolments: w.memory, Groups: hub, Registry: w.registry,
-		JoinTokens: attest.NewJoinTokens(w.memory, w.clock.Now), TrustDomain: domain, StreamAge: o.streamAge, Now: w.clock.Now, Log: log,
+		JoinTokens: attest.NewJoinTokens(w.memory, w.clock.Now), TrustDomain: domain, StreamAge: o.streamAge, DrainTime: o.drainTime,
+		Now: w.clock.Now, Log: log,
 	})
 	w.serve(server, hub, o.inMemory)
 	return w

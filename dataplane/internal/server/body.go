@@ -97,7 +97,6 @@ func (b *requestBody) detach() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.call = nil
-	_ = b.ctl.SetReadDeadline(time.Time{})
 	return b.n
 }
 

@@ -184,6 +184,9 @@ func (c *call) end(v any) (abort bool) {
 	if c.body != nil {
 		c.out.BytesIn = c.body.detach()
 	}
+	if c.hasBody() {
+		_ = http.NewResponseController(c.w).SetReadDeadline(time.Now().Add(lingerTimeout))
+	}
 	c.x.Timings.Done = time.Now()
 	if r := c.x.Refusal(); r != nil && !r.IsAnswer() && c.out.Code == "" {
 		c.out.Code = r.Code()

@@ -51,9 +51,9 @@ func (c *call) upstreamCall() *upstream.Call {
 		}
 	}
 	if c.hasBody() {
-		c.body = &requestBody{
-			body: c.r.Body, ctl: http.NewResponseController(c.w), limit: c.rt.Settings.MaxBody, idle: c.route.Service.Idle, call: c,
-		}
+		ctl := http.NewResponseController(c.w)
+		_ = ctl.SetWriteDeadline(time.Now().Add(writeTimeout)) // reading may write a 100 Continue
+		c.body = &requestBody{body: c.r.Body, ctl: ctl, limit: c.rt.Settings.MaxBody, idle: c.route.Service.Idle, call: c}
 		up.Body = c.body
 	}
 	return up
@@ -174,6 +174,7 @@ func (c *call) writeHead(length int64) {
 		h.Set("Connection", "close")
 	}
 	c.x.Timings.HeadSent = time.Now()
+	_ = http.NewResponseController(c.w).SetWriteDeadline(c.x.Timings.HeadSent.Add(writeTimeout))
 	c.headSent = true
 	c.out.Status = c.x.Response.Status
 	c.w.WriteHeader(c.x.Response.Status)
@@ -184,12 +185,10 @@ func (c *call) copyBody(resp *http.Response) {
 	buf, _ := copyBuffers.Get().(*[copyBytes]byte)
 	defer copyBuffers.Put(buf)
 	ctl := http.NewResponseController(c.w)
-	idle := c.route.Service.Idle
-	defer func() { _ = ctl.SetWriteDeadline(time.Time{}) }()
 	for {
 		n, err := resp.Body.Read(buf[:])
 		if n > 0 {
-			_ = ctl.SetWriteDeadline(time.Now().Add(idle))
+			_ = ctl.SetWriteDeadline(time.Now().Add(c.route.Service.Idle + writeTimeout))
 			written, werr := c.w.Write(buf[:n])
 			c.out.BytesOut += int64(written)
 			if werr == nil && resp.ContentLength < 0 {

@@ -30,6 +30,11 @@ const (
 	maxHeadBytes      = 1 << 20
 	readHeaderTimeout = 10 * time.Second
 	idleTimeout       = 75 * time.Second
+	// writeTimeout bounds how long a client may take no bytes at all. A deadline is set before each write and never taken
+	// back: the wire flushes what is left after the exchange.
+	writeTimeout = 30 * time.Second
+	// lingerTimeout bounds how long the wire waits for what is left of a body that nobody wants.
+	lingerTimeout = 5 * time.Second
 	// quietPeriod without a request ends the first part of a drain, in which connections are told to go elsewhere.
 	quietPeriod = 500 * time.Millisecond
 )

@@ -618,3 +618,84 @@ func TestHTTPS(t *testing.T) {
 		}
 	}
 }
+
+// A client that does not send the rest of a body nobody wants is not waited for.
+func TestSlowBodyOfARefusedRequest(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	g.config(settings(&configv1.Settings{}))
+	c, err := net.Dial("tcp", g.address("http"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	if _, err := io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nx"); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	all, err := io.ReadAll(c)
+	if err != nil || !strings.HasPrefix(string(all), "HTTP/1.1 404 ") || time.Since(began) > 15*time.Second {
+		t.Errorf("connection ended after %v with %v and %q", time.Since(began), err, all)
+	}
+}
+
+// Clients that keep to what they are told see no failure while the gateway goes away under load.
+func TestNoRequestFailsWhileDraining(t *testing.T) {
+	t.Parallel()
+	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") }))
+	defer up.Close()
+	g := start(t)
+	g.simple(up.URL)
+	var wg sync.WaitGroup
+	stopped := make(chan struct{})
+	for range 8 {
+		wg.Go(func() {
+			for {
+				conn, err := net.Dial("tcp", g.address("http"))
+				if err != nil {
+					return // gone: somebody else serves
+				}
+				_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+				reader := bufio.NewReader(conn)
+				for {
+					if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
+						t.Errorf("write: %v", err)
+						return
+					}
+					resp, err := http.ReadResponse(reader, nil)
+					if err != nil {
+						t.Errorf("connection ended without being announced: %v", err)
+						return
+					}
+					_, _ = io.Copy(io.Discard, resp.Body)
+					if resp.StatusCode != 200 {
+						t.Errorf("answer %d", resp.StatusCode)
+					}
+					if resp.Close {
+						_ = conn.Close()
+						break
+					}
+				}
+				select {
+				case <-stopped:
+					return // told to leave: as a load balancer would
+				default:
+				}
+			}
+		})
+	}
+	for range 50 {
+		get(t, g.address("http"), "/")
+	}
+	g.stop()
+	for !g.server.Draining() {
+		select {
+		case <-t.Context().Done():
+			return
+		default:
+		}
+	}
+	close(stopped)
+	wg.Wait()
+}

@@ -111,7 +111,7 @@ func newControl(action, short string) *cobra.Command {
 		Use:   action + " NAME",
 		Short: short,
 		Long: short + ` of a running keyward dev:
-controlplane, or gateway-1, gateway-2 and so on. It keeps its ports. The command returns when that is done.`,
+controlplane, postgres, or gateway-1, gateway-2 and so on. It keeps its ports. The command returns when that is done.`,
 		Args: factory.Args("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if dir == "" {

@@ -244,6 +244,16 @@ func TestEverythingComesUpAndGoes(t *testing.T) {
 		t.Error("gateway-2 is not stopped")
 	}
 
+	dbAddr := strings.SplitN(strings.SplitN(vars["KEYWARD_DATABASE_URL"], "@", 2)[1], "/", 2)[0]
+	i.keyward(t, "dev", "stop", "postgres", "--dir", state)
+	if reachable(dbAddr) {
+		t.Error("postgres is not stopped")
+	}
+	i.keyward(t, "dev", "start", "postgres", "--dir", state)
+	if !reachable(dbAddr) {
+		t.Error("postgres is not where it was")
+	}
+
 	start := time.Now()
 	if err := i.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)

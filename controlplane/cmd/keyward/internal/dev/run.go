@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -51,11 +52,13 @@ type stack struct {
 	bin       string
 	tokenFile string
 	token     string
+	// up is closed when everything has been started; before, there is nothing to start and stop by hand.
+	up chan struct{}
 }
 
 // Run starts everything, stays until ctx ends or the command of --exec does, and ends everything.
 func Run(ctx context.Context, o *Options) (err error) {
-	s := &stack{opts: o}
+	s := &stack{opts: o, up: make(chan struct{})}
 	if s.bin, err = programs(); err != nil {
 		return err
 	}
@@ -198,6 +201,11 @@ func (s *stack) live(ctx context.Context) (err error) {
 		}
 		return err
 	}
+	close(s.up)
+	watching, stopWatching := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() { s.db.Watch(watching, s.databaseLost) })
+	defer func() { stopWatching(); watch.Wait() }()
 	vars := s.variables()
 	if err := s.announce(vars); err != nil {
 		return err
@@ -208,14 +216,8 @@ func (s *stack) live(ctx context.Context) (err error) {
 		}
 		return errDone
 	}
-	select {
-	case <-ctx.Done():
-		return nil
-	case <-s.db.Gone():
-		s.say("PostgreSQL ended by itself; gateways go on serving. It is not restarted.")
-		<-ctx.Done()
-		return nil
-	}
+	<-ctx.Done()
+	return nil
 }
 
 func (s *stack) stopDatabase(ctx context.Context) error {
@@ -224,10 +226,14 @@ func (s *stack) stopDatabase(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, databaseGrace)
 	defer cancel()
-	if err := s.db.Stop(ctx); err != nil {
+	if err := s.db.Stop(ctx); err != nil && !errors.Is(err, database.ErrGiven) {
 		s.say("%v", err)
 	}
 	return nil
+}
+
+func (s *stack) databaseLost() {
+	s.say("%s ended by itself; gateways go on serving. It is not restarted; keyward dev start %s does that.", postgres, postgres)
 }
 
 // variables are what clients need to know.
@@ -280,13 +286,23 @@ func (s *stack) say(format string, args ...any) {
 
 // control does what `keyward dev start|stop` asks for.
 func (s *stack) control(ctx context.Context, req control.Request) error {
+	select {
+	case <-s.up:
+	default:
+		return errors.New("keyward dev is still starting")
+	}
+	start, stop := s.procs.Start, s.procs.Stop
+	if req.Name == postgres {
+		start = func(ctx context.Context, _ string) error { return s.db.Restart(ctx) }
+		stop = func(ctx context.Context, _ string) error { return s.db.Stop(ctx) }
+	}
 	switch req.Action {
 	case "start":
 		s.say("starting %s, as asked", req.Name)
-		return s.procs.Start(ctx, req.Name)
+		return start(ctx, req.Name)
 	case "stop":
 		s.say("stopping %s, as asked", req.Name)
-		return s.procs.Stop(ctx, req.Name)
+		return stop(ctx, req.Name)
 	default:
 		return fmt.Errorf("unknown action %q", req.Action)
 	}

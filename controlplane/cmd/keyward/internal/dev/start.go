@@ -23,6 +23,7 @@ import (
 
 const (
 	controlPlane        = "controlplane"
+	postgres            = "postgres"
 	controlPlaneProgram = "keyward-controlplane"
 	gatewayProgram      = "keyward-dataplane"
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"sync"
 
 	"keyward.dev/shared/testkit/pgserver"
 )
@@ -19,8 +20,17 @@ type Database struct {
 	// RuntimeRole is the name of the role in RuntimeURL; RuntimePassword is set where the role is still to be made.
 	RuntimeRole, RuntimePassword string
 
-	server *pgserver.Server
+	config pgserver.Config
+
+	mu       sync.Mutex // guards what follows; nil and closed for a given database
+	server   *pgserver.Server
+	stopping bool
+	// back is closed when the server, having ended, was started again.
+	back chan struct{}
 }
+
+// ErrGiven is for starting and stopping a database that somebody gave.
+var ErrGiven = errors.New("the database is not ours to start and stop")
 
 const (
 	name        = "keyward"
@@ -30,7 +40,8 @@ const (
 
 // Start starts a throw-away server in dir, on a port of 127.0.0.1. With durable its data survives a crash of the machine.
 func Start(ctx context.Context, dir string, port int, durable bool) (*Database, error) {
-	server, err := pgserver.Start(ctx, pgserver.Config{Dir: dir, Port: port, Durable: durable})
+	config := pgserver.Config{Dir: dir, Port: port, Durable: durable}
+	server, err := pgserver.Start(ctx, config)
 	if err != nil {
 		return nil, err
 	}
@@ -39,7 +50,9 @@ func Start(ctx context.Context, dir string, port int, durable bool) (*Database, 
 		OwnerURL:    server.URLFor(name, ownerRole, ownerPassword),
 		RuntimeURL:  server.URLFor(name, runtimeRole, runtimePassword),
 		RuntimeRole: runtimeRole,
+		config:      config,
 		server:      server,
+		back:        make(chan struct{}),
 	}
 	err = errors.Join(
 		role(ctx, server, ownerRole, ownerPassword),
@@ -93,18 +106,65 @@ func Use(ownerURL, role, password string) (*Database, error) {
 	return &Database{OwnerURL: ownerURL, RuntimeURL: runtime.String(), RuntimeRole: role, RuntimePassword: password}, nil
 }
 
-// Gone is closed when a throw-away server has ended; nil for a given one.
-func (d *Database) Gone() <-chan struct{} {
+// Watch calls lost each time a throw-away server ends without having been asked to, until ctx ends.
+func (d *Database) Watch(ctx context.Context, lost func()) {
+	for {
+		d.mu.Lock()
+		server, back := d.server, d.back
+		d.mu.Unlock()
+		var gone <-chan struct{}
+		if server != nil {
+			gone = server.Done()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-gone:
+		}
+		d.mu.Lock()
+		stopping := d.stopping
+		d.mu.Unlock()
+		if !stopping {
+			lost()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-back:
+		}
+	}
+}
+
+// Restart starts a throw-away server that has ended, on the same port with the same data; one that runs is left alone.
+func (d *Database) Restart(ctx context.Context) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if d.server == nil {
+		return ErrGiven
+	}
+	select {
+	case <-d.server.Done():
+	default:
 		return nil
 	}
-	return d.server.Done()
+	server, err := pgserver.Start(ctx, d.config)
+	if err != nil {
+		return err
+	}
+	d.server, d.stopping = server, false
+	close(d.back)
+	d.back = make(chan struct{})
+	return nil
 }
 
 // Stop ends a throw-away server.
 func (d *Database) Stop(ctx context.Context) error {
-	if d.server == nil {
-		return nil
+	d.mu.Lock()
+	server := d.server
+	d.stopping = true
+	d.mu.Unlock()
+	if server == nil {
+		return ErrGiven
 	}
-	return d.server.Stop(ctx)
+	return server.Stop(ctx)
 }

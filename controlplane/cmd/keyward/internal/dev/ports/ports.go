@@ -57,13 +57,15 @@ func Choose(w Wish, remembered string) (Plan, error) {
 	defer c.release()
 	p := Plan{
 		Admin:         c.one(w.Admin, old.Admin, DefaultAdmin),
-		Sync:          c.one("", old.Sync, defaultSync),
-		ControlStatus: c.one("", old.ControlStatus, defaultControlStatus),
+		Sync:          c.prefer(old.Sync, defaultSync),
+		ControlStatus: c.prefer(old.ControlStatus, defaultControlStatus),
 		Upstream:      c.one(w.Upstream, old.Upstream, DefaultUpstream),
 		Database:      c.any(old.Database),
 		HTTP:          c.row(w.Gateways, w.HTTP, old.HTTP, DefaultHTTP),
 		HTTPS:         c.row(w.Gateways, w.HTTPS, old.HTTPS, DefaultHTTPS),
-		Status:        c.row(w.Gateways, "", old.Status, defaultStatus),
+	}
+	for i := range w.Gateways {
+		p.Status = append(p.Status, c.prefer(at(old.Status, i), c.next(defaultStatus, i)))
 	}
 	if len(c.faults) > 0 {
 		return Plan{}, errors.Join(c.faults...)
@@ -100,16 +102,29 @@ func (c *chooser) any(old string) string {
 func (c *chooser) row(n int, given string, old []string, fallback string) []string {
 	row := make([]string, n)
 	for i := range row {
-		first, before := given, ""
-		if i < len(old) {
-			before = old[i]
-		}
+		first := given
 		if first != "" {
 			first = c.next(given, i)
 		}
-		row[i] = c.one(first, before, c.next(fallback, i))
+		row[i] = c.one(first, at(old, i), c.next(fallback, i))
 	}
 	return row
+}
+
+// at answers an element, "" if there is none.
+func at(list []string, i int) string {
+	if i < len(list) {
+		return list[i]
+	}
+	return ""
+}
+
+// prefer is for addresses that nobody needs to remember: the old one, else, unless in auto mode, the default, else any.
+func (c *chooser) prefer(old, fallback string) string {
+	if !c.auto && (old == "" || c.taken[old] != nil) && c.try(fallback) == nil {
+		return fallback
+	}
+	return c.any(old)
 }
 
 // next answers the address i ports after addr.

@@ -79,6 +79,31 @@ func TestGivenAddressesAreConsecutive(t *testing.T) {
 	t.Errorf("no two free ports in a row: %v", err)
 }
 
+func TestInnerAddressesGiveWay(t *testing.T) {
+	t.Parallel()
+	// Whoever listens on the defaults of the inner addresses, two instances can be there with different outer ones.
+	auto, err := ports.Choose(ports.Wish{Gateways: 1, Auto: true}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wish := ports.Wish{Gateways: 1, Admin: auto.Admin, HTTP: auto.HTTP[0], HTTPS: auto.HTTPS[0], Upstream: auto.Upstream}
+	first, err := ports.Choose(wish, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, addr := range []string{first.Sync, first.ControlStatus, first.Status[0]} {
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+	}
+	second, err := ports.Choose(wish, "")
+	if err != nil || second.Sync == first.Sync || second.Status[0] == first.Status[0] {
+		t.Errorf("Choose() = %+v, %v with the inner addresses of %+v taken; want others", second, err, first)
+	}
+}
+
 func TestWhatIsTakenIsNamed(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

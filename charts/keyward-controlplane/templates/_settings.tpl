@@ -1,0 +1,66 @@
+{{/*
+Settings of every command that opens the database. Takes (list $ file), the file that holds the URL.
+*/}}
+{{- define "controlplane.databaseArgs" -}}
+{{- $root := index . 0 -}}
+- --database-url-file={{ index . 1 }}
+{{- if $root.Values.database.insecure }}
+- --insecure-database
+{{- end }}
+- --log-level={{ $root.Values.log.level }}
+- --log-format={{ $root.Values.log.format }}
+{{- end -}}
+
+{{- define "controlplane.databaseMounts" -}}
+- name: database
+  mountPath: /etc/keyward/database
+  readOnly: true
+{{- if .Values.database.ca.secret }}
+- name: database-ca
+  mountPath: /etc/keyward/database-ca
+  readOnly: true
+{{- end }}
+{{- end -}}
+
+{{/*
+Takes (dict "root" $ "ref" which URL).
+*/}}
+{{- define "controlplane.databaseVolumes" -}}
+{{ include "keyward.secretVolume" (dict "name" "database" "ref" .ref) }}
+{{- with .root.Values.database.ca }}
+{{- if .secret }}
+{{ include "keyward.secretVolume" (dict "name" "database-ca" "ref" .) }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/*
+The driver takes the authority from here unless the URL names one.
+*/}}
+{{- define "controlplane.databaseEnv" -}}
+{{- with .Values.database.ca -}}
+{{- if .secret -}}
+- name: PGSSLROOTCERT
+  value: /etc/keyward/database-ca/{{ .key }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+Names by which gateways and people inside the cluster call the Services, for the certificates of the internal authority.
+*/}}
+{{- define "controlplane.syncNames" -}}
+{{- $names := list "localhost" "127.0.0.1" "::1" -}}
+{{- range list "" "-admin" -}}
+{{- $service := printf "%s%s" (include "keyward.fullname" $) . -}}
+{{- $names = concat $names (list $service (printf "%s.%s" $service $.Release.Namespace) (printf "%s.%s.svc" $service $.Release.Namespace) (printf "%s.%s.svc.cluster.local" $service $.Release.Namespace)) -}}
+{{- end -}}
+{{- join "," (concat $names .Values.sync.names) -}}
+{{- end -}}
+
+{{- define "controlplane.secretNames" -}}
+{{- $v := .Values -}}
+{{- $names := list $v.database.url.secret $v.kek.secret -}}
+{{- if $v.database.ca.secret -}}{{- $names = append $names $v.database.ca.secret -}}{{- end -}}
+{{- join "," $names -}}
+{{- end -}}

@@ -1,0 +1,68 @@
+{{/*
+Hooks go before everything else of the release, so they bring an account and a policy of their own. Takes
+(list weight policy): jobs stay for a day, for the sake of their log, the rest goes when all went well.
+*/}}
+{{- define "controlplane.hook" -}}
+helm.sh/hook: pre-install,pre-upgrade
+helm.sh/hook-weight: {{ index . 0 | quote }}
+helm.sh/hook-delete-policy: {{ index . 1 }}
+{{- end -}}
+
+{{/*
+A job. Takes (dict "root" $ "name" … "weight" … "args" … "ref" database URL "extra" [{name, ref, …}] of further Secrets).
+*/}}
+{{- define "controlplane.job" -}}
+{{- $root := .root -}}
+{{- $self := list $root "setup" -}}
+apiVersion: batch/v1
+kind: Job
+metadata:
+  name: {{ include "keyward.fullname" $root }}-{{ .name }}
+  namespace: {{ $root.Release.Namespace }}
+  labels:
+    {{- include "keyward.labels" $self | nindent 4 }}
+  annotations:
+    {{- include "controlplane.hook" (list .weight "before-hook-creation") | nindent 4 }}
+spec:
+  backoffLimit: {{ $root.Values.setup.backoffLimit }}
+  activeDeadlineSeconds: {{ $root.Values.setup.activeDeadlineSeconds }}
+  ttlSecondsAfterFinished: 86400
+  template:
+    metadata:
+      labels:
+        {{- include "keyward.labels" $self | nindent 8 }}
+    spec:
+      serviceAccountName: {{ include "keyward.fullname" $root }}-setup
+      {{- include "keyward.podSpec" $root | nindent 6 }}
+      restartPolicy: Never
+      containers:
+        - name: {{ .name }}
+          image: {{ include "keyward.image" $root }}
+          imagePullPolicy: {{ $root.Values.image.pullPolicy }}
+          command: [keyward-controlplane]
+          args:
+            - {{ .name }}
+            {{- include "controlplane.databaseArgs" (list $root (printf "/etc/keyward/database/%s" .ref.key)) | nindent 12 }}
+            {{- range .args }}
+            - {{ . }}
+            {{- end }}
+          {{- with include "controlplane.databaseEnv" $root }}
+          env:
+            {{- . | nindent 12 }}
+          {{- end }}
+          resources:
+            {{- toYaml $root.Values.setup.resources | nindent 12 }}
+          {{- include "keyward.containerSecurity" $root | nindent 10 }}
+          volumeMounts:
+            {{- include "controlplane.databaseMounts" $root | nindent 12 }}
+            {{- range .extra }}
+            - name: {{ .name }}
+              mountPath: /etc/keyward/{{ .name }}
+              readOnly: true
+            {{- end }}
+      volumes:
+        {{- include "controlplane.databaseVolumes" (dict "root" $root "ref" .ref) | nindent 8 }}
+        {{- range .extra }}
+        {{- include "keyward.secretVolume" . | nindent 8 }}
+        {{- end }}
+{{- end -}}
