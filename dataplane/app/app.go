@@ -9,9 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -163,21 +161,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 func (g *Gateway) serveStatus(ctx context.Context) error {
 	mux := telemetry.StatusHandler(g.registry, nil, g.status.Ready)
 	mux.Handle("GET /status", g.status.Handler())
-	h := &http.Server{
-		Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second,
-		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
-	}
-	return run.Group(ctx,
-		func(context.Context) error {
-			if err := h.Serve(g.statusLn); !errors.Is(err, http.ErrServerClosed) {
-				return fmt.Errorf("serve status: %w", err)
-			}
-			return nil
-		},
-		func(ctx context.Context) error {
-			<-ctx.Done()
-			return h.Close()
-		})
+	return status.Serve(ctx, g.statusLn, mux)
 }
 
 // accessSink opens where the access log goes; nil means nowhere.
@@ -189,7 +173,7 @@ func accessSink(where string, stdout io.Writer) (io.Writer, func() error, error)
 	case "stdout":
 		return stdout, nothing, nil
 	}
-	f, err := os.OpenFile(where, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640) //nolint:gosec // a process setting
+	f, err := os.OpenFile(where, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
 	if err != nil {
 		return nil, nothing, err
 	}

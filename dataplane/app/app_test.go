@@ -148,7 +148,7 @@ func group(t *testing.T, url string) []statetest.Record {
 	}
 	records := []statetest.Record{
 		{Kind: "pepper-terms", UID: "p", Name: "1", Resource: &systemv1.PepperTerm{Term: 1, Key: key}},
-		{Kind: "settings", UID: "set", Name: "settings", Resource: &configv1.Settings{RequireHttps: proto.Bool(false)}},
+		{Kind: "settings", UID: "set", Name: "settings", Resource: &configv1.Settings{RequireHttps: new(false)}},
 		{Kind: "services", UID: "svc", Name: "hello", Resource: &configv1.Service{Name: "hello", Url: url}},
 		{Kind: "routes", UID: "r", Name: "hello", Resource: &configv1.Route{
 			Name: "hello", Service: "hello", Hosts: []string{"hello.test"},

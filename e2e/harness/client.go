@@ -3,6 +3,7 @@ package harness
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -10,6 +11,10 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 )
 
 // Answer is what the REST API answered.
@@ -57,6 +62,9 @@ func (c *Cluster) RESTAs(token, method, path, body string, headers ...string) An
 }
 
 func (c *Cluster) running() *Replica {
+	if r := c.Replicas[c.preferred]; r.Running() {
+		return r
+	}
 	for _, r := range c.Replicas {
 		if r.Running() {
 			return r
@@ -106,6 +114,74 @@ func (c *Cluster) JoinToken(group string, uses int) string {
 	return c.Create("/v1/groups/"+group+"/join-tokens", fmt.Sprintf("{uses: %d}", uses))
 }
 
+// CreateGroup makes a gateway group.
+func (c *Cluster) CreateGroup(name string) {
+	c.T.Helper()
+	if a := c.REST(http.MethodPost, "/v1/groups", fmt.Sprintf("{name: %s}", name)); a.Status/100 != 2 {
+		c.T.Fatalf("create group %s: %d %s", name, a.Status, a.Body)
+	}
+}
+
+// AdminToken makes a token of the admin API with a role in a group; `*` means all.
+func (c *Cluster) AdminToken(name, group, role string) string {
+	c.T.Helper()
+	return c.Create("/v1/admin-tokens", fmt.Sprintf("{name: %q, grants: [{group: %q, role: %q}]}", name, group, role))
+}
+
+// AdminGetWithCertificate calls the admin API with a client certificate and nothing else.
+func (c *Cluster) AdminGetWithCertificate(ctx context.Context, cert tls.Certificate, path string) (status int, err error) {
+	transport := &http.Transport{TLSClientConfig: &tls.Config{
+		RootCAs: c.roots, MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert},
+	}}
+	defer transport.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+c.running().Admin+path, nil)
+	if err != nil {
+		return 0, err
+	}
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		return 0, err
+	}
+	return resp.StatusCode, resp.Body.Close()
+}
+
+// GatewayInfo is what the admin API shows of a gateway.
+type GatewayInfo struct {
+	ID              string `json:"id"`
+	State           string `json:"state"`
+	AppliedRevision int64  `json:"applied_revision"`
+	Attestor        string `json:"attestor"`
+	Faults          []struct {
+		Kind, Name, Reason string
+	} `json:"faults"`
+	CertificateExpires time.Time `json:"certificate_expires"`
+}
+
+// Gateways lists the gateways of a group.
+func (c *Cluster) Gateways(group string) []GatewayInfo {
+	c.T.Helper()
+	a := c.REST(http.MethodGet, "/v1/groups/"+group+"/gateways", "")
+	var list struct {
+		Gateways []GatewayInfo `json:"gateways"`
+	}
+	if err := a.JSON(&list); err != nil || a.Status != http.StatusOK {
+		c.T.Fatalf("gateways: %d %s: %v", a.Status, a.Body, err)
+	}
+	return list.Gateways
+}
+
+// AdminConn opens a gRPC connection to the admin API of the first replica that runs.
+func (c *Cluster) AdminConn() *grpc.ClientConn {
+	c.T.Helper()
+	secure := credentials.NewTLS(&tls.Config{RootCAs: c.roots, MinVersion: tls.VersionTLS12})
+	conn, err := grpc.NewClient(c.running().Admin, grpc.WithTransportCredentials(secure))
+	if err != nil {
+		c.T.Fatal(err)
+	}
+	c.T.Cleanup(func() { conn.Close() })
+	return conn
+}
+
 // Output is what a run of the CLI gave.
 type Output struct {
 	Code           int
@@ -115,8 +191,14 @@ type Output struct {
 // CLI runs keyward against the first replica that runs.
 func (c *Cluster) CLI(stdin string, args ...string) Output {
 	c.T.Helper()
+	return c.CLIAs(c.Token, stdin, args...)
+}
+
+// CLIAs is CLI with another token.
+func (c *Cluster) CLIAs(token, stdin string, args ...string) Output {
+	c.T.Helper()
 	cmd := exec.CommandContext(c.T.Context(), Bin(c.T, "keyward"), args...)
-	cmd.Env = append(os.Environ(), "KEYWARD_ADDR=https://"+c.running().Admin, "KEYWARD_TOKEN="+c.Token, "KEYWARD_CACERT="+c.CACert)
+	cmd.Env = append(os.Environ(), "KEYWARD_ADDR=https://"+c.running().Admin, "KEYWARD_TOKEN="+token, "KEYWARD_CACERT="+c.CACert)
 	cmd.Stdin = strings.NewReader(stdin)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr

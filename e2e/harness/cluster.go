@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"keyward.dev/shared/testkit"
+	"keyward.dev/shared/testkit/openapicheck"
 	"keyward.dev/shared/testkit/pgserver"
 )
 
@@ -43,6 +44,9 @@ type Cluster struct {
 	kek        string
 	runtimeURL string
 	client     *http.Client
+	preferred  int // see UseReplica
+	roots      *x509.CertPool
+	openapi    *openapicheck.Checker
 }
 
 // Replica is one control-plane process.
@@ -76,6 +80,7 @@ func New(t testing.TB, o Options) *Cluster {
 	for _, r := range c.Replicas {
 		r.AwaitReady()
 	}
+	c.checkOpenAPI()
 	return c
 }
 
@@ -87,21 +92,49 @@ func secret() string {
 
 func (c *Cluster) startDatabase() {
 	c.T.Helper()
-	pg, err := pgserver.Start(c.T.Context(), pgserver.Config{Dir: filepath.Join(c.Dir, "postgres"), Durable: true})
+	c.launchDatabase(0)
+	c.T.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		if err := c.PG.Stop(ctx); err != nil {
+			c.T.Log(err)
+		}
+	})
+	if err := c.PG.Exec(c.T.Context(), "postgres", "create database "+database); err != nil {
+		c.T.Fatal(err)
+	}
+}
+
+func (c *Cluster) launchDatabase(port int) {
+	c.T.Helper()
+	pg, err := pgserver.Start(c.T.Context(), pgserver.Config{Dir: filepath.Join(c.Dir, "postgres"), Port: port, Durable: true})
 	if err != nil {
 		c.T.Fatal(err)
 	}
 	c.PG = pg
-	c.T.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-		defer cancel()
-		if err := pg.Stop(ctx); err != nil {
-			c.T.Log(err)
-		}
-	})
-	if err := pg.Exec(c.T.Context(), "postgres", "create database "+database); err != nil {
+}
+
+// StopDatabase takes the database away; StartDatabase brings it back with its data, where it was.
+func (c *Cluster) StopDatabase() {
+	c.T.Helper()
+	if err := c.PG.Kill(); err != nil {
 		c.T.Fatal(err)
 	}
+}
+
+// StartDatabase starts the database again.
+func (c *Cluster) StartDatabase() {
+	c.T.Helper()
+	c.launchDatabase(c.PG.Port())
+}
+
+// Restart ends a replica in order and starts it again; env is added to its environment, so that it can replace a setting.
+// It does not wait until the replica is ready.
+func (c *Cluster) Restart(r *Replica, env ...string) {
+	c.T.Helper()
+	r.Stop(20 * time.Second)
+	r.env = append(c.env(), env...)
+	r.Start()
 }
 
 // bootstrap migrates the database and makes the installation.
@@ -124,12 +157,36 @@ func (c *Cluster) bootstrap() {
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM([]byte(made.TrustBundle))
+	c.roots = roots
 	c.client = &http.Client{
 		Timeout:   30 * time.Second,
 		Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}},
 	}
 	c.T.Cleanup(c.client.CloseIdleConnections)
 }
+
+// checkOpenAPI holds every request of the test and its answer against the document that the control plane serves.
+func (c *Cluster) checkOpenAPI() {
+	c.T.Helper()
+	document := c.REST(http.MethodGet, "/openapi.json", "")
+	checker, err := openapicheck.New(document.Body)
+	if err != nil {
+		c.T.Fatalf("/openapi.json (%d): %v", document.Status, err)
+	}
+	c.openapi = checker
+	c.client.Transport = checker.Transport(c.client.Transport)
+	c.T.Cleanup(func() {
+		for _, fault := range checker.Faults() {
+			c.T.Errorf("OpenAPI: %v", fault)
+		}
+	})
+}
+
+// OpenAPI checks exchanges with the admin API; every one made through the cluster already is.
+func (c *Cluster) OpenAPI() *openapicheck.Checker { return c.openapi }
+
+// Roots verify the admin API and the gateways' HTTPS of an installation.
+func (c *Cluster) Roots() *x509.CertPool { return c.roots }
 
 func (c *Cluster) env() []string {
 	return []string{"KEYWARD_DATABASE_URL=" + c.runtimeURL, "KEYWARD_KEK=" + c.kek}
@@ -190,6 +247,9 @@ func readiness(addr string) error {
 	}
 	return nil
 }
+
+// UseReplica makes everything that goes to one replica go to the one with this index, as long as it runs.
+func (c *Cluster) UseReplica(i int) { c.preferred = i }
 
 // SyncAddrs are the addresses gateways stream from.
 func (c *Cluster) SyncAddrs() string {

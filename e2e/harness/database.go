@@ -38,3 +38,13 @@ func (c *Cluster) SQL(statement string) {
 		c.T.Fatal(err)
 	}
 }
+
+// Rows runs a query as the owner of the database.
+func (c *Cluster) Rows(query string) [][]string {
+	c.T.Helper()
+	rows, err := c.PG.Query(c.T.Context(), database, query)
+	if err != nil {
+		c.T.Fatal(err)
+	}
+	return rows
+}

@@ -1,7 +1,9 @@
 package harness
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -36,13 +38,19 @@ func (c *Cluster) StartGateway(group string, args ...string) *Gateway {
 // NewGateway describes a gateway that joins with a token.
 func (c *Cluster) NewGateway(joinToken string, args ...string) *Gateway {
 	c.T.Helper()
+	return c.NewGatewayEnv([]string{"KEYWARD_JOIN_TOKEN=" + joinToken}, args...)
+}
+
+// NewGatewayEnv describes a gateway that joins with whatever env and args say.
+func (c *Cluster) NewGatewayEnv(env []string, args ...string) *Gateway {
+	c.T.Helper()
 	addrs := testkit.Addrs(c.T, 2)
 	g := &Gateway{HTTP: addrs[0], Status: addrs[1]}
 	args = append([]string{
 		"--control-plane", c.SyncAddrs(), "--listen", "http=" + g.HTTP, "--status-listen", g.Status, "--log-level", "debug",
 		"--access-log", "off",
 	}, args...)
-	g.Process = NewProcess(c.T, "gateway "+g.HTTP, Bin(c.T, "keyward-dataplane"), []string{"KEYWARD_JOIN_TOKEN=" + joinToken}, args...)
+	g.Process = NewProcess(c.T, "gateway "+g.HTTP, Bin(c.T, "keyward-dataplane"), env, args...)
 	return g
 }
 
@@ -61,6 +69,26 @@ func (g *Gateway) State() (Status, error) {
 	defer resp.Body.Close()
 	var s Status
 	return s, json.NewDecoder(resp.Body).Decode(&s)
+}
+
+// NotReady answers why the gateway is not ready, and an error if it is.
+func (g *Gateway) NotReady() (string, error) {
+	err := readiness(g.Status)
+	if err == nil {
+		return "", errors.New("it is ready")
+	}
+	return err.Error(), nil
+}
+
+// AwaitOutput waits until the process has written the text.
+func (p *Process) AwaitOutput(within time.Duration, text string) {
+	p.t.Helper()
+	testkit.Await(p.t, within, func() error {
+		if !bytes.Contains(p.Output(), []byte(text)) {
+			return fmt.Errorf("%s has not written %q, but\n%s", p.name, text, tail(p.Output(), 1500))
+		}
+		return nil
+	})
 }
 
 // AwaitRevision waits until the gateway enforces at least the revision.

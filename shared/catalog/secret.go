@@ -41,13 +41,13 @@ func (d *decoder) plaintext(n *node, path string) (*configv1.Secret, bool) {
 	return &configv1.Secret{Value: &configv1.Secret_Plaintext{Plaintext: n.text}}, true
 }
 
-// secretMapping reads {plaintext: …}, {ref: …} and {set: true}.
+// secretMapping reads {plaintext: …}, {ref: …} and {set: true}. Other keys are not named: a value in braces that lacks
+// its quotes is a key to YAML.
 func (d *decoder) secretMapping(n *node, path string) (*configv1.Secret, bool) {
-	seen := map[string]bool{}
 	for _, e := range n.entries {
-		key, ok := d.key(e.key, path, seen)
-		if ok && key != "plaintext" && key != "ref" && key != "set" {
-			d.fail(e.key, problem.Key(path, key), "unknown field; a secret is a string, {plaintext: …}, {ref: …} or {set: true}")
+		if known := e.key.text == "plaintext" || e.key.text == "ref" || e.key.text == "set"; !known || !e.key.isString() {
+			d.fail(e.key, path, "has a key that is none of plaintext, ref and set; a value or reference in braces stands in quotes")
+			return &configv1.Secret{}, false
 		}
 	}
 	if len(n.entries) != 1 {

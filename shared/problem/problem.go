@@ -13,9 +13,6 @@ import (
 	"strings"
 )
 
-// MaxViolations bounds how many violations one problem lists: a document of 16 MiB can break a million rules.
-const MaxViolations = 1000
-
 const typePrefix = "urn:keyward:problem:"
 
 // ContentType is the media type of a rendered Problem.
@@ -123,13 +120,10 @@ func FromViolations(vs []Violation) *Problem {
 		return nil
 	}
 	p := New(codeOfViolations(vs), fmt.Sprintf("%d violations", len(vs)))
-	switch {
-	case len(vs) == 1:
+	if len(vs) == 1 {
 		p.Detail = vs[0].String()
-	case len(vs) > MaxViolations:
-		p.Detail += fmt.Sprintf(", the first %d are listed", MaxViolations)
 	}
-	p.Violations = vs[:min(len(vs), MaxViolations)]
+	p.Violations = vs
 	return p
 }
 

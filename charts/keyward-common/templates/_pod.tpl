@@ -37,7 +37,7 @@ Where the pods of a Deployment go. Takes (list $ component).
 {{- define "keyward.placement" -}}
 {{- $root := index . 0 -}}
 {{- with $root.Values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with $root.Values.affinity }}
 affinity:
@@ -46,7 +46,7 @@ affinity:
 {{- with $root.Values.topologySpread }}
 topologySpreadConstraints:
   {{- range . }}
-  - topologyKey: {{ .topologyKey }}
+  - topologyKey: {{ .topologyKey | quote }}
     maxSkew: {{ .maxSkew }}
     whenUnsatisfiable: {{ .whenUnsatisfiable }}
     labelSelector:
@@ -88,11 +88,11 @@ A volume with one key of an existing Secret. Takes (dict "name" volume "ref" {se
 {{- define "keyward.secretVolume" -}}
 - name: {{ .name }}
   secret:
-    secretName: {{ .ref.secret }}
+    secretName: {{ .ref.secret | quote }}
     defaultMode: 0440
     items:
-      - key: {{ .ref.key }}
-        path: {{ .ref.key }}
+      - key: {{ .ref.key | quote }}
+        path: {{ .ref.key | quote }}
 {{- end -}}
 
 {{/*
@@ -101,7 +101,7 @@ A volume with the certificate and key of an existing Secret of type kubernetes.i
 {{- define "keyward.tlsVolume" -}}
 - name: {{ .name }}
   secret:
-    secretName: {{ .secret }}
+    secretName: {{ .secret | quote }}
     defaultMode: 0440
     items:
       - key: tls.crt

@@ -18,7 +18,7 @@ apiVersion: batch/v1
 kind: Job
 metadata:
   name: {{ include "keyward.fullname" $root }}-{{ .name }}
-  namespace: {{ $root.Release.Namespace }}
+  namespace: {{ $root.Release.Namespace | quote }}
   labels:
     {{- include "keyward.labels" $self | nindent 4 }}
   annotations:
@@ -37,7 +37,7 @@ spec:
       restartPolicy: Never
       containers:
         - name: {{ .name }}
-          image: {{ include "keyward.image" $root }}
+          image: {{ include "keyward.image" $root | quote }}
           imagePullPolicy: {{ $root.Values.image.pullPolicy }}
           command: [keyward-controlplane]
           args:

@@ -112,7 +112,7 @@ func TestWakeUpRemovesADeletedToken(t *testing.T) {
 		synctest.Wait()
 		s.set(nil)
 		wake <- struct{}{}
-		time.Sleep(time.Second) // the bubble's clock: no waiting
+		<-time.After(time.Second) // the bubble's clock: no waiting
 		if _, ok := c.Known("gone"); ok {
 			t.Error("deleted token still known after a second")
 		}

@@ -61,6 +61,7 @@ func FuzzAdmit(f *testing.F) {
 			}
 		}
 		g.commit(a)
+		g.compiles(t)
 		if a, vs = g.admit(req); len(vs) > 0 || len(a.Upserts)+len(a.Deletes) > 0 {
 			t.Fatalf("applied again: %q, %v", summary(a), vs)
 		}

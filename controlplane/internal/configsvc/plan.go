@@ -207,12 +207,12 @@ func (p *plan) result(group *snapshot.Group, dryRun bool) Result {
 
 // marshal is the one marshalling of a resource: what it returns is sealed, stored, digested and streamed.
 func marshal(kind, uid, name string, msg proto.Message) ([]byte, error) {
-	resource, err := anypb.New(msg)
-	if err != nil {
+	deterministic := proto.MarshalOptions{Deterministic: true}
+	resource := &anypb.Any{}
+	if err := anypb.MarshalFrom(resource, msg, deterministic); err != nil {
 		return nil, fmt.Errorf("wrap %s %s: %w", kind, name, err)
 	}
-	record := &syncv1.Record{Kind: kind, Uid: uid, Name: name, Resource: resource}
-	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(record)
+	raw, err := deterministic.Marshal(&syncv1.Record{Kind: kind, Uid: uid, Name: name, Resource: resource})
 	if err != nil {
 		return nil, fmt.Errorf("marshal %s %s: %w", kind, name, err)
 	}

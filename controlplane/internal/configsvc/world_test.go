@@ -35,7 +35,7 @@ type replica struct {
 	sealer *sealer.Sealer
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	raw := make([]byte, 32)
 	_, _ = rand.Read(raw)
@@ -54,7 +54,7 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-func (w *world) replica(t *testing.T) *replica {
+func (w *world) replica(t testing.TB) *replica {
 	t.Helper()
 	cat, err := catalog.New()
 	if err != nil {
@@ -79,7 +79,7 @@ func (r *replica) write(ctx context.Context, changes ...admission.Change) (confi
 	return r.Write(ctx, configsvc.Request{Actor: "test", Action: "resources.apply", Group: "g", Changes: changes})
 }
 
-func (r *replica) mustWrite(t *testing.T, changes ...admission.Change) configsvc.Result {
+func (r *replica) mustWrite(t testing.TB, changes ...admission.Change) configsvc.Result {
 	t.Helper()
 	res, err := r.write(t.Context(), changes...)
 	if err != nil {

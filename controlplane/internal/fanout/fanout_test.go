@@ -481,9 +481,7 @@ func BenchmarkFanOut(b *testing.B) {
 
 func BenchmarkSnapshot(b *testing.B) {
 	src := fanouttest.NewSource(1)
-	for i := range 10_000 {
-		src.Put(fmt.Sprintf("%08x-0000-4000-8000-000000000000", i), fmt.Sprint(i), make([]byte, 300))
-	}
+	src.Fill(10_000, 300)
 	b.ReportAllocs()
 	for b.Loop() {
 		g := start(b, src, fanout.Limits{})

@@ -55,6 +55,7 @@ type Group struct {
 	trees  trees
 	full   digest.Set // of all committed records: what the head's digest is of
 	open   digest.Set // of the readable ones: what gateways compute
+	hash   digest.Hasher
 	view   *View
 	window []Change      // the last changes, ascending and dense
 	wake   chan struct{} // closed and replaced when something was published
@@ -205,8 +206,8 @@ func (g *Group) take(c Change) {
 	}
 	for _, res := range c.Upserts {
 		g.forget(g.trees.put(res))
-		g.full.Add(res.Kind, res.UID, res.Record)
-		g.open.Add(res.Kind, res.UID, res.Record)
+		g.hash.Add(&g.full, res.Kind, res.UID, res.Record)
+		g.hash.Add(&g.open, res.Kind, res.UID, res.Record)
 	}
 	g.publish(c, g.view.GroupUID)
 }
@@ -216,10 +217,10 @@ func (g *Group) forget(old *Resource) {
 		return
 	}
 	if old.committed != nil {
-		g.full.Remove(old.Kind, old.UID, old.committed)
+		g.hash.Remove(&g.full, old.Kind, old.UID, old.committed)
 	}
 	if old.Unreadable == "" {
-		g.open.Remove(old.Kind, old.UID, old.Record)
+		g.hash.Remove(&g.open, old.Kind, old.UID, old.Record)
 	}
 }
 

@@ -19,6 +19,7 @@ type loader struct {
 	trees trees
 	full  digest.Set // of all committed records
 	open  digest.Set // of the readable ones
+	hash  digest.Hasher
 	rows  int64
 }
 
@@ -37,7 +38,7 @@ func (l *loader) row(row store.Row) error {
 		res.Message, res.Unreadable = nil, err.Error()
 	} else {
 		res.Record, res.committed = record, record
-		l.open.Add(res.Kind, res.UID, record)
+		l.hash.Add(&l.open, res.Kind, res.UID, record)
 	}
 	l.trees.put(res)
 	return nil
@@ -55,7 +56,7 @@ func (l *loader) verify(ctx context.Context, r Reader, head store.Head) error {
 		return err
 	}
 	for _, w := range wanted {
-		l.full.Add(w.kind, w.uid, w.record)
+		l.hash.Add(&l.full, w.kind, w.uid, w.record)
 	}
 	if l.full.Sum() != head.Digest {
 		return ErrDamaged
@@ -138,7 +139,7 @@ func (l *loader) hold(w version) {
 
 // drop makes a readable resource unreadable.
 func (l *loader) drop(res *Resource, reason string, committed []byte) {
-	l.open.Remove(res.Kind, res.UID, res.Record)
+	l.hash.Remove(&l.open, res.Kind, res.UID, res.Record)
 	gone := *res
 	gone.Record, gone.Message, gone.Unreadable, gone.committed = nil, nil, reason, committed
 	l.trees.put(&gone)

@@ -6,9 +6,7 @@
 package snapshot
 
 import (
-	"cmp"
 	"iter"
-	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -100,8 +98,4 @@ func decode(kind, uid, name string, record []byte) (proto.Message, error) {
 		return nil, errUnknownType
 	}
 	return msg, nil
-}
-
-func byKindAndName(a, b Ref) int {
-	return cmp.Or(strings.Compare(a.Kind, b.Kind), strings.Compare(a.Name, b.Name))
 }

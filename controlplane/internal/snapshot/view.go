@@ -28,9 +28,10 @@ type View struct {
 // After returns the digest state of all committed records as it will be after a change to this view.
 func (v *View) After(upserts []*Resource, removals []Ref) digest.Set {
 	next := v.full
+	var hash digest.Hasher
 	without := func(kind, uid string) {
 		if old, ok := v.ByUID(kind, uid); ok && old.committed != nil {
-			next.Remove(kind, uid, old.committed)
+			hash.Remove(&next, kind, uid, old.committed)
 		}
 	}
 	for _, ref := range removals {
@@ -38,7 +39,7 @@ func (v *View) After(upserts []*Resource, removals []Ref) digest.Set {
 	}
 	for _, res := range upserts {
 		without(res.Kind, res.UID)
-		next.Add(res.Kind, res.UID, res.Record)
+		hash.Add(&next, res.Kind, res.UID, res.Record)
 	}
 	return next
 }

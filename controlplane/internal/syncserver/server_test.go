@@ -294,6 +294,36 @@ func TestAcknowledgementsReachTheRegistry(t *testing.T) {
 	})
 }
 
+func TestPropagationIsMeasuredAndAWrongDigestIsNoAcknowledgement(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{})
+	defer w.stop()
+	w.memory.SetHead("a", 1, 2)
+	s := w.enrol("a").stream(fanout.Position{})
+	w.sources["a"].Put("u", "n", []byte("1"))
+	s.until(1)
+	ack := func(digest []byte) {
+		a := &syncv1.Ack{Epoch: s.at.Epoch, Revision: s.at.Revision, Digest: digest}
+		s.send(&syncv1.ConfigRequest{Message: &syncv1.ConfigRequest_Ack{Ack: a}})
+	}
+	ack(s.at.Digest[:])
+	w.sources["a"].Put("u", "n", []byte("2"))
+	s.until(2)
+	ack(make([]byte, 32))
+	w.sources["a"].Put("u", "n", []byte("3"))
+	s.until(3)
+	if p, err := w.registry.WaitForRevision(t.Context(), "a", 2, 1, 300*time.Millisecond); err != nil || p.Done {
+		t.Errorf("after a wrong digest: %+v, %v", p, err)
+	}
+	ack(s.at.Digest[:])
+	if p, err := w.registry.WaitForRevision(t.Context(), "a", 2, 1, 10*time.Second); err != nil || !p.Done {
+		t.Errorf("after the right one: %+v, %v", p, err)
+	}
+	if took := <-w.propagated; took < 0 || took > time.Minute {
+		t.Errorf("propagation took %s", took)
+	}
+}
+
 // askCertificate renews over the stream.
 func (s *stream) askCertificate(w *world) *gateway {
 	s.t.Helper()

@@ -56,7 +56,7 @@ func (c *clock) move(d time.Duration) {
 
 // world is one replica with two groups.
 type world struct {
-	t           *testing.T
+	t           testing.TB
 	memory      *registrytest.Memory
 	clock       *clock
 	ca          *pki.CA
@@ -65,6 +65,7 @@ type world struct {
 	sources     fanouttest.ByGroup
 	dial        func(context.Context, string) (net.Conn, error)
 	stop        func() // drains and waits
+	propagated  chan time.Duration
 }
 
 type options struct {
@@ -78,7 +79,7 @@ type options struct {
 	replica     string
 }
 
-func newWorld(t *testing.T, o options) *world {
+func newWorld(t testing.TB, o options) *world {
 	t.Helper()
 	if o.memory == nil {
 		o.memory = registrytest.New()
@@ -94,6 +95,7 @@ func newWorld(t *testing.T, o options) *world {
 	}
 	log := slog.New(slog.DiscardHandler)
 	w := &world{t: t, memory: o.memory, clock: &clock{}, sources: fanouttest.ByGroup{"a": fanouttest.NewSource(1), "b": fanouttest.NewSource(2)}}
+	w.propagated = make(chan time.Duration, 1000)
 	var err error
 	w.ca, err = pki.Open(t.Context(), pki.Config{
 		Authorities: o.authorities, Sealer: pkitest.Sealer{}, TrustDomain: domain, Replica: o.replica, GatewayTTL: o.ttl,
@@ -113,7 +115,7 @@ func newWorld(t *testing.T, o options) *world {
 	server := syncserver.New(syncserver.Config{
 		CA: w.ca, Revocations: w.revocations, Enrolments: w.memory, Groups: hub, Registry: w.registry,
 		JoinTokens: attest.NewJoinTokens(w.memory, w.clock.Now), TrustDomain: domain, StreamAge: o.streamAge, DrainTime: o.drainTime,
-		Now: w.clock.Now, Log: log,
+		Propagated: func(_ string, took time.Duration) { w.propagated <- took }, Now: w.clock.Now, Log: log,
 	})
 	w.serve(server, hub, o.inMemory)
 	return w
@@ -150,7 +152,7 @@ func (w *world) serve(s *syncserver.Server, hub *fanout.Hub, inMemory bool) {
 // connect dials with the settings until the end of the test.
 func (w *world) connect(t *tls.Config, opts ...grpc.DialOption) *grpc.ClientConn {
 	w.t.Helper()
-	opts = append(opts, grpc.WithTransportCredentials(credentials.NewTLS(t)), grpc.WithContextDialer(w.dial))
+	opts = append([]grpc.DialOption{grpc.WithTransportCredentials(credentials.NewTLS(t)), grpc.WithContextDialer(w.dial)}, opts...)
 	conn, err := grpc.NewClient("passthrough:///cp", opts...)
 	if err != nil {
 		w.t.Fatal(err)
@@ -172,7 +174,7 @@ func (w *world) token(group string, uses int32, ttl time.Duration) string {
 	return text
 }
 
-func newKey(t *testing.T) *ecdsa.PrivateKey {
+func newKey(t testing.TB) *ecdsa.PrivateKey {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -181,7 +183,7 @@ func newKey(t *testing.T) *ecdsa.PrivateKey {
 	return key
 }
 
-func request(t *testing.T, key crypto.Signer) []byte {
+func request(t testing.TB, key crypto.Signer) []byte {
 	t.Helper()
 	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
 	if err != nil {
@@ -250,7 +252,7 @@ func (g *gateway) renew() (*gateway, error) {
 
 // stream is a Config stream with what has been folded from it.
 type stream struct {
-	t       *testing.T
+	t       testing.TB
 	rpc     syncv1.SyncService_ConfigClient
 	at      fanout.Position
 	records map[string][]byte

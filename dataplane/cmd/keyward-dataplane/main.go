@@ -42,9 +42,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	log := telemetry.NewLogger(stderr, s.Log, "gateway")
 	if err := app.Run(ctx, s, stdout, log); err != nil {
-		log.Error("gateway ended", "err", err)
+		log.ErrorContext(ctx, "gateway ended", "err", err)
 		return 1
 	}
-	log.Info("gateway ended")
+	log.InfoContext(ctx, "gateway ended")
 	return 0
 }

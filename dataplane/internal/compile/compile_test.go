@@ -22,7 +22,7 @@ func base() map[string]statetest.Record {
 	p, term := pepper(1)
 	records := []statetest.Record{
 		p,
-		record("settings", "set", "settings", &configv1.Settings{RequireHttps: proto.Bool(false)}),
+		record("settings", "set", "settings", &configv1.Settings{RequireHttps: new(false)}),
 		record("services", "svc", "hello", &configv1.Service{Name: "hello", Url: "http://127.0.0.1:9"}),
 		record("services", "svc2", "other", &configv1.Service{Name: "other", Url: "http://127.0.0.1:9"}),
 		record("routes", "r1", "guarded", &configv1.Route{

@@ -3,10 +3,10 @@ package compile_test
 import (
 	"fmt"
 	"net/netip"
+	"sync"
 	"testing"
 	"time"
 
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"keyward.dev/dataplane/internal/exchange"
@@ -101,7 +101,7 @@ func busy(t testing.TB, n int) (*runtime.Runtime, func()) {
 			records[i].Resource = route
 		}
 	}
-	records = append(records, record("settings", "set", "settings", &configv1.Settings{RequireHttps: proto.Bool(false)}),
+	records = append(records, record("settings", "set", "settings", &configv1.Settings{RequireHttps: new(false)}),
 		record("consumer-groups", "g", "gold", &configv1.ConsumerGroup{Name: "gold", Policies: []*configv1.Binding{ips("0.0.0.0/0")}}))
 	rt, faults := newCompiler().Build(statetest.Set(t, records...), nil)
 	if len(faults) > 0 {
@@ -132,4 +132,32 @@ func busy(t testing.TB, n int) (*runtime.Runtime, func()) {
 		decideOnce()
 	}
 	return rt, decideOnce
+}
+
+// Many requests ask for overlays while routes forget and new ones are made.
+func TestOverlaysUnderConcurrency(t *testing.T) {
+	t.Parallel()
+	m := base()
+	for i := range 100 {
+		own := fmt.Sprintf("own%d", i)
+		m[own] = record("consumers", own, own, &configv1.Consumer{Name: own, Policies: []*configv1.Binding{ips("10.0.0.0/8")}})
+	}
+	rt, _ := build(t, list(m)...)
+	r := routeNamed(rt, "guarded")
+	var wg sync.WaitGroup
+	for w := range 4 {
+		wg.Go(func() {
+			for i := range 2000 {
+				p := principal(rt, fmt.Sprintf("own%d", (i*7+w)%100))
+				if o := rt.Overlay(r, p); o == nil || o.Closed != "" || o.Chain.Len() != 2 {
+					t.Errorf("overlay is %+v", o)
+					return
+				}
+				if i%100 == 0 {
+					r.Forget()
+				}
+			}
+		})
+	}
+	wg.Wait()
 }

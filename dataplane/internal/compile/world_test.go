@@ -187,7 +187,7 @@ func (w world) record() statetest.Record {
 	i := w.IntN(3)
 	switch w.IntN(9) {
 	case 0:
-		s := &configv1.Settings{RequireHttps: proto.Bool(false), Policies: w.bindings("settings")}
+		s := &configv1.Settings{RequireHttps: new(false), Policies: w.bindings("settings")}
 		if w.IntN(2) == 0 {
 			s.Policies = nil
 		}

@@ -119,15 +119,7 @@ func compileRegex(expr string) (*Regex, error) {
 }
 
 func (c *Route) takes(method []byte) bool {
-	if len(c.Methods) == 0 {
-		return true
-	}
-	for _, m := range c.Methods {
-		if string(method) == m {
-			return true
-		}
-	}
-	return false
+	return len(c.Methods) == 0 || slices.ContainsFunc(c.Methods, func(m string) bool { return string(method) == m })
 }
 
 func (c *Route) holds(r *Request) bool {

@@ -1,6 +1,7 @@
 package router_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -221,7 +222,7 @@ func TestCloseAll(t *testing.T) {
 func TestUnknownHostIsAHostError(t *testing.T) {
 	t.Parallel()
 	_, err := router.Compile("u", &configv1.Route{Hosts: []string{"a b"}})
-	if _, ok := err.(*router.HostError); !ok {
+	if _, ok := errors.AsType[*router.HostError](err); !ok {
 		t.Errorf("Compile() = %v, want a HostError", err)
 	}
 	want := "host \"a b\": " + match.ErrHost.Error()

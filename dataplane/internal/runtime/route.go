@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"maps"
 	"sync/atomic"
 	"time"
 
@@ -97,9 +98,7 @@ func (r *Route) overlay(p *Profile) *Overlay {
 		}
 		next := map[*Profile]*Overlay{p: r.maker.make(p)}
 		if kept != nil && len(*kept) < maxOverlays {
-			for k, v := range *kept {
-				next[k] = v
-			}
+			maps.Copy(next, *kept)
 		}
 		if r.overlays.CompareAndSwap(kept, &next) {
 			return next[p]

@@ -35,7 +35,9 @@ type requestBody struct {
 }
 
 func (b *requestBody) Read(p []byte) (int, error) {
-	_ = b.ctl.SetReadDeadline(time.Now().Add(b.idle))
+	if !b.expect() {
+		return 0, errDetached
+	}
 	n, err := b.body.Read(p)
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -59,6 +61,17 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	}
 	b.ended = b.ended || last
 	return n, err
+}
+
+// expect gives the client time for the next piece, unless the exchange is over: then the deadline is the server's.
+func (b *requestBody) expect() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.call == nil {
+		return false
+	}
+	_ = b.ctl.SetReadDeadline(time.Now().Add(b.idle))
+	return true
 }
 
 // show gives a piece to the policies; false means that one of them refused.

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"net/http"
 	"time"
 
@@ -45,7 +46,7 @@ func (c *call) reset() {
 }
 
 // run is the way of a request.
-func (c *call) run() {
+func (c *call) run(ctx context.Context) {
 	if r := c.admit(); r != nil {
 		c.refuse(r)
 		return
@@ -73,7 +74,7 @@ func (c *call) run() {
 		c.respondLocally()
 		return
 	}
-	c.forward()
+	c.forward(ctx)
 }
 
 // admit checks what holds for every request of the group, and normalises host and target.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -79,13 +80,13 @@ func (c *Certificates) load() error {
 }
 
 func (c *Certificates) stat() (string, error) {
-	var stamp string
+	var stamp strings.Builder
 	for _, f := range []string{c.certFile, c.keyFile} {
 		info, err := os.Stat(f)
 		if err != nil {
 			return "", err
 		}
-		stamp += fmt.Sprint(info.ModTime().UnixNano(), " ", info.Size(), ";")
+		fmt.Fprint(&stamp, info.ModTime().UnixNano(), " ", info.Size(), ";")
 	}
-	return stamp, nil
+	return stamp.String(), nil
 }

@@ -17,11 +17,11 @@ import (
 const copyBytes = 32 << 10
 
 // forward sends the request to the service and its response to the client.
-func (c *call) forward() {
+func (c *call) forward(ctx context.Context) {
 	c.announce()
 	up := c.upstreamCall()
 	c.x.Timings.UpstreamStarted = time.Now()
-	resp, err := c.server.config.Upstreams.Do(c.r.Context(), up)
+	resp, err := c.server.config.Upstreams.Do(ctx, up)
 	c.x.Timings.UpstreamHead = time.Now()
 	if c.refusedBody() {
 		if err == nil {
@@ -30,7 +30,7 @@ func (c *call) forward() {
 		return
 	}
 	if err != nil {
-		c.failed(err)
+		c.failed(ctx, err)
 		return
 	}
 	defer resp.Body.Close()
@@ -95,7 +95,7 @@ func (c *call) refusedBody() bool {
 }
 
 // failed answers for an upstream that did not.
-func (c *call) failed(err error) {
+func (c *call) failed(ctx context.Context, err error) {
 	no := c.server.refusals
 	r := no.unreachable
 	if e, ok := errors.AsType[*upstream.Error](err); ok {
@@ -110,7 +110,7 @@ func (c *call) failed(err error) {
 			r = no.upstreamTimeout
 		}
 	}
-	c.server.config.Log.Debug("upstream failed", "route", c.x.Route.Name, "service", c.x.Route.Service, "err", err)
+	c.server.config.Log.DebugContext(ctx, "upstream failed", "route", c.x.Route.Name, "service", c.x.Route.Service, "err", err)
 	c.refuse(r)
 }
 

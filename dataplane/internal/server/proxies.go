@@ -2,6 +2,7 @@ package server
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 
 	"keyward.dev/dataplane/internal/exchange"
@@ -21,11 +22,11 @@ func (c *call) clientAddress(s *runtime.Settings) {
 	if v := q.Header.Get("X-Forwarded-Proto"); exchange.EqualFold(v, "https") || exchange.EqualFold(v, "http") {
 		q.Scheme = strings.ToLower(string(v))
 	}
-	for i := len(q.Header) - 1; i >= 0; i-- {
-		if !exchange.EqualFold(q.Header[i].Name, "X-Forwarded-For") {
+	for _, f := range slices.Backward(q.Header) {
+		if !exchange.EqualFold(f.Name, "X-Forwarded-For") {
 			continue
 		}
-		list := string(q.Header[i].Value)
+		list := string(f.Value)
 		for more := true; more; {
 			var element string
 			list, element, more = cutLast(list)

@@ -164,8 +164,8 @@ func (s *Server) close() {
 func (s *Server) Run(ctx context.Context) error {
 	tasks := []run.Task{s.drain}
 	for _, b := range s.bound {
-		tasks = append(tasks, func(context.Context) error {
-			s.config.Log.Info("listening", "listener", b.Name, "address", b.ln.Addr().String())
+		tasks = append(tasks, func(ctx context.Context) error {
+			s.config.Log.InfoContext(ctx, "listening", "listener", b.Name, "address", b.ln.Addr().String())
 			var err error
 			if b.TLS {
 				err = b.http.ServeTLS(b.ln, "", "")
@@ -190,15 +190,15 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) drain(ctx context.Context) error {
 	<-ctx.Done()
 	s.draining.Store(true)
-	s.config.Log.Info("draining", "active", s.active.Load())
+	s.config.Log.InfoContext(ctx, "draining", "active", s.active.Load())
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config.DrainTimeout)
 	defer cancel()
 	s.awaitQuiet(end)
 	var tasks []run.Task
 	for _, b := range s.bound {
-		tasks = append(tasks, func(context.Context) error {
+		tasks = append(tasks, func(ctx context.Context) error {
 			if err := b.http.Shutdown(end); err != nil {
-				s.config.Log.Warn("drain timeout, connections are cut", "listener", b.Name, "active", s.active.Load())
+				s.config.Log.WarnContext(ctx, "drain timeout, connections are cut", "listener", b.Name, "active", s.active.Load())
 				return b.http.Close()
 			}
 			return nil
@@ -250,5 +250,5 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}()
 	c.begin(w, r)
 	s.last.Store(c.x.Timings.Received.UnixNano())
-	c.run()
+	c.run(r.Context())
 }

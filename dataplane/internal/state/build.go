@@ -12,6 +12,7 @@ type builder struct {
 	edit  *edit
 	kinds map[string]kindSet
 	sum   digest.Set
+	hash  digest.Hasher
 	bytes int64
 	len   int
 }
@@ -33,7 +34,7 @@ func (b *builder) remove(kind, uid string) bool {
 	}
 	b.kinds[kind] = k
 	if old.Bytes != nil {
-		b.sum.Remove(kind, uid, old.Bytes)
+		b.hash.Remove(&b.sum, kind, uid, old.Bytes)
 	}
 	b.bytes -= int64(len(old.Bytes))
 	b.len--
@@ -43,7 +44,7 @@ func (b *builder) remove(kind, uid string) bool {
 // count adds a record to the digest and the sizes. It is done as records arrive, so that a commit is short.
 func (b *builder) count(r *Record) {
 	if r.Bytes != nil { // what the control plane could not open is not in the digest
-		b.sum.Add(r.Kind, r.UID, r.Bytes)
+		b.hash.Add(&b.sum, r.Kind, r.UID, r.Bytes)
 	}
 	b.bytes += int64(len(r.Bytes))
 	b.len++

@@ -159,7 +159,7 @@ func (c *Client) update(f func(*Status)) {
 
 const (
 	minPause = 100 * time.Millisecond
-	maxPause = 10 * time.Second
+	maxPause = 3 * time.Second
 )
 
 // connectLoop holds one connection after the other, with pauses that grow until something good is heard.

@@ -206,7 +206,7 @@ func TestOlderRevisionIsRefused(t *testing.T) {
 		if st.Revision != 3 || st.Rewound == 0 {
 			t.Errorf("status = %+v, want revision 3 and refusals", st)
 		}
-		if n := c.count(&c.opened); n > 40 {
+		if n := c.count(&c.opened); n > 100 {
 			t.Errorf("%d connections in a minute: no back-off", n)
 		}
 		restored := statetest.NewSource(2)

@@ -33,10 +33,9 @@ func newRequest(ctx context.Context, c *Call, target string, w *watch) *http.Req
 	if _, ok := c.Header["User-Agent"]; !ok {
 		c.Header["User-Agent"] = nil // else net/http would name itself
 	}
-	switch {
-	case c.Body == nil:
+	if c.Body == nil {
 		req.Body, req.ContentLength = http.NoBody, 0
-	default:
+	} else {
 		req.Body = &requestBody{body: c.Body, watch: w, idle: c.Service.Idle}
 	}
 	return req.WithContext(httptrace.WithClientTrace(ctx, w.trace()))

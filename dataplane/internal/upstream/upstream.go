@@ -162,7 +162,7 @@ func (m *Manager) Do(ctx context.Context, c *Call) (*http.Response, error) {
 	if err != nil {
 		cause := context.Cause(ctx)
 		w.end()
-		return nil, classify(err, cause, client)
+		return nil, classify(client, err, cause)
 	}
 	w.stop()
 	if resp.StatusCode == http.StatusSwitchingProtocols {
@@ -175,7 +175,7 @@ func (m *Manager) Do(ctx context.Context, c *Call) (*http.Response, error) {
 }
 
 // classify says what a failed call is to the client.
-func classify(err, cause error, client context.Context) *Error {
+func classify(client context.Context, err, cause error) *Error {
 	var timeout interface{ Timeout() bool }
 	switch {
 	case errors.Is(cause, errConnect):
@@ -202,7 +202,7 @@ func pick(s *runtime.Service) (string, bool) {
 	if len(s.Targets) == 1 {
 		return s.Targets[0].Address, true
 	}
-	n := rand.IntN(s.Weight)
+	n := rand.IntN(s.Weight) //nolint:gosec // nothing depends on nobody guessing it
 	for _, t := range s.Targets {
 		if n -= t.Weight; n < 0 {
 			return t.Address, true

@@ -10,6 +10,8 @@ import (
 // ErrHost is the error of Host. It is answered 400.
 var ErrHost = errors.New("host is not a host name or address with an optional port")
 
+var colon = []byte(":")
+
 const (
 	maxHost  = 253 // RFC 1035 section 2.3.4, without the trailing dot
 	maxLabel = 63
@@ -22,12 +24,9 @@ func Host(buf, raw []byte) ([]byte, error) {
 	if len(raw) > 0 && raw[0] == '[' {
 		return hostV6(buf, raw)
 	}
-	host := raw
-	if i := bytes.IndexByte(raw, ':'); i >= 0 {
-		if !validPort(raw[i+1:]) {
-			return nil, ErrHost
-		}
-		host = raw[:i]
+	host, port, _ := bytes.Cut(raw, colon)
+	if !validPort(port) {
+		return nil, ErrHost
 	}
 	if n := len(host); n > 0 && host[n-1] == '.' {
 		host = host[:n-1]

@@ -57,7 +57,8 @@ func TestOf(t *testing.T) {
 
 func TestManyViolationsAreCounted(t *testing.T) {
 	t.Parallel()
-	p := problem.FromViolations(make([]problem.Violation, 1500))
+	p := problem.New(problem.Invalid, "")
+	p.Violations = make([]problem.Violation, 1500)
 	got := grpcstatus.ToProblem(grpcstatus.FromProblem(p)).Violations
 	if len(got) != 1001 || got[1000].Reason != "and 500 more" {
 		t.Errorf("%d violations, last %q, want 1001, \"and 500 more\"", len(got), got[len(got)-1].Reason)

@@ -29,7 +29,10 @@ type conn struct {
 	stream func(ctx context.Context) grpc.ClientStream
 }
 
-func (c conn) Invoke(ctx context.Context, _ string, in, out any, _ ...grpc.CallOption) error {
+func (c conn) Invoke(ctx context.Context, method string, in, out any, _ ...grpc.CallOption) error {
+	if method == adminv1.SystemService_WhoAmI_FullMethodName {
+		return nil
+	}
 	return c.invoke(ctx, in.(proto.Message), out.(proto.Message))
 }
 
@@ -80,8 +83,8 @@ func TestWaitingLongerThanAClientMayStall(t *testing.T) {
 
 func TestAStalledBodyEnds(t *testing.T) {
 	t.Parallel()
-	called := false
-	s := serve(t, conn{invoke: func(context.Context, proto.Message, proto.Message) error { called = true; return nil }}, 50*time.Millisecond)
+	var called atomic.Bool
+	s := serve(t, conn{invoke: func(context.Context, proto.Message, proto.Message) error { called.Store(true); return nil }}, 50*time.Millisecond)
 	c, err := net.Dial("tcp", s.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -95,8 +98,8 @@ func TestAStalledBodyEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	answer, err := io.ReadAll(c)
-	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 400") || called {
-		t.Errorf("%v, called %v\n%s", err, called, answer)
+	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 400") || called.Load() {
+		t.Errorf("%v, called %v\n%s", err, called.Load(), answer)
 	}
 }
 

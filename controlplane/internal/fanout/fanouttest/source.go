@@ -53,6 +53,24 @@ func (s *Source) Remove(uid string) bool {
 	return ok
 }
 
+// Fill creates n records of the size in one change.
+func (s *Source) Fill(n, size int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.records = maps.Clone(s.records)
+	c := fanout.Change{Epoch: s.epoch, Revision: int64(len(s.history)) + 1, CommittedAt: time.Now()}
+	for i := range n {
+		r := fanout.Record{Kind: "routes", UID: fmt.Sprintf("%08x-0000-4000-8000-000000000000", i), Name: fmt.Sprint("n", i), Bytes: make([]byte, size)}
+		s.records[r.UID] = r
+		s.sum.Add(r.Kind, r.UID, r.Bytes)
+		c.Upserts = append(c.Upserts, r)
+	}
+	c.Digest = s.sum.Sum()
+	s.history = append(s.history, c)
+	s.sets = append(s.sets, s.records)
+	s.wake()
+}
+
 func (s *Source) change(r fanout.Record, removes []fanout.Ref) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -290,6 +291,9 @@ func (s *stack) control(ctx context.Context, req control.Request) error {
 	case <-s.up:
 	default:
 		return errors.New("keyward dev is still starting")
+	}
+	if known := append(s.procs.Names(), postgres); !slices.Contains(known, req.Name) {
+		return fmt.Errorf("%s: %w; there are %s", req.Name, control.ErrNotFound, strings.Join(known, ", "))
 	}
 	start, stop := s.procs.Start, s.procs.Stop
 	if req.Name == postgres {

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"keyward.dev/controlplane/cmd/keyward/internal/failure"
 )
 
 // Request asks for something to be done to a process.
@@ -24,8 +26,12 @@ type Request struct {
 
 // reply is empty if it was done.
 type reply struct {
-	Error string `json:"error,omitempty"`
+	Error    string `json:"error,omitempty"`
+	NotFound bool   `json:"not_found,omitempty"`
 }
+
+// ErrNotFound is for a name that nothing has.
+var ErrNotFound = errors.New("no such process")
 
 const (
 	socketName = "control.sock"
@@ -68,7 +74,7 @@ func answer(ctx context.Context, conn net.Conn, handle func(context.Context, Req
 	if err := json.NewDecoder(io.LimitReader(conn, maxMessage)).Decode(&req); err != nil {
 		rep.Error = "malformed request"
 	} else if err := handle(ctx, req); err != nil {
-		rep.Error = err.Error()
+		rep.Error, rep.NotFound = err.Error(), errors.Is(err, ErrNotFound)
 	}
 	_ = json.NewEncoder(conn).Encode(rep)
 }
@@ -91,7 +97,10 @@ func Call(ctx context.Context, dir string, req Request) error {
 	if err := json.NewDecoder(io.LimitReader(conn, maxMessage)).Decode(&rep); err != nil {
 		return fmt.Errorf("%s %s: keyward dev ended meanwhile: %w", req.Action, req.Name, err)
 	}
-	if rep.Error != "" {
+	switch {
+	case rep.NotFound:
+		return &failure.Error{Code: failure.NotFound, Err: errors.New(rep.Error)}
+	case rep.Error != "":
 		return errors.New(rep.Error)
 	}
 	return nil

@@ -2,7 +2,6 @@ package control_test
 
 import (
 	"context"
-	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +9,7 @@ import (
 	"time"
 
 	"keyward.dev/controlplane/cmd/keyward/internal/dev/control"
+	"keyward.dev/controlplane/cmd/keyward/internal/failure"
 )
 
 // serve answers requests in dir until the test ends.
@@ -49,7 +49,7 @@ func TestRequestsAreDoneAndRefusalsComeBack(t *testing.T) {
 	serve(t, dir, func(_ context.Context, req control.Request) error {
 		got <- req
 		if req.Name == "nobody" {
-			return errors.New("no such process")
+			return control.ErrNotFound
 		}
 		return nil
 	})
@@ -60,7 +60,7 @@ func TestRequestsAreDoneAndRefusalsComeBack(t *testing.T) {
 	if req := <-got; req != want {
 		t.Errorf("got %v, want %v", req, want)
 	}
-	if err := call(t, dir, control.Request{Action: "stop", Name: "nobody"}); err == nil || err.Error() != "no such process" {
+	if err := call(t, dir, control.Request{Action: "stop", Name: "nobody"}); failure.Code(err) != failure.NotFound || err.Error() != "no such process" {
 		t.Errorf("Call(nobody) = %v, want the refusal", err)
 	}
 	info, err := os.Stat(filepath.Join(dir, "control.sock"))
