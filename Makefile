@@ -44,7 +44,7 @@ build: ## build bin/keyward, bin/keyward-controlplane and bin/keyward-dataplane
 	go -C dataplane build $(PRODUCT) -o ../bin/ ./cmd/keyward-dataplane
 
 # Generated into a directory of its own first, so that a file whose source is gone goes too.
-GENERATE = tools=$$(for t in buf protoc-gen-go protoc-gen-go-grpc protoc-gen-grpc-gateway; do dirname "$$($(TOOL) $$t)"; done | paste -sd:); \
+GENERATE = tools=$$(for t in buf protoc-gen-go protoc-gen-go-grpc; do dirname "$$($(TOOL) $$t)"; done | paste -sd:); \
 	out=$$(mktemp -d); trap 'rm -rf "$$out"' EXIT; \
 	(cd proto && PATH="$$tools:$$PATH" buf generate -o "$$out" && \
 		PATH="$$tools:$$PATH" buf build --path keyward --exclude-imports --as-file-descriptor-set -o "$$out/keyward.binpb")
@@ -106,7 +106,8 @@ fuzz: ## fuzz every target for FUZZTIME (10s; 5m with FULL=1)
 
 bench: build ## run the benchmarks; OUT=FILE writes JSON lines, CHECK=1 fails on a missed budget, BENCH=REGEXP chooses
 	@go -C .tools/bench build -buildvcs=false -o $(CURDIR)/bin/.bench . && \
-	bin/.bench -budgets .tools/bench/budgets.json $(if $(OUT),-out $(OUT)) $(if $(CHECK),-check) $(if $(BENCH),-bench '$(BENCH)') $(MODULES)
+	KEYWARD_FULL=$(FULL) bin/.bench -budgets .tools/bench/budgets.json $(if $(OUT),-out $(OUT)) $(if $(CHECK),-check) \
+		$(if $(FULL),-full) $(if $(BENCH),-bench '$(BENCH)') $(MODULES)
 
 verify: ## everything that has to pass: lint, tests, race, e2e, short fuzzing; FULL=1 is the whole of it
 	@$(MAKE) generate-check

@@ -18,13 +18,10 @@ PASS
 
 func TestJudge(t *testing.T) {
 	t.Parallel()
-	samples := Samples{}
-	for line := range strings.SplitSeq(output, "\n") {
-		samples.Add("dataplane/router", line)
-	}
 	const hit, large = "dataplane/router.Hit/10", "dataplane/router.Hit/100k"
 	for _, test := range []struct {
 		name    string
+		output  string // beside what there always is
 		budgets []Budget
 		want    []string
 		all     bool
@@ -50,6 +47,12 @@ func TestJudge(t *testing.T) {
 			want:    []string{`"value":180,"unit":"ns/op","baseline":120,"ratio":1.5,"budget":1.5,"ok":true}`},
 		},
 		{
+			name:    "rounds of both",
+			output:  "BenchmarkHit/100k-2 1 900 ns/op 1 x/op\nBenchmarkHit/100k-2 1 150 ns/op 1 x/op\n",
+			budgets: []Budget{{Name: large, Unit: "ns/op", Baseline: hit, Max: 1.5}},
+			want:    []string{`"value":180,"unit":"ns/op","baseline":120,"ratio":1.8,"budget":1.5,"ok":false}`}, // of 1.8, 3, 1.25
+		},
+		{
 			name:    "baseline missing",
 			budgets: []Budget{{Name: large, Unit: "ns/op", Baseline: "gone", Max: 1.5}},
 			want:    []string{`"value":180,"unit":"ns/op","baseline":null,"ratio":null,"budget":1.5,"ok":false}`},
@@ -63,6 +66,10 @@ func TestJudge(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
+			samples := Samples{}
+			for line := range strings.SplitSeq(output+test.output, "\n") {
+				samples.Add("dataplane/router", line)
+			}
 			got, err := json.Marshal(Judge(samples, test.budgets, test.all))
 			if err != nil {
 				t.Fatal(err)

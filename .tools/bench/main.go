@@ -1,6 +1,7 @@
 // Command bench runs the benchmarks of the given modules and holds their results against the budgets. It prints one JSON
 // line a result: {name, value, unit, baseline, ratio, budget, ok}. `make bench` calls it; the benchmarks themselves stand
-// beside the code they measure.
+// beside the code they measure. All benchmarks of a package run once a round, and there are several rounds, so that what
+// else the machine does falls on a result and its baseline alike.
 package main
 
 import (
@@ -17,6 +18,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 )
 
 func main() {
@@ -24,12 +26,14 @@ func main() {
 	out := flag.String("out", "", "`file` to write the JSON lines to as well")
 	check := flag.Bool("check", false, "fail if a budget is missed or a benchmark that has one is missing")
 	pattern := flag.String("bench", ".", "which benchmarks to run, a `regexp`")
-	count := flag.Int("count", 5, "`runs` of each, of which the median counts")
-	duration := flag.String("benchtime", "200ms", "`time` of each run")
+	rounds := flag.Int("rounds", 9, "`number` of runs of each, of which the median counts")
+	limit := flag.Duration("limit", 30*time.Second, "no further round of a package after this `time`, but at least three")
+	duration := flag.String("benchtime", "100ms", "`time` of each run")
+	full := flag.Bool("full", false, "hold against the budgets of what takes long, too")
 	flag.Parse()
 	o := options{
-		budgets: *budgets, out: *out, check: *check, modules: flag.Args(),
-		args: []string{"-bench", *pattern, "-count", fmt.Sprint(*count), "-benchtime", *duration},
+		budgets: *budgets, out: *out, check: *check, modules: flag.Args(), rounds: *rounds, limit: *limit, full: *full,
+		args: []string{"-test.run", "^$", "-test.bench", *pattern, "-test.benchmem", "-test.benchtime", *duration, "-test.timeout", "60m"},
 		all:  *pattern == ".",
 	}
 	if err := bench(o); err != nil {
@@ -39,10 +43,12 @@ func main() {
 }
 
 type options struct {
-	budgets, out string
-	check, all   bool
-	args         []string
-	modules      []string
+	budgets, out     string
+	check, all, full bool
+	rounds           int
+	limit            time.Duration
+	args             []string
+	modules          []string
 }
 
 func bench(o options) error {
@@ -50,20 +56,26 @@ func bench(o options) error {
 	if err != nil {
 		return err
 	}
+	if !o.full {
+		budgets = slices.DeleteFunc(budgets, func(b Budget) bool { return b.Full })
+	}
 	samples := Samples{}
 	for _, module := range o.modules {
 		packages, err := withBenchmarks(module)
 		if err != nil {
 			return err
 		}
-		if len(packages) == 0 {
-			continue
-		}
-		if err := run(module, packages, o.args, samples); err != nil {
-			return err
+		for _, pkg := range packages {
+			if err := measure(module, pkg, o, samples); err != nil {
+				return fmt.Errorf("%s: %w", filepath.Join(module, pkg), err)
+			}
 		}
 	}
-	results := Judge(samples, budgets, o.all)
+	return tell(o, Judge(samples, budgets, o.all))
+}
+
+// tell writes the results and fails if one misses its budget and that was asked for.
+func tell(o options, results []Result) error {
 	var lines strings.Builder
 	encoder := json.NewEncoder(&lines)
 	encoder.SetEscapeHTML(false)
@@ -132,11 +144,35 @@ func withBenchmarks(module string) ([]string, error) {
 	return packages, err
 }
 
-// run measures one package after the other: side by side they would disturb each other.
-func run(module string, packages, args []string, into Samples) error {
-	args = append([]string{"-C", module, "test", "-run", "^$", "-p", "1", "-benchmem", "-timeout", "60m"}, args...)
-	cmd := exec.Command("go", append(args, packages...)...)
-	cmd.Stderr = os.Stderr
+// measure builds the tests of a package and runs its benchmarks round after round.
+func measure(module, pkg string, o options, into Samples) error {
+	dir, err := os.MkdirTemp("", "bench")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	binary := filepath.Join(dir, "bench.test")
+	build := exec.Command("go", "-C", module, "test", "-c", "-o", binary, pkg)
+	build.Stderr = os.Stderr
+	if err := build.Run(); err != nil {
+		return err
+	}
+	start := time.Now()
+	for n := range o.rounds {
+		if n >= min(o.rounds, 3) && time.Since(start) > o.limit {
+			return nil
+		}
+		if err := round(binary, filepath.Join(module, pkg), o.args, into); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// round runs every benchmark of a built package once.
+func round(binary, dir string, args []string, into Samples) error {
+	cmd := exec.Command(binary, args...)
+	cmd.Dir, cmd.Stderr = dir, os.Stderr
 	output, err := cmd.StdoutPipe()
 	if err != nil {
 		return err
@@ -146,13 +182,8 @@ func run(module string, packages, args []string, into Samples) error {
 	}
 	lines := bufio.NewScanner(io.TeeReader(output, os.Stderr))
 	lines.Buffer(nil, 1<<20)
-	var pkg string
 	for lines.Scan() {
-		if path, ok := strings.CutPrefix(lines.Text(), "pkg: "); ok {
-			pkg = strings.TrimPrefix(path, "keyward.dev/")
-			continue
-		}
-		into.Add(pkg, lines.Text())
+		into.Add(filepath.ToSlash(dir), lines.Text())
 	}
 	return errors.Join(lines.Err(), cmd.Wait())
 }

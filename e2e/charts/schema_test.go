@@ -121,7 +121,7 @@ func valuePaths(prefix string, value any, known map[string]bool, found map[strin
 func TestSchemaAndValuesAgree(t *testing.T) {
 	t.Parallel()
 	// Names for a probe that nobody has to set.
-	optional := regexp.MustCompile(`^probes\.\w+\.(initialDelaySeconds|successThreshold)$|^global$|^keyward-common$`)
+	optional := regexp.MustCompile(`^probes\.\w+\.(initialDelaySeconds|successThreshold)$|^global$|^keyward-common`)
 	for _, chart := range charts() {
 		t.Run(chart, func(t *testing.T) {
 			t.Parallel()

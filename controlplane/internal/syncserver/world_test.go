@@ -114,7 +114,7 @@ func newWorld(t testing.TB, o options) *world {
 	hub := fanout.NewHub(w.sources, o.limits, log)
 	server := syncserver.New(syncserver.Config{
 		CA: w.ca, Revocations: w.revocations, Enrolments: w.memory, Groups: hub, Registry: w.registry,
-		JoinTokens: attest.NewJoinTokens(w.memory, w.clock.Now), TrustDomain: domain, StreamAge: o.streamAge, DrainTime: o.drainTime,
+		JoinTokens: attest.NewJoinTokens(w.memory, w.clock.Now), Kubernetes: o.kubernetes, TrustDomain: domain, StreamAge: o.streamAge, DrainTime: o.drainTime,
 		Propagated: func(_ string, took time.Duration) { w.propagated <- took }, Now: w.clock.Now, Log: log,
 	})
 	w.serve(server, hub, o.inMemory)

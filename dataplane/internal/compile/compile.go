@@ -95,8 +95,12 @@ func (c *Compiler) Build(set *state.Set, prev *runtime.Runtime) (*runtime.Runtim
 			Set: set, Closed: prev.Closed, Settings: prev.Settings, LostGroups: maps.Clone(prev.LostGroups),
 			Profiles: prev.Profiles, Faults: maps.Clone(prev.Faults),
 		},
-		table: prev.Table.Edit(), directory: prev.Directory.Edit(), routes: prev.Routes.Edit(),
+		table: prev.Table.Edit(), routes: prev.Routes.Edit(),
 		services: prev.Services.Edit(), consumers: prev.Consumers.Edit(), groups: prev.Groups.Edit(),
+	}
+	b.rt.Directory = prev.Directory
+	if len(b.changes[kindConsumers])+len(b.changes[kindCredentials])+len(b.changes[kindPepper]) > 0 {
+		b.directory = prev.Directory.Edit()
 	}
 	b.settings()
 	b.changedServices()
@@ -169,7 +173,7 @@ type build struct {
 	changes map[string][]change
 
 	table     *router.Editor
-	directory *directory.Editor
+	directory *directory.Editor // nil if nothing in it changes
 	routes    *shardmap.Editor[*runtime.Route]
 	services  *shardmap.Editor[*runtime.Service]
 	consumers *shardmap.Editor[*runtime.Consumer]
@@ -182,7 +186,9 @@ type build struct {
 
 func (b *build) finish() {
 	b.rt.Table = b.table.Table()
-	b.rt.Directory = b.directory.Directory()
+	if b.directory != nil {
+		b.rt.Directory = b.directory.Directory()
+	}
 	b.rt.Routes = b.routes.Map()
 	b.rt.Services = b.services.Map()
 	b.rt.Consumers = b.consumers.Map()

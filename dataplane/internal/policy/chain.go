@@ -35,6 +35,7 @@ type Chain struct {
 	monitor Monitor
 	// bodies and responses say whether any link needs them.
 	bodies, responses bool
+	preflight         bool
 }
 
 // compiled is a link with its optional interfaces looked up once.
@@ -68,10 +69,20 @@ func compile(h half, links []Link, m Monitor) *Chain {
 		k.body, _ = l.Policy.(BodyPolicy)
 		c.bodies = c.bodies || k.body != nil
 		c.responses = c.responses || k.response != nil && !l.Report
+		_, answers := l.Policy.(Preflighter)
+		c.preflight = c.preflight || answers && !l.Report
 		c.links = append(c.links, k)
 	}
 	return c
 }
+
+// Preflighter is a policy that answers every CORS preflight request (Fetch standard, section 4.8) itself.
+type Preflighter interface {
+	AnswersPreflight()
+}
+
+// AnswersPreflight says whether no preflight request passes the chain: a link answers each, unless one before it refuses.
+func (c *Chain) AnswersPreflight() bool { return c.preflight }
 
 // NeedsBody says whether Body must be called with the request body.
 func (c *Chain) NeedsBody() bool { return c.bodies }

@@ -132,6 +132,9 @@ func (c *call) find() *exchange.Refusal {
 	q := &c.x.Request
 	req := router.Request{Host: q.Host, Path: q.Path, Method: q.Method, Query: q.Query, Header: q.Header}
 	res := c.rt.Table.Match(&req)
+	if res.Status == router.NotAllowed && c.preflight() {
+		res = c.preflightRoute(req, res)
+	}
 	switch res.Status {
 	case router.Found:
 	case router.NotAllowed:
@@ -151,6 +154,27 @@ func (c *call) find() *exchange.Refusal {
 		return c.server.refusals.closed
 	}
 	return nil
+}
+
+// preflight says whether this is a CORS preflight request.
+func (c *call) preflight() bool {
+	q := &c.x.Request
+	return string(q.Method) == http.MethodOptions && q.Header.Has("Origin") && q.Header.Has("Access-Control-Request-Method")
+}
+
+// preflightRoute finds the route that would take the request the browser asks for. It counts only if its chain answers
+// every preflight, so that no method gets past the route's own list.
+func (c *call) preflightRoute(req router.Request, otherwise router.Result) router.Result {
+	req.Method = c.x.Request.Header.Get("Access-Control-Request-Method")
+	res := c.rt.Table.Match(&req)
+	if res.Status != router.Found {
+		return otherwise
+	}
+	route, ok := res.Route.Target.(*runtime.Route)
+	if !ok || route.Closed != "" || !route.Chain.AnswersPreflight() {
+		return otherwise
+	}
+	return res
 }
 
 // bodyAllowed refuses bodies that are announced too large, before any policy runs.

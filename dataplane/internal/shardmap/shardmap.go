@@ -9,27 +9,36 @@ import (
 	"maps"
 )
 
-const shards = 1024
+const side = 64 // there are side blocks of side shards, so that a new map copies two short tables and not a long one
 
 // Map is immutable and safe for concurrent use. The zero value is not usable; begin with New.
 type Map[V any] struct {
 	seed   maphash.Seed
-	shards [shards]map[string]V
+	blocks [side]*block[V] // nil: empty
 	len    int
 }
+
+type block[V any] [side]map[string]V
 
 // New returns an empty map.
 func New[V any]() *Map[V] { return &Map[V]{seed: maphash.MakeSeed()} }
 
+func (m *Map[V]) shard(hash uint64) map[string]V {
+	if b := m.blocks[hash%side]; b != nil {
+		return b[hash/side%side]
+	}
+	return nil
+}
+
 // Get returns the value of key.
 func (m *Map[V]) Get(key string) (V, bool) {
-	v, ok := m.shards[maphash.String(m.seed, key)%shards][key]
+	v, ok := m.shard(maphash.String(m.seed, key))[key]
 	return v, ok
 }
 
 // GetBytes returns the value of key without copying it.
 func (m *Map[V]) GetBytes(key []byte) (V, bool) {
-	v, ok := m.shards[maphash.Bytes(m.seed, key)%shards][string(key)]
+	v, ok := m.shard(maphash.Bytes(m.seed, key))[string(key)]
 	return v, ok
 }
 
@@ -39,20 +48,29 @@ func (m *Map[V]) Len() int { return m.len }
 // All yields every key and value in no order.
 func (m *Map[V]) All() iter.Seq2[string, V] {
 	return func(yield func(string, V) bool) {
-		for _, s := range m.shards {
-			for k, v := range s {
-				if !yield(k, v) {
-					return
-				}
+		for _, b := range m.blocks {
+			if b != nil && !b.each(yield) {
+				return
 			}
 		}
 	}
 }
 
+func (b *block[V]) each(yield func(string, V) bool) bool {
+	for _, s := range b {
+		for k, v := range s {
+			if !yield(k, v) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // Editor makes a new map from an old one. It is used by one goroutine and once.
 type Editor[V any] struct {
 	m     *Map[V]
-	owned [shards]bool
+	owned [side]uint64 // per block, a bit for each shard that is the editor's own; not 0 if the block is
 }
 
 // Edit begins a new map that starts as m.
@@ -86,12 +104,21 @@ func (e *Editor[V]) Delete(key string) {
 }
 
 func (e *Editor[V]) own(key string) map[string]V {
-	i := maphash.String(e.m.seed, key) % shards
-	if !e.owned[i] {
-		e.owned[i] = true
-		if e.m.shards[i] = maps.Clone(e.m.shards[i]); e.m.shards[i] == nil {
-			e.m.shards[i] = map[string]V{}
+	hash := maphash.String(e.m.seed, key)
+	i, j := hash%side, hash/side%side
+	if e.owned[i] == 0 {
+		b := new(block[V])
+		if old := e.m.blocks[i]; old != nil {
+			*b = *old
+		}
+		e.m.blocks[i] = b
+	}
+	b := e.m.blocks[i]
+	if e.owned[i]&(1<<j) == 0 {
+		e.owned[i] |= 1 << j
+		if b[j] = maps.Clone(b[j]); b[j] == nil {
+			b[j] = map[string]V{}
 		}
 	}
-	return e.m.shards[i]
+	return b[j]
 }

@@ -15,6 +15,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"keyward.dev/dataplane/internal/state"
 	"keyward.dev/shared/digest"
 	"keyward.dev/shared/mtls"
@@ -160,6 +163,8 @@ func (c *Client) update(f func(*Status)) {
 const (
 	minPause = 100 * time.Millisecond
 	maxPause = 3 * time.Second
+	// refusedPause is for a gateway that is revoked, or whose join token is used up: only people can change that.
+	refusedPause = 30 * time.Second
 )
 
 // connectLoop holds one connection after the other, with pauses that grow until something good is heard.
@@ -179,12 +184,16 @@ func (c *Client) connectLoop(ctx context.Context) error {
 			c.cfg.Log.InfoContext(ctx, "reconnecting as asked", "address", address)
 			continue
 		}
-		c.cfg.Log.WarnContext(ctx, "no connection to the control plane; the last configuration stays in force", "address", address, "err", err, "retry_in", pause)
+		wait := pause/2 + rand.N(pause/2)
+		pause = min(pause*2, maxPause)
+		if status.Code(err) == codes.PermissionDenied {
+			wait = refusedPause + rand.N(refusedPause/2)
+		}
+		c.cfg.Log.WarnContext(ctx, "no connection to the control plane; the last configuration stays in force", "address", address, "err", err, "retry_in", wait)
 		select {
 		case <-ctx.Done():
-		case <-time.After(pause/2 + rand.N(pause/2)):
+		case <-time.After(wait):
 		}
-		pause = min(pause*2, maxPause)
 	}
 	return nil
 }

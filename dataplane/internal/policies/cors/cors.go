@@ -82,6 +82,9 @@ func (c *cors) prepare(cfg *policyv1.Cors) {
 	}
 }
 
+// AnswersPreflight implements policy.Preflighter.
+func (c *cors) AnswersPreflight() {}
+
 // Request implements policy.Policy.
 func (c *cors) Request(x *exchange.Exchange) policy.Verdict {
 	h, slot := x.Request.Header, x.Slot()

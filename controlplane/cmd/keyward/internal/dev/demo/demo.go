@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -80,6 +81,7 @@ func (t *tour) next() {
 	t.tell(`
 Everything stays up until Ctrl-C. Try, in another terminal:
 
+  export PATH=%s:$PATH
   export KEYWARD_ADDR=%s KEYWARD_CACERT=%s KEYWARD_DEV_DIR=%s
   export KEYWARD_TOKEN=$(cat %s/secrets/admin-token)
   curl -i -H 'Host: %s' -H 'X-API-Key: %s' http://%s/anything
@@ -87,9 +89,11 @@ Everything stays up until Ctrl-C. Try, in another terminal:
   keyward gateways list
   keyward explain route hello --consumer alice
   keyward route test GET http://%s/ --as bob
-  keyward export > group.yaml; edit it; keyward diff -f group.yaml; keyward apply -f group.yaml --wait
+  keyward export > group.yaml    # then change it, and:
+  keyward diff -f group.yaml
+  keyward apply -f group.yaml --wait
   keyward dev stop gateway-1; keyward dev start gateway-1`,
-		t.Getenv("KEYWARD_ADDR"), t.Getenv("KEYWARD_CACERT"), t.Dir, t.Dir, host, t.keys["carol"], t.gateways[0], host)
+		filepath.Dir(t.Program), t.Getenv("KEYWARD_ADDR"), t.Getenv("KEYWARD_CACERT"), t.Dir, t.Dir, host, t.keys["carol"], t.gateways[0], host)
 }
 
 // request is what one request is to show.
