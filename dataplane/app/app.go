@@ -23,6 +23,7 @@ import (
 	"keyward.dev/dataplane/internal/status"
 	"keyward.dev/dataplane/internal/syncclient"
 	"keyward.dev/dataplane/internal/upstream"
+	"keyward.dev/shared/certfile"
 	"keyward.dev/shared/run"
 	"keyward.dev/shared/settings"
 	"keyward.dev/shared/telemetry"
@@ -54,7 +55,7 @@ type Gateway struct {
 	access    *accesslog.Log
 	closeLog  func() error
 	status    *status.Status
-	certs     *server.Certificates
+	certs     *certfile.Certificate
 	server    *server.Server
 	statusLn  net.Listener
 	source    Source
@@ -107,7 +108,7 @@ func (g *Gateway) listen(ctx context.Context, logged bool) error {
 		return fmt.Errorf("read listeners: %w", err)
 	}
 	if s.TLSCert != "" {
-		if g.certs, err = server.LoadCertificates(s.TLSCert, s.TLSKey, g.log); err != nil {
+		if g.certs, err = certfile.Load(s.TLSCert, s.TLSKey, g.log); err != nil {
 			return err
 		}
 	}

@@ -4,6 +4,7 @@
 package charts_test
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"os"
@@ -47,7 +48,7 @@ func render(name string, values ...map[string]any) (manifests, notes string, err
 	if err != nil {
 		return "", "", fmt.Errorf("check values: %w", err)
 	}
-	files, err := engine.Engine{Strict: true}.Render(c, top)
+	files, err := engine.Engine{Strict: true}.RenderWithContext(context.Background(), c, top)
 	if err != nil {
 		return "", "", fmt.Errorf("render: %w", err)
 	}

@@ -278,3 +278,19 @@ func TestOwnersPasswordStaysWithMigrate(t *testing.T) {
 		}
 	}
 }
+
+// TestBootstrapCanBeLeftOut: then nothing refers to the first admin token any more, and its Secret can go.
+func TestBootstrapCanBeLeftOut(t *testing.T) {
+	t.Parallel()
+	manifests, notes, err := render(controlPlaneChart, values("setup.bootstrap", false), values("adminToken.secret", "gone"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	find[*batchv1.Job](t, mustObjects(t, manifests), controlPlaneChart+"-migrate")
+	if strings.Contains(manifests, "bootstrap") || strings.Contains(manifests, "gone") {
+		t.Errorf("bootstrap is still rendered:\n%s", manifests)
+	}
+	if strings.Contains(notes, "gone") {
+		t.Errorf("the notes send people to a Secret that is gone:\n%s", notes)
+	}
+}

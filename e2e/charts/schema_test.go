@@ -63,23 +63,23 @@ func TestWrongValuesAreRefused(t *testing.T) {
 	}
 }
 
-// schema is the part of JSON Schema that says which names there are.
-type schema struct {
-	Ref                  string             `json:"$ref"`
-	Type                 any                `json:"type"`
-	AdditionalProperties any                `json:"additionalProperties"`
-	Properties           map[string]*schema `json:"properties"`
-	Items                *schema            `json:"items"`
-	Defs                 map[string]*schema `json:"$defs"`
+// valueSchema is the part of JSON Schema that says which names there are.
+type valueSchema struct {
+	Ref                  string                  `json:"$ref"`
+	Type                 any                     `json:"type"`
+	AdditionalProperties any                     `json:"additionalProperties"`
+	Properties           map[string]*valueSchema `json:"properties"`
+	Items                *valueSchema            `json:"items"`
+	Defs                 map[string]*valueSchema `json:"$defs"`
 }
 
-func readSchema(t *testing.T, chart string) *schema {
+func readSchema(t *testing.T, chart string) *valueSchema {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(chartDir(chart), "values.schema.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var s schema
+	var s valueSchema
 	if err := json.Unmarshal(text, &s); err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +87,7 @@ func readSchema(t *testing.T, chart string) *schema {
 }
 
 // paths lists what has a name. Objects that take any name, such as annotations, end a path.
-func (s *schema) paths(prefix string, root *schema, found map[string]bool) {
+func (s *valueSchema) paths(prefix string, root *valueSchema, found map[string]bool) {
 	if name, ok := strings.CutPrefix(s.Ref, "#/$defs/"); ok {
 		root.Defs[name].paths(prefix, root, found)
 		return
@@ -146,8 +146,8 @@ func TestSchemaIsClosed(t *testing.T) {
 	t.Parallel()
 	for _, chart := range charts() {
 		s := readSchema(t, chart)
-		var walk func(path string, s *schema)
-		walk = func(path string, s *schema) {
+		var walk func(path string, s *valueSchema)
+		walk = func(path string, s *valueSchema) {
 			if s == nil {
 				return
 			}

@@ -61,6 +61,22 @@ func (c *Cluster) RESTAs(token, method, path, body string, headers ...string) An
 	return Answer{Status: resp.StatusCode, Header: resp.Header, Body: b}
 }
 
+// TryREST is a call of a replica, without a body, that may get no answer.
+func (c *Cluster) TryREST(r *Replica, method, path string) (Answer, error) {
+	req, err := http.NewRequestWithContext(c.T.Context(), method, "https://"+r.Admin+path, nil)
+	if err != nil {
+		return Answer{}, err
+	}
+	req.Header.Set("Authorization", "Bearer "+c.Token)
+	resp, err := c.client.Do(req)
+	if err != nil {
+		return Answer{}, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	return Answer{Status: resp.StatusCode, Header: resp.Header, Body: b}, err
+}
+
 func (c *Cluster) running() *Replica {
 	if r := c.Replicas[c.preferred]; r.Running() {
 		return r

@@ -206,11 +206,20 @@ func (c *Cluster) once(env []string, args ...string) []byte {
 	return out
 }
 
+// NewKEK makes a key-encryption key, as KEYWARD_KEK takes it.
+func NewKEK() string { return secret() }
+
 // CheckDB runs check-db and returns what it said and whether it found everything good.
 func (c *Cluster) CheckDB() (string, bool) {
 	c.T.Helper()
+	return c.CheckDBWith(c.kek)
+}
+
+// CheckDBWith runs check-db with a key-encryption key.
+func (c *Cluster) CheckDBWith(kek string) (string, bool) {
+	c.T.Helper()
 	cmd := exec.CommandContext(c.T.Context(), Bin(c.T, "keyward-controlplane"), "check-db")
-	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, c.env()...)
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "KEYWARD_DATABASE_URL=" + c.runtimeURL, "KEYWARD_KEK=" + kek}
 	out, err := cmd.CombinedOutput()
 	return string(out), err == nil
 }
@@ -233,6 +242,9 @@ func (r *Replica) AwaitReady() {
 	r.t.Helper()
 	r.await(startUp, func() error { return readiness(r.Status) })
 }
+
+// NotReady answers why the replica is not ready, and an error if it is.
+func (r *Replica) NotReady() (string, error) { return notReady(r.Status) }
 
 // readiness asks a status port.
 func readiness(addr string) error {

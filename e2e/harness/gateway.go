@@ -72,8 +72,10 @@ func (g *Gateway) State() (Status, error) {
 }
 
 // NotReady answers why the gateway is not ready, and an error if it is.
-func (g *Gateway) NotReady() (string, error) {
-	err := readiness(g.Status)
+func (g *Gateway) NotReady() (string, error) { return notReady(g.Status) }
+
+func notReady(addr string) (string, error) {
+	err := readiness(addr)
 	if err == nil {
 		return "", errors.New("it is ready")
 	}

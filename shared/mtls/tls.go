@@ -3,6 +3,7 @@ package mtls
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -90,19 +91,15 @@ func (c Config) client(verify func([]*x509.Certificate) error) *tls.Config {
 	}
 }
 
-// PeerGateway returns the identity of the gateway at the other end of a connection made with ServerTLS. The chain was
-// verified in the handshake and is not verified again: a connection outlives its certificate when the gateway has renewed
-// it, and whoever serves it bounds that.
-func PeerGateway(s tls.ConnectionState) (ID, error) {
+// PeerGateway returns the identity of the gateway at the other end of a connection. It verifies the chain anew, against
+// the current trust bundle, but not whether it has expired since the handshake: a connection outlives its certificate when
+// the gateway has renewed it, and whoever serves it bounds that.
+func PeerGateway(s tls.ConnectionState, roots *x509.CertPool, trustDomain string, at time.Time) (ID, error) {
 	if !s.HandshakeComplete || len(s.PeerCertificates) == 0 {
-		return ID{}, fmt.Errorf("the caller showed no certificate")
+		return ID{}, errors.New("the caller showed no certificate")
 	}
-	id, err := CertificateID(s.PeerCertificates[0])
-	if err != nil {
-		return ID{}, err
+	if end := s.PeerCertificates[0].NotAfter; at.After(end) {
+		at = end
 	}
-	if !id.IsGateway() {
-		return ID{}, fmt.Errorf("the caller is not a gateway")
-	}
-	return id, nil
+	return VerifyGateway(s.PeerCertificates, roots, trustDomain, at)
 }

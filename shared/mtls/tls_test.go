@@ -109,9 +109,12 @@ func TestHandshake(t *testing.T) {
 			if tt.wantServer+tt.wantClient != "" {
 				return
 			}
-			id, err := mtls.PeerGateway(state)
+			id, err := mtls.PeerGateway(state, a.Pool(), domain, time.Now().Add(48*time.Hour))
 			if err != nil || id.String() != gatewayID {
 				t.Errorf("PeerGateway = %v, %v, want %v", id, err, gatewayID)
+			}
+			if _, err := mtls.PeerGateway(state, other.Pool(), domain, time.Now()); err == nil {
+				t.Error("PeerGateway under a trust bundle without the root = nil")
 			}
 			if state.Version != tls.VersionTLS13 {
 				t.Errorf("TLS version = %x, want 1.3", state.Version)
@@ -138,7 +141,7 @@ func TestCallerWithoutCertificateIsLetInButIsNoGateway(t *testing.T) {
 	if serverErr != nil || clientErr != nil {
 		t.Fatalf("handshake errors = %v, %v", serverErr, clientErr)
 	}
-	if id, err := mtls.PeerGateway(state); err == nil {
+	if id, err := mtls.PeerGateway(state, a.Pool(), domain, time.Now()); err == nil {
 		t.Errorf("PeerGateway = %v without a certificate", id)
 	}
 }

@@ -22,7 +22,7 @@ import (
 type View interface {
 	Get(kind, name string) (*snapshot.Resource, bool)
 	All(kind string) iter.Seq[*snapshot.Resource]
-	// References yields the resources that refer to the one of that kind and name.
+	// References yields the resources that refer to the one of that kind and name, or have that mark of package claims.
 	References(kind, name string) iter.Seq[snapshot.Ref]
 	// Claimant returns the resource that holds a claim of package claims.
 	Claimant(claim string) (snapshot.Ref, bool)

@@ -3,6 +3,7 @@ package admission_test
 import (
 	"fmt"
 	"iter"
+	"slices"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -21,6 +22,11 @@ type large struct {
 	*group
 	byKind map[string][]*snapshot.Resource
 	claims map[string]snapshot.Ref
+	marks  map[[2]string][]snapshot.Ref
+}
+
+func (l *large) References(kind, name string) iter.Seq[snapshot.Ref] {
+	return slices.Values(l.marks[[2]string{kind, name}])
 }
 
 func (l *large) Claimant(claim string) (snapshot.Ref, bool) {
@@ -39,7 +45,7 @@ func (l *large) All(kind string) iter.Seq[*snapshot.Resource] {
 }
 
 func newLarge(b *testing.B, n int) *large {
-	l := &large{group: newGroup(b), byKind: map[string][]*snapshot.Resource{}, claims: map[string]snapshot.Ref{}}
+	l := &large{group: newGroup(b), byKind: map[string][]*snapshot.Resource{}, claims: map[string]snapshot.Ref{}, marks: map[[2]string][]snapshot.Ref{}}
 	add := func(kind, name string, m proto.Message) {
 		if vs := l.cat.Normalize(m); len(vs) > 0 {
 			b.Fatal(vs)
@@ -49,6 +55,9 @@ func newLarge(b *testing.B, n int) *large {
 		l.members[kind+" "+name] = r
 		for claim := range claims.Of(m) {
 			l.claims[claim] = r.Ref()
+		}
+		for kind, name := range claims.Marks(m) {
+			l.marks[[2]string{kind, name}] = append(l.marks[[2]string{kind, name}], r.Ref())
 		}
 	}
 	add("services", "s", &configv1.Service{Name: "s", Url: "http://a.test"})
@@ -71,6 +80,9 @@ func BenchmarkAdmitOneChange(b *testing.B) {
 		l := newLarge(b, n)
 		for what, doc := range map[string]string{
 			"route":      "routes: [{name: n000001, service: s, hosts: [n000001.test], priority: 7}]",
+			"expression": "routes: [{name: n000001, service: s, hosts: [n000001.test], paths: [{regex: \"/a.*\"}]}]",
+			"acl": "routes: [{name: n000001, service: s, hosts: [n000001.test], policies: [{type: key-auth}, " +
+				"{type: acl, config: {allow: [gold, platinum]}}]}]",
 			"credential": "credentials: [{name: k, consumer: n000001, type: key-auth, config: {key: " + key + "}}]",
 		} {
 			_, req := l.changes(doc)

@@ -6,6 +6,7 @@ import (
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
 	optionsv1 "keyward.dev/proto/gen/keyward/options/v1"
 
+	"keyward.dev/controlplane/internal/claims"
 	"keyward.dev/shared/catalog"
 	"keyward.dev/shared/problem"
 )
@@ -88,11 +89,8 @@ func (j *judge) concernedRoutes(all bool, services map[string]bool) func(yield f
 			if e.kind.Name != "services" || !services[e.name] {
 				continue
 			}
-			for ref := range j.set.view.References("services", e.name) {
-				if j.set.over[id{ref.Kind, ref.Name}] != nil || ref.Kind != "routes" {
-					continue
-				}
-				if m, ok := j.set.get(ref.Kind, ref.Name); ok && !yield(m) {
+			for m := range j.set.untouched("services", e.name) {
+				if m.kind == "routes" && !yield(m) {
 					return
 				}
 			}
@@ -143,21 +141,25 @@ func (j *judge) relate(narrow member, part string, wide *level, format string, a
 
 // groupLocks checks consumers against the locks of the consumer groups whose label they carry.
 func (j *judge) groupLocks() {
-	lockedGroup := false
-	for _, e := range j.entries {
-		if e.kind.Name == "consumer-groups" && slices.ContainsFunc(policies(e.msg), (*configv1.Binding).GetLocked) {
-			lockedGroup = true
-		}
-	}
-	j.eachConcerned("consumers", lockedGroup, func(m member) {
+	seen := map[string]bool{}
+	check := func(m member) {
 		c, ok := m.msg.(*configv1.Consumer)
-		if !ok || len(c.GetPolicies()) == 0 {
+		if !ok || len(c.GetPolicies()) == 0 || seen[m.name] {
 			return
 		}
+		seen[m.name] = true
 		for _, label := range c.GetGroups() {
 			j.locked(m, j.level("consumer-groups", label))
 		}
-	})
+	}
+	j.eachConcerned("consumers", false, check)
+	for _, e := range j.entries {
+		if e.kind.Name == "consumer-groups" && slices.ContainsFunc(policies(e.msg), (*configv1.Binding).GetLocked) {
+			for m := range j.set.untouched(claims.Label, e.name) {
+				check(m)
+			}
+		}
+	}
 }
 
 // anyOf checks that the alternatives of a route name active authentication bindings, and leave out none that is locked.

@@ -73,6 +73,11 @@ func (g *group) References(kind, name string) iter.Seq[snapshot.Ref] {
 					return
 				}
 			}
+			for k, n := range claims.Marks(r.Message) {
+				if k == kind && n == name && !yield(r.Ref()) {
+					return
+				}
+			}
 		}
 	}
 }

@@ -51,10 +51,8 @@ func (j *judge) removals() {
 			continue
 		}
 		var users []string
-		for ref := range j.set.view.References(o.removed.Kind, o.removed.Name) {
-			if j.set.over[id{ref.Kind, ref.Name}] == nil { // what the request puts was checked with what it refers to
-				users = append(users, catalog.Ref(ref.Kind, ref.Name))
-			}
+		for m := range j.set.untouched(o.removed.Kind, o.removed.Name) {
+			users = append(users, catalog.Ref(m.kind, m.name))
 		}
 		if len(users) > 0 {
 			slices.Sort(users)

@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"iter"
 	"strings"
 
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
@@ -15,29 +16,27 @@ import (
 // on a host than gateways should try one by one.
 func (j *judge) routes() {
 	held := map[string]*entry{}
-	regexes := map[string]bool{} // hosts for which the request has expressions
+	crowded := map[string]bool{} // hosts for which the request has expressions
 	for _, e := range j.entries {
 		r, ok := e.msg.(*configv1.Route)
 		if !ok {
 			continue
 		}
 		j.place(e, r, held)
-		for _, p := range r.GetPaths() {
-			if p.GetRegex() != "" {
-				for _, h := range hosts(r) {
-					regexes[h] = true
-				}
+		for kind, host := range claims.Marks(r) {
+			if kind == claims.RegexHost {
+				crowded[host] = true
 			}
 		}
 	}
-	if len(regexes) > 0 {
-		j.countRegexes(regexes)
+	if len(crowded) > 0 {
+		j.countRegexes(crowded)
 	}
 }
 
 // place takes up every host and path of a route and tells the first that another route has already.
 func (j *judge) place(e *entry, r *configv1.Route, held map[string]*entry) {
-	for i, host := range hosts(r) {
+	for i, host := range claims.Hosts(r) {
 		for n, path := range match.Paths(r) {
 			other := j.placeHolder(e, claimAt(r, host, path), held)
 			if other == "" {
@@ -88,33 +87,38 @@ func placeOf(r *configv1.Route, host, path int) string {
 	}
 }
 
-// hosts of a route; none means every host that no other route names.
-func hosts(r *configv1.Route) []string {
-	if len(r.GetHosts()) == 0 {
-		return []string{""}
-	}
-	return r.GetHosts()
-}
-
 // countRegexes bounds the expressions of the hosts for which the request has some.
 func (j *judge) countRegexes(wanted map[string]bool) {
 	count := map[string]int{}
-	for m := range j.set.all("routes") { // those of the request come last
-		r, ok := m.msg.(*configv1.Route)
-		if !ok {
+	for host := range wanted {
+		for m := range j.set.untouched(claims.RegexHost, host) {
+			r, _ := m.msg.(*configv1.Route)
+			for range regexes(r) {
+				count[host]++
+			}
+		}
+	}
+	for _, o := range j.set.sorted() {
+		if o.entry == nil {
 			continue
 		}
-		for _, host := range hosts(r) {
-			if !wanted[host] {
-				continue
+		r, _ := o.entry.msg.(*configv1.Route) // of nothing else there are expressions
+		for _, host := range claims.Hosts(r) {
+			for n := range regexes(r) {
+				if count[host]++; count[host] == j.limits.HostRegexes+1 {
+					j.fail(problem.Join(o.entry.path, problem.Index("paths", n)), "host %q has more than %d regular expressions", strings.ToLower(host), j.limits.HostRegexes)
+				}
 			}
-			for n, p := range r.GetPaths() {
-				if p.GetRegex() == "" {
-					continue
-				}
-				if count[host]++; m.entry != nil && count[host] == j.limits.HostRegexes+1 {
-					j.fail(problem.Join(m.entry.path, problem.Index("paths", n)), "host %q has more than %d regular expressions", strings.ToLower(host), j.limits.HostRegexes)
-				}
+		}
+	}
+}
+
+// regexes yields the places of a route's expressions among its paths.
+func regexes(r *configv1.Route) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for n, p := range r.GetPaths() {
+			if p.GetRegex() != "" && !yield(n) {
+				return
 			}
 		}
 	}

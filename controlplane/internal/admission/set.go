@@ -72,6 +72,21 @@ func (s *set) all(kind string) iter.Seq[member] {
 	}
 }
 
+// untouched yields the resources that use the one of a kind and name, or have that mark, and that the request leaves
+// alone.
+func (s *set) untouched(kind, name string) iter.Seq[member] {
+	return func(yield func(member) bool) {
+		for ref := range s.view.References(kind, name) {
+			if s.over[id{ref.Kind, ref.Name}] != nil { // what the request puts was checked with what it refers to
+				continue
+			}
+			if m, ok := s.get(ref.Kind, ref.Name); ok && !yield(m) {
+				return
+			}
+		}
+	}
+}
+
 // sorted lists the overlays by kind and name.
 func (s *set) sorted() []*overlay {
 	keys := slices.SortedFunc(maps.Keys(s.over), func(a, b id) int {

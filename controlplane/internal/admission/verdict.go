@@ -8,6 +8,7 @@ import (
 	optionsv1 "keyward.dev/proto/gen/keyward/options/v1"
 	policyv1 "keyward.dev/proto/gen/keyward/policy/v1"
 
+	"keyward.dev/controlplane/internal/claims"
 	"keyward.dev/shared/check"
 	"keyward.dev/shared/problem"
 )
@@ -45,23 +46,31 @@ func (j *judge) labelWarnings() []problem.Violation {
 	if len(asked) == 0 {
 		return nil
 	}
-	for m := range j.set.all("consumers") {
-		if c, ok := m.msg.(*configv1.Consumer); ok {
-			for _, g := range c.GetGroups() {
-				delete(asked, g)
+	for _, e := range j.entries {
+		if c, ok := e.msg.(*configv1.Consumer); ok {
+			for _, label := range c.GetGroups() {
+				delete(asked, label)
 			}
-		}
-		if len(asked) == 0 {
-			return nil
 		}
 	}
 	var vs []problem.Violation
 	for label, places := range asked {
+		if j.carried(label) {
+			continue
+		}
 		for _, at := range places {
 			vs = append(vs, problem.Violation{Path: at, Reason: "no consumer carries the label " + strings.TrimSpace(label)})
 		}
 	}
 	return vs
+}
+
+// carried reports whether a consumer that the request leaves alone carries the label.
+func (j *judge) carried(label string) bool {
+	for range j.set.untouched(claims.Label, label) {
+		return true
+	}
+	return false
 }
 
 func aclLabels(acl *policyv1.Acl, at string, into map[string][]string) {

@@ -1,5 +1,6 @@
 // Package claims says what only one resource of a group may have at a time: an API key, the very same place in the
-// routing table. Snapshots index claims so that admission finds a conflict without looking at every resource. It is pure.
+// routing table; and what resources have in common that admission asks for. Snapshots index both, so that admission finds
+// a conflict without looking at every resource. It is pure.
 package claims
 
 import (
@@ -30,6 +31,45 @@ func Of(m proto.Message) iter.Seq[string] {
 	}
 }
 
+// Kinds of marks.
+const (
+	// Label marks the consumers that carry a label.
+	Label = "label"
+	// RegexHost marks the routes with regular expressions on a host; the host is empty for routes that name none.
+	RegexHost = "regex-host"
+)
+
+// Marks yields the kind and name of what a resource has in common with others. Several resources may have one mark.
+func Marks(m proto.Message) iter.Seq2[string, string] {
+	return func(yield func(kind, name string) bool) {
+		switch m := m.(type) {
+		case *configv1.Consumer:
+			for _, label := range m.GetGroups() {
+				if !yield(Label, label) {
+					return
+				}
+			}
+		case *configv1.Route:
+			if !slices.ContainsFunc(m.GetPaths(), func(p *configv1.PathMatch) bool { return p.GetRegex() != "" }) {
+				return
+			}
+			for _, host := range Hosts(m) {
+				if !yield(RegexHost, host) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Hosts of a route; an empty one stands for every host that no other route names.
+func Hosts(r *configv1.Route) []string {
+	if len(r.GetHosts()) == 0 {
+		return []string{""}
+	}
+	return r.GetHosts()
+}
+
 // Key is the claim of a key that hashes to h, for credentials of a type.
 func Key(credentialType string, h *configv1.KeyedHash) string {
 	return fmt.Sprintf("key %s %d %s", credentialType, h.GetTerm(), hex.EncodeToString(h.GetHash()))
@@ -49,11 +89,7 @@ func ofCredential(c *configv1.Credential, yield func(string) bool) {
 // precedence.
 func ofRoute(r *configv1.Route, yield func(string) bool) {
 	conditions := conditionsOf(r)
-	hosts := r.GetHosts()
-	if len(hosts) == 0 {
-		hosts = []string{""}
-	}
-	for _, host := range hosts {
+	for _, host := range Hosts(r) {
 		for _, path := range match.Paths(r) {
 			key, _, reason := check.PathEntry(path)
 			if reason != "" {

@@ -10,6 +10,8 @@ import (
 const (
 	// flushEvery bounds how often a replica writes the row of a group.
 	flushEvery = 100 * time.Millisecond
+	// gather is how long the first news after a pause wait for company.
+	gather = 10 * time.Millisecond
 	// renewEvery is how often the row is written without news, so that others see that the replica lives.
 	renewEvery = 2 * time.Second
 	// staleAfter is when a replica that says nothing is taken for dead.
@@ -29,6 +31,11 @@ func (r *Registry) Run(ctx context.Context) error {
 			r.end(ctx)
 			return nil
 		case <-ticker.C:
+		case <-r.news:
+			select {
+			case <-ctx.Done():
+			case <-time.After(gather):
+			}
 		}
 		err := r.flush(ctx)
 		if err != nil && !failing && ctx.Err() == nil {
@@ -39,6 +46,7 @@ func (r *Registry) Run(ctx context.Context) error {
 }
 
 func (r *Registry) end(ctx context.Context) {
+	r.hurry()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
 	defer cancel()
 	err := r.flush(ctx)
@@ -47,6 +55,15 @@ func (r *Registry) end(ctx context.Context) {
 	}
 	if err != nil {
 		r.cfg.Log.WarnContext(ctx, "last news of gateways could not be written", "err", err)
+	}
+}
+
+// hurry makes everything due that has news.
+func (r *Registry) hurry() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, g := range r.groups {
+		g.saved = time.Time{}
 	}
 }
 
@@ -68,14 +85,15 @@ func (r *Registry) flush(ctx context.Context) error {
 	return nil
 }
 
-// dueReports takes the groups that have news or have been silent for long.
+// dueReports takes the groups that have news, unless their row has just been written, or have been silent for long.
 func (r *Registry) dueReports() []store.ReplicaReport {
 	now := r.cfg.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var due []store.ReplicaReport
 	for name, g := range r.groups {
-		if !g.dirty && (len(g.live) == 0 || now.Sub(g.saved) < renewEvery) {
+		since := now.Sub(g.saved)
+		if g.dirty && since < flushEvery || !g.dirty && (len(g.live) == 0 || since < renewEvery) {
 			continue
 		}
 		report := store.ReplicaReport{Group: name, Replica: r.cfg.Replica, At: now, Gateways: []store.GatewayReport{}}
@@ -91,7 +109,7 @@ func (r *Registry) dueReports() []store.ReplicaReport {
 func (r *Registry) again(name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.groups[name].dirty = true
+	r.groups[name].dirty, r.groups[name].saved = true, time.Time{}
 }
 
 func (r *Registry) takeNotes() map[noteKey]*note {

@@ -170,8 +170,9 @@ type Progress struct {
 }
 
 const (
-	// waitPoll is how often other replicas' reports are read while somebody waits.
-	waitPoll = 100 * time.Millisecond
+	// waitPoll is how often other replicas' reports are read at first while somebody waits, and waitPollMax later on.
+	waitPoll    = 20 * time.Millisecond
+	waitPollMax = 200 * time.Millisecond
 	// waitFloor keeps a burst of acknowledgements from turning into a burst of reads.
 	waitFloor = 10 * time.Millisecond
 )
@@ -181,6 +182,7 @@ const (
 func (r *Registry) WaitForRevision(ctx context.Context, group string, revision int64, least int, timeout time.Duration) (Progress, error) {
 	deadline := time.NewTimer(timeout)
 	defer deadline.Stop()
+	pause := waitPoll
 	for {
 		r.mu.Lock()
 		changed := r.changed
@@ -189,7 +191,8 @@ func (r *Registry) WaitForRevision(ctx context.Context, group string, revision i
 		if err != nil || p.Done || len(p.Rejecting) > 0 {
 			return p, err
 		}
-		poll := time.NewTimer(waitPoll)
+		poll := time.NewTimer(pause)
+		pause = min(pause*5/4, waitPollMax)
 		select {
 		case <-ctx.Done():
 			poll.Stop()

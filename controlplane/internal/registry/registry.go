@@ -58,6 +58,8 @@ type Config struct {
 // Registry is the registry of one replica.
 type Registry struct {
 	cfg Config
+	// news holds a signal that there is something to write.
+	news chan struct{}
 
 	mu     sync.Mutex // guards what follows
 	groups map[string]*group
@@ -95,7 +97,7 @@ func New(cfg Config) *Registry {
 	}
 	classes := map[string]uint64{"1xx": 0, "2xx": 0, "3xx": 0, "4xx": 0, "5xx": 0}
 	return &Registry{
-		cfg: cfg, groups: map[string]*group{}, notes: map[noteKey]*note{}, responses: classes, changed: make(chan struct{}),
+		cfg: cfg, news: make(chan struct{}, 1), groups: map[string]*group{}, notes: map[noteKey]*note{}, responses: classes, changed: make(chan struct{}),
 	}
 }
 
@@ -159,6 +161,10 @@ func (r *Registry) touch(g *group) {
 	g.dirty = true
 	close(r.changed)
 	r.changed = make(chan struct{})
+	select {
+	case r.news <- struct{}{}:
+	default:
+	}
 }
 
 // Applied notes what the gateway says it runs.

@@ -51,11 +51,19 @@ func (r *Resource) Stored() bool { return !r.missing }
 // Counted says whether the group's head counts the resource; a row that no revision wrote is not.
 func (r *Resource) Counted() bool { return r.committed != nil }
 
-func (r *Resource) references() iter.Seq[catalog.Reference] {
-	if r.Message == nil {
-		return func(func(catalog.Reference) bool) {}
+// uses yields the kind and name of what the resource refers to, and its marks.
+func (r *Resource) uses() iter.Seq2[string, string] {
+	return func(yield func(kind, name string) bool) {
+		if r.Message == nil {
+			return
+		}
+		for ref := range catalog.References(r.Message) {
+			if !yield(ref.Kind, ref.Name) {
+				return
+			}
+		}
+		claims.Marks(r.Message)(yield)
 	}
-	return catalog.References(r.Message)
 }
 
 func (r *Resource) claims() iter.Seq[string] {

@@ -10,6 +10,7 @@ import (
 
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
 
+	"keyward.dev/controlplane/internal/claims"
 	"keyward.dev/controlplane/internal/snapshot"
 	"keyward.dev/controlplane/internal/store"
 )
@@ -63,6 +64,45 @@ func TestReferencesAreFound(t *testing.T) {
 	if !slices.Equal(users, []string{"b"}) {
 		t.Errorf("users of service s = %v, want [b]", users)
 	}
+}
+
+func TestClaimsAndMarksFollowTheChanges(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	g := snapshot.NewGroup("g", db)
+	at := func(name, host string) *configv1.Route {
+		return &configv1.Route{Name: name, Service: "s", Hosts: []string{host}, Paths: []*configv1.PathMatch{
+			{Match: &configv1.PathMatch_Regex{Regex: "/x"}},
+		}}
+	}
+	holders := func(v *snapshot.View, host string) (out []string) {
+		for claim := range claims.Of(at("", host)) {
+			if ref, ok := v.Claimant(claim); ok {
+				out = append(out, ref.Name)
+			}
+		}
+		for ref := range v.References(claims.RegexHost, host) {
+			out = append(out, ref.Name)
+		}
+		return out
+	}
+	expect := func(v *snapshot.View, host string, want ...string) {
+		t.Helper()
+		if got := holders(v, host); !slices.Equal(got, want) {
+			t.Errorf("revision %d: %s is held by %v, want %v", v.Revision, host, got, want)
+		}
+	}
+	db.commit([]*configv1.Route{at("a", "one"), at("b", "two")})
+	first := catchUp(t, g, db)
+	db.commit([]*configv1.Route{at("a", "two"), at("b", "one")}) // they change places in one revision
+	swapped := catchUp(t, g, db)
+	db.commit(nil, "uid-a")
+	last := catchUp(t, g, db)
+	expect(first, "one", "a", "a")
+	expect(swapped, "one", "b", "b")
+	expect(swapped, "two", "a", "a")
+	expect(last, "two")
+	expect(last, "one", "b", "b")
 }
 
 // TestTamperingIsNamed holds the stored rows against the history: whatever was done to a row, it is named, unreadable,

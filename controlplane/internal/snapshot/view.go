@@ -72,8 +72,8 @@ func (t trees) put(r *Resource) (old *Resource) {
 	}
 	t.byName.Set(r.Kind+sep+r.Name, r)
 	t.byUID.Set(r.Kind+sep+r.UID, r)
-	for ref := range r.references() {
-		t.refs.Set(refKey(ref.Kind, ref.Name)+r.Kind+sep+r.Name, r.Ref())
+	for kind, name := range r.uses() {
+		t.refs.Set(refKey(kind, name)+r.Kind+sep+r.Name, r.Ref())
 	}
 	for claim := range r.claims() {
 		t.claims.Set(claim, r.Ref())
@@ -93,8 +93,8 @@ func (t trees) remove(kind, uid string) (old *Resource) {
 func (t trees) unlink(r *Resource) {
 	t.byUID.Delete(r.Kind + sep + r.UID)
 	t.byName.Delete(r.Kind + sep + r.Name)
-	for ref := range r.references() {
-		t.refs.Delete(refKey(ref.Kind, ref.Name) + r.Kind + sep + r.Name)
+	for kind, name := range r.uses() {
+		t.refs.Delete(refKey(kind, name) + r.Kind + sep + r.Name)
 	}
 	for claim := range r.claims() {
 		if holder, ok := t.claims.Get(claim); ok && holder.UID == r.UID {
@@ -140,7 +140,8 @@ func (v *View) Resources() iter.Seq[*Resource] {
 // Len returns the number of resources, system records and unreadable ones included.
 func (v *View) Len() int { return v.trees.byUID.Len() }
 
-// References yields the resources that use the one of that kind and name, ordered by kind and name.
+// References yields the resources that use the one of that kind and name, or have the mark of package claims, ordered by
+// kind and name.
 func (v *View) References(kind, name string) iter.Seq[Ref] {
 	return func(yield func(Ref) bool) {
 		prefix := refKey(kind, name)

@@ -16,7 +16,6 @@ import (
 	"keyward.dev/controlplane/internal/attest"
 	"keyward.dev/controlplane/internal/fanout"
 	"keyward.dev/controlplane/internal/pki/pkitest"
-	"keyward.dev/controlplane/internal/registry"
 	"keyward.dev/controlplane/internal/registry/registrytest"
 	syncv1 "keyward.dev/proto/gen/keyward/sync/v1"
 	"keyward.dev/shared/mtls"

@@ -29,7 +29,7 @@ type callerKey struct{}
 // callerOf returns who calls. It panics outside a call that the interceptor let through, which is a programming error.
 func callerOf(ctx context.Context) caller { return ctx.Value(callerKey{}).(caller) }
 
-// authenticate finds the gateway in the connection's certificate, which the handshake has verified.
+// authenticate finds the gateway in the connection's certificate.
 func (s *Server) authenticate(ctx context.Context) (caller, error) {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
@@ -39,8 +39,8 @@ func (s *Server) authenticate(ctx context.Context) (caller, error) {
 	if !ok {
 		return caller{}, status.Error(codes.Unauthenticated, "not a TLS connection")
 	}
-	id, err := mtls.PeerGateway(info.State)
-	if err != nil || id.TrustDomain != s.cfg.TrustDomain {
+	id, err := mtls.PeerGateway(info.State, s.cfg.CA.Trust().Pool, s.cfg.TrustDomain, s.cfg.Now())
+	if err != nil {
 		return caller{}, status.Error(codes.Unauthenticated, "a gateway certificate is required")
 	}
 	c := caller{ID: id, until: s.leases.end(id.Gateway, info.State.PeerCertificates[0].NotAfter)}

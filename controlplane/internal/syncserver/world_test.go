@@ -75,7 +75,8 @@ type options struct {
 	ttl         time.Duration
 	streamAge   time.Duration
 	drainTime   time.Duration // 100 ms if zero: most gateways here do not leave
-	inMemory    bool          // bufconn instead of loopback
+	kubernetes  attest.Attestor
+	inMemory    bool // bufconn instead of loopback
 	replica     string
 }
 

@@ -1,7 +1,6 @@
 package server_test
 
 import (
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -15,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"keyward.dev/dataplane/internal/server"
+	"keyward.dev/shared/certfile"
 )
 
 func writePair(t *testing.T, dir, name string) (certFile, keyFile string) {
@@ -42,55 +41,12 @@ func writePair(t *testing.T, dir, name string) (certFile, keyFile string) {
 	return certFile, keyFile
 }
 
-func certificates(t *testing.T) *server.Certificates {
+func certificates(t *testing.T) *certfile.Certificate {
 	t.Helper()
 	certFile, keyFile := writePair(t, t.TempDir(), "gateway.test")
-	c, err := server.LoadCertificates(certFile, keyFile, slog.New(slog.DiscardHandler))
+	c, err := certfile.Load(certFile, keyFile, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return c
-}
-
-func TestCertificateIsReloaded(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	certFile, keyFile := writePair(t, dir, "one.test")
-	c, err := server.LoadCertificates(certFile, keyFile, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	name := func() string {
-		cert, err := c.Get(nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return cert.Leaf.Subject.CommonName
-	}
-	if got := name(); got != "one.test" {
-		t.Fatalf("certificate is %s", got)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- c.Run(ctx) }()
-	defer func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	}()
-	if err := os.WriteFile(keyFile, []byte("half written"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	writePair(t, dir, "two.test")
-	for deadline := time.Now().Add(10 * time.Second); name() != "two.test"; {
-		if time.Now().After(deadline) {
-			t.Fatalf("certificate is still %s", name())
-		}
-		select {
-		case <-t.Context().Done():
-			return
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
 }

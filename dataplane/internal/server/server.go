@@ -22,6 +22,7 @@ import (
 	"keyward.dev/dataplane/internal/exchange"
 	"keyward.dev/dataplane/internal/runtime"
 	"keyward.dev/dataplane/internal/upstream"
+	"keyward.dev/shared/certfile"
 	"keyward.dev/shared/run"
 )
 
@@ -71,7 +72,7 @@ type Observer interface {
 // Config is what a server is made from.
 type Config struct {
 	Listeners    []Listener
-	Certificates *Certificates // needed for TLS listeners
+	Certificates *certfile.Certificate // needed for TLS listeners
 	Runtime      *runtime.Holder
 	Upstreams    *upstream.Manager
 	Observers    []Observer

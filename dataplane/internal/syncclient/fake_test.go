@@ -125,7 +125,7 @@ func (c *control) Renew(_ context.Context, r *syncv1.RenewRequest) (*syncv1.Enro
 
 func (c *control) Config(s syncv1.SyncService_ConfigServer) error {
 	p, _ := peer.FromContext(s.Context())
-	if _, err := mtls.PeerGateway(p.AuthInfo.(credentials.TLSInfo).State); err != nil {
+	if _, err := mtls.PeerGateway(p.AuthInfo.(credentials.TLSInfo).State, c.authority.Pool(), domain, time.Now()); err != nil {
 		return status.Error(codes.Unauthenticated, err.Error())
 	}
 	first, err := s.Recv()

@@ -18,9 +18,12 @@ type acl struct {
 	rules                         []rule
 	// passOthers: only denials are given
 	passOthers bool
-
-	anonymous, refused *exchange.Refusal
 }
+
+var (
+	refuseAnonymous = exchange.NewRefusal(401, "unauthenticated", "This route needs an identified consumer.")
+	refuseConsumer  = exchange.NewRefusal(403, "forbidden", "The consumer may not do this.")
+)
 
 type rule struct {
 	allow set
@@ -36,8 +39,6 @@ func Build(cfg *policyv1.Acl, _ policy.Deps) (policy.Policy, error) {
 	a := &acl{
 		allow: setOf(cfg.GetAllow()), deny: setOf(cfg.GetDeny()),
 		allowConsumers: setOf(cfg.GetAllowConsumers()), denyConsumers: setOf(cfg.GetDenyConsumers()),
-		anonymous: exchange.NewRefusal(401, "unauthenticated", "This route needs an identified consumer."),
-		refused:   exchange.NewRefusal(403, "forbidden", "The consumer may not do this."),
 	}
 	for i, r := range cfg.GetRules() {
 		if len(r.GetAllow()) == 0 {
@@ -54,11 +55,11 @@ func Build(cfg *policyv1.Acl, _ policy.Deps) (policy.Policy, error) {
 func (a *acl) Request(x *exchange.Exchange) policy.Verdict {
 	p := x.Principal
 	if p == nil || p.ConsumerUID == "" {
-		x.Refuse(a.anonymous)
+		x.Refuse(refuseAnonymous)
 		return policy.Stop
 	}
 	if a.denyConsumers.has(p.Consumer) || a.deny.hasAny(p.Groups) || !a.allowed(p, x.Request.Method) {
-		x.Refuse(a.refused)
+		x.Refuse(refuseConsumer)
 		return policy.Stop
 	}
 	return policy.Next

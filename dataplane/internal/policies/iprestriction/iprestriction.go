@@ -14,18 +14,16 @@ type restriction struct {
 	allow, deny *table
 	// onlyAllowed: there is an allow list, so that everybody else may not pass
 	onlyAllowed bool
-	refused     *exchange.Refusal
 }
+
+var refuseAddress = exchange.NewRefusal(403, "forbidden", "This address may not call here.")
 
 // Build makes the policy.
 func Build(cfg *policyv1.IpRestriction, _ policy.Deps) (policy.Policy, error) {
 	if len(cfg.GetAllow())+len(cfg.GetDeny()) == 0 {
 		return nil, errors.New("there is nothing to allow or deny")
 	}
-	r := &restriction{
-		onlyAllowed: len(cfg.GetAllow()) > 0,
-		refused:     exchange.NewRefusal(403, "forbidden", "This address may not call here."),
-	}
+	r := &restriction{onlyAllowed: len(cfg.GetAllow()) > 0}
 	var err error
 	if r.allow, err = newTable(cfg.GetAllow()); err != nil {
 		return nil, fmt.Errorf("read allow: %w", err)
@@ -40,7 +38,7 @@ func Build(cfg *policyv1.IpRestriction, _ policy.Deps) (policy.Policy, error) {
 func (r *restriction) Request(x *exchange.Exchange) policy.Verdict {
 	a := x.Request.ClientIP.Unmap()
 	if !a.IsValid() || r.deny.contains(a) || r.onlyAllowed && !r.allow.contains(a) {
-		x.Refuse(r.refused)
+		x.Refuse(refuseAddress)
 		return policy.Stop
 	}
 	return policy.Next

@@ -24,9 +24,16 @@ type keyAuth struct {
 	headers, query, cookies []string
 	hide                    bool
 	challenge               exchange.Header
-	// refusals, one per reason; callers are not told whether a key exists
-	missing, invalid, several, unavailable *exchange.Refusal
 }
+
+// The refusals, one per reason; callers are not told whether a key exists. The chain adds the challenges of every binding
+// that would help.
+var (
+	refuseMissing     = exchange.NewRefusal(401, "unauthenticated", "This route needs an API key.")
+	refuseInvalid     = exchange.NewRefusal(401, "unauthenticated", "The API key is not valid.")
+	refuseSeveral     = exchange.NewRefusal(401, "unauthenticated", "The request presents more than one API key.")
+	refuseUnavailable = exchange.NewRefusal(503, "unavailable", "Credentials cannot be checked now.")
+)
 
 // Build makes the policy.
 func Build(cfg *policyv1.KeyAuth, _ policy.Deps) (policy.Policy, error) {
@@ -45,13 +52,6 @@ func Build(cfg *policyv1.KeyAuth, _ policy.Deps) (policy.Policy, error) {
 		return nil, errors.New("realm has characters that a quoted string cannot carry")
 	}
 	k.challenge = exchange.Field("WWW-Authenticate", `ApiKey realm="`+realm+`"`)
-	refuse := func(detail string) *exchange.Refusal {
-		return exchange.NewRefusal(401, "unauthenticated", detail, k.challenge)
-	}
-	k.missing = refuse("This route needs an API key.")
-	k.invalid = refuse("The API key is not valid.")
-	k.several = refuse("The request presents more than one API key.")
-	k.unavailable = exchange.NewRefusal(503, "unavailable", "Credentials cannot be checked now.")
 	return k, nil
 }
 
@@ -63,16 +63,16 @@ func (k *keyAuth) Request(x *exchange.Exchange) policy.Verdict {
 		return policy.Stop
 	}
 	if x.Directory == nil {
-		x.Refuse(k.unavailable)
+		x.Refuse(refuseUnavailable)
 		return policy.Stop
 	}
 	if len(key) > maxKeyBytes {
-		x.Refuse(k.invalid)
+		x.Refuse(refuseInvalid)
 		return policy.Stop
 	}
 	c := x.Directory.Credential(credentialType, key)
 	if c == nil || !c.ValidAt(x.Timings.Received) {
-		x.Refuse(k.invalid)
+		x.Refuse(refuseInvalid)
 		return policy.Stop
 	}
 	x.Principal = c.Principal
@@ -116,9 +116,9 @@ func (k *keyAuth) presented(x *exchange.Exchange) ([]byte, *exchange.Refusal) {
 	}
 	switch {
 	case p.several:
-		return nil, k.several
+		return nil, refuseSeveral
 	case len(p.key) == 0:
-		return nil, k.missing
+		return nil, refuseMissing
 	}
 	return p.key, nil
 }

@@ -17,7 +17,6 @@ import (
 type rateLimit struct {
 	limiter *hostsvc.Limiter
 	subject func(x *exchange.Exchange) []byte
-	refused *exchange.Refusal
 	// policyField is the RateLimit-Policy field; labels are the quoted names of the windows in it.
 	policyField exchange.Header
 	labels      []string
@@ -27,6 +26,8 @@ type rateLimit struct {
 var (
 	fieldRateLimit  = []byte("RateLimit")
 	fieldRetryAfter = []byte("Retry-After")
+
+	refuseTooMany = exchange.NewRefusal(429, "rate_limited", "Too many requests; see Retry-After.")
 )
 
 // Build makes the policy.
@@ -34,10 +35,7 @@ func Build(cfg *policyv1.RateLimit, d policy.Deps) (policy.Policy, error) {
 	if len(cfg.GetWindows()) == 0 || len(cfg.GetWindows()) > hostsvc.MaxWindows {
 		return nil, fmt.Errorf("need 1 to %d windows, have %d", hostsvc.MaxWindows, len(cfg.GetWindows()))
 	}
-	r := &rateLimit{
-		hideHeaders: cfg.GetHideHeaders(),
-		refused:     exchange.NewRefusal(429, "rate_limited", "Too many requests; see Retry-After."),
-	}
+	r := &rateLimit{hideHeaders: cfg.GetHideHeaders()}
 	var windows []hostsvc.Window
 	for _, w := range cfg.GetWindows() {
 		length := w.GetWindow().AsDuration()
@@ -95,7 +93,7 @@ func (r *rateLimit) Request(x *exchange.Exchange) policy.Verdict {
 		return policy.Next
 	}
 	slot.N = max(1, ceilSeconds(d.RetryAfter))
-	x.Refuse(r.refused)
+	x.Refuse(refuseTooMany)
 	return policy.Stop
 }
 
