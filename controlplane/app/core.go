@@ -53,7 +53,7 @@ func newCore(s *store.Store, seal *sealer.Sealer, log *slog.Logger) (*core, erro
 	}
 	groups := snapshot.NewManager(s, func(ctx context.Context, group string) (snapshot.Vault, error) {
 		return seal.Group(ctx, group)
-	})
+	}, log)
 	return &core{
 		store: s, sealer: seal, groups: groups, catalog: cat,
 		config: configsvc.New(configsvc.Config{Store: s, Sealer: seal, Groups: groups, Admission: admit, Log: log}),

@@ -38,6 +38,8 @@ func streamed(r *snapshot.Resource) fanout.Record {
 	return fanout.Record{Kind: r.Kind, UID: r.UID, Name: r.Name, Bytes: r.Record, Unreadable: r.Unreadable != ""}
 }
 
+var _ fanout.Historian = source{}
+
 type cursor struct{ *snapshot.Cursor }
 
 // Next waits for the next change.
@@ -49,6 +51,23 @@ func (c cursor) Next(ctx context.Context) (fanout.Change, error) {
 	if err != nil {
 		return fanout.Change{}, err
 	}
+	return streamedChange(change), nil
+}
+
+// History lets streams find their place again after this process was restarted.
+func (s source) History(ctx context.Context, group string, epoch uint64, upTo int64, limit int) ([]fanout.Change, error) {
+	changes, err := s.groups.History(ctx, group, epoch, upTo, limit)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]fanout.Change, 0, len(changes))
+	for _, c := range changes {
+		out = append(out, streamedChange(c))
+	}
+	return out, nil
+}
+
+func streamedChange(change snapshot.Change) fanout.Change {
 	out := fanout.Change{Epoch: change.Epoch, Revision: change.Revision, Digest: change.Digest, CommittedAt: change.CommittedAt}
 	for _, r := range change.Upserts {
 		out.Upserts = append(out.Upserts, streamed(r))
@@ -56,5 +75,5 @@ func (c cursor) Next(ctx context.Context) (fanout.Change, error) {
 	for _, r := range change.Removals {
 		out.Removes = append(out.Removes, fanout.Ref{Kind: r.Kind, UID: r.UID, Name: r.Name})
 	}
-	return out, nil
+	return out
 }

@@ -15,12 +15,27 @@ import (
 
 // replicaStatus is what the status port knows: nothing but that the process lives until the plane serves.
 type replicaStatus struct {
-	registry *prometheus.Registry
-	plane    atomic.Pointer[plane]
+	registry    *prometheus.Registry
+	plane       atomic.Pointer[plane]
+	propagation *prometheus.HistogramVec
 }
 
 func newStatus() *replicaStatus {
-	return &replicaStatus{registry: telemetry.NewRegistry("controlplane")}
+	s := &replicaStatus{
+		registry: telemetry.NewRegistry("controlplane"),
+		propagation: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: "keyward", Subsystem: "controlplane", Name: "propagation_seconds",
+			Help:    "From the commit of a change until a gateway said that it had applied it.",
+			Buckets: []float64{.002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 30, 60},
+		}, []string{"group"}),
+	}
+	s.registry.MustRegister(s.propagation)
+	return s
+}
+
+// propagated notes how long a change took to a gateway.
+func (s *replicaStatus) propagated(group string, took time.Duration) {
+	s.propagation.WithLabelValues(group).Observe(took.Seconds())
 }
 
 var errStarting = errors.New("waiting for the database, its schema or its keys; the log says which")

@@ -199,7 +199,7 @@ func startPostgres(t *testing.T, config pgserver.Config) *pgserver.Server {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // the server's user has to pass
+	if err := os.Chmod(dir, 0o711); err != nil {
 		t.Fatal(err)
 	}
 	config.Dir = filepath.Join(dir, "postgres")

@@ -71,6 +71,12 @@ func (g *Gateway) State() (Status, error) {
 	return s, json.NewDecoder(resp.Body).Decode(&s)
 }
 
+// Answers says whether the gateway's status port answers at all.
+func (g *Gateway) Answers() error {
+	_, err := g.State()
+	return err
+}
+
 // NotReady answers why the gateway is not ready, and an error if it is.
 func (g *Gateway) NotReady() (string, error) { return notReady(g.Status) }
 

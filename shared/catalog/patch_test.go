@@ -18,18 +18,31 @@ func TestPatch(t *testing.T) {
 		want                   string // OmitDefaults, ShortForms
 		clears                 []string
 	}{
-		{"nothing", "routes", route, `{}`,
-			`{"name":"r","labels":{"a":"x","b":"y"},"service":"s","paths":"/a","priority":3,"rewrite":{"strip_prefix":true,"prefix":"/p"}}`, nil},
-		{"set, replace and remove", "routes", route, `{"labels":{"a":null,"c":"z"},"priority":null,"paths":["/b"],"rewrite":{"prefix":null}}`,
-			`{"name":"r","labels":{"b":"y","c":"z"},"service":"s","paths":"/b","rewrite":{"strip_prefix":true}}`, nil},
-		{"add what was not there", "routes", "{name: r, service: s}", `{"authn":{"any_of":[["a"]]},"enabled":false}`,
-			`{"name":"r","service":"s","authn":{"any_of":[["a"]]},"enabled":false}`, nil},
-		{"secret kept", "credentials", credential, `{"config":{"allow_weak":null}}`,
-			`{"name":"k","consumer":"alice","type":"key-auth","config":{"key":{"set":true}}}`, nil},
-		{"secret replaced whole", "credentials", credential, `{"config":{"key":{"plaintext":"new"}}}`,
-			`{"name":"k","consumer":"alice","type":"key-auth","config":{"key":{"set":true},"allow_weak":true}}`, nil},
-		{"secret cleared", "credentials", credential, `{"config":{"key":null}}`,
-			`{"name":"k","consumer":"alice","type":"key-auth","config":{"allow_weak":true}}`, []string{"config.key"}},
+		{
+			"nothing", "routes", route, `{}`,
+			`{"name":"r","labels":{"a":"x","b":"y"},"service":"s","paths":"/a","priority":3,"rewrite":{"strip_prefix":true,"prefix":"/p"}}`, nil,
+		},
+		{
+			"set, replace and remove", "routes", route, `{"labels":{"a":null,"c":"z"},"priority":null,"paths":["/b"],"rewrite":{"prefix":null}}`,
+			`{"name":"r","labels":{"b":"y","c":"z"},"service":"s","paths":"/b","rewrite":{"strip_prefix":true}}`, nil,
+		},
+		{
+			"add what was not there", "routes", "{name: r, service: s}", `{"authn":{"any_of":[["a"]]},"enabled":false}`,
+			`{"name":"r","service":"s","authn":{"any_of":[["a"]]},"enabled":false}`, nil,
+		},
+		{
+			"secret kept", "credentials", credential, `{"config":{"allow_weak":null}}`,
+			`{"name":"k","consumer":"alice","type":"key-auth","config":{"key":{"set":true}}}`, nil,
+		},
+		{
+			"secret replaced whole", "credentials", credential, `{"config":{"key":{"plaintext":"new"}}}`,
+			`{"name":"k","consumer":"alice","type":"key-auth","config":{"key":{"set":true},"allow_weak":true}}`, nil,
+		},
+		{
+			"secret cleared", "credentials", credential, `{"config":{"key":null}}`,
+			`{"name":"k","consumer":"alice","type":"key-auth","config":{"allow_weak":true}}`,
+			[]string{"config.key"},
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -67,16 +67,24 @@ func TestRules(t *testing.T) {
 		accept, reject proto.Message
 		path           string
 	}{
-		{"binding site", policy("key-auth", &policyv1.KeyAuth{}),
-			&configv1.Consumer{Policies: []*configv1.Binding{binding(t, "key-auth", &policyv1.KeyAuth{})}}, "policies[0].type"},
-		{"binding site of groups", &configv1.ConsumerGroup{Policies: []*configv1.Binding{binding(t, "acl", &policyv1.Acl{})}},
-			&configv1.ConsumerGroup{Policies: []*configv1.Binding{binding(t, "cors", &policyv1.Cors{})}}, "policies[0].type"},
+		{
+			"binding site", policy("key-auth", &policyv1.KeyAuth{}),
+			&configv1.Consumer{Policies: []*configv1.Binding{binding(t, "key-auth", &policyv1.KeyAuth{})}}, "policies[0].type",
+		},
+		{
+			"binding site of groups", &configv1.ConsumerGroup{Policies: []*configv1.Binding{binding(t, "acl", &policyv1.Acl{})}},
+			&configv1.ConsumerGroup{Policies: []*configv1.Binding{binding(t, "cors", &policyv1.Cors{})}}, "policies[0].type",
+		},
 		{"type of config", policy("acl", &policyv1.Acl{}), policy("acl", &policyv1.Cors{}), "policies[0].config"},
 		{"config there", policy("acl", &policyv1.Acl{}), &configv1.Settings{Policies: []*configv1.Binding{{Type: "acl"}}}, "policies[0].config"},
-		{"config readable", policy("acl", &policyv1.Acl{}),
-			&configv1.Settings{Policies: []*configv1.Binding{{Type: "acl", Config: &anypb.Any{TypeUrl: "x/y"}}}}, "policies[0].config"},
-		{"report", route(&configv1.Route{Policies: []*configv1.Binding{{Type: "acl", Config: pack(t, &policyv1.Acl{}), Mode: configv1.Mode_MODE_REPORT}}}),
-			&configv1.Route{Policies: []*configv1.Binding{{Type: "key-auth", Config: pack(t, &policyv1.KeyAuth{}), Mode: configv1.Mode_MODE_REPORT}}}, "policies[0].mode"},
+		{
+			"config readable", policy("acl", &policyv1.Acl{}),
+			&configv1.Settings{Policies: []*configv1.Binding{{Type: "acl", Config: &anypb.Any{TypeUrl: "x/y"}}}}, "policies[0].config",
+		},
+		{
+			"report", route(&configv1.Route{Policies: []*configv1.Binding{{Type: "acl", Config: pack(t, &policyv1.Acl{}), Mode: configv1.Mode_MODE_REPORT}}}),
+			&configv1.Route{Policies: []*configv1.Binding{{Type: "key-auth", Config: pack(t, &policyv1.KeyAuth{}), Mode: configv1.Mode_MODE_REPORT}}}, "policies[0].mode",
+		},
 		{"key length", key(good, false), key(good[:19], false), "config.key"},
 		{"key bits", key(strings.Repeat("0123456789abcdef", 2), false), key("01234567890123456789012345678901", false), "config.key"},
 		{"key variety", key(good, false), key(strings.Repeat("ab", 40), false), "config.key"},
@@ -88,43 +96,73 @@ func TestRules(t *testing.T) {
 		{"label keys", &configv1.Consumer{Labels: map[string]string{"a.b/c": "x y"}}, &configv1.Consumer{Labels: map[string]string{"a=b": ""}}, `labels["a=b"]`},
 		{"label values", &configv1.Service{Labels: map[string]string{"a": "x"}}, &configv1.Service{Labels: map[string]string{"a": "x,y"}}, "labels.a"},
 		{"hosts", route(&configv1.Route{Hosts: []string{"a.test", "*.b.test"}}), &configv1.Route{Hosts: []string{"*"}}, "hosts[0]"},
-		{"paths above the root", route(&configv1.Route{Paths: []*configv1.PathMatch{prefix("/a/../b")}}),
-			&configv1.Route{Paths: []*configv1.PathMatch{prefix("/../b")}}, "paths[0].prefix"},
-		{"repeated paths", route(&configv1.Route{Paths: []*configv1.PathMatch{prefix("/a"), exact("/a")}}),
-			&configv1.Route{Paths: []*configv1.PathMatch{prefix("/a"), prefix("/%61")}}, "paths[1]"},
-		{"regexes that match a path", route(&configv1.Route{Paths: []*configv1.PathMatch{regex("^(/|x)p$"), regex(`\b?/x`), regex(".*")}}),
-			&configv1.Route{Paths: []*configv1.PathMatch{regex("p/.*")}}, "paths[0].regex"},
-		{"empty regexes", route(&configv1.Route{Paths: []*configv1.PathMatch{regex("/?x?/")}}),
-			&configv1.Route{Paths: []*configv1.PathMatch{regex("^$")}}, "paths[0].regex"},
+		{
+			"paths above the root", route(&configv1.Route{Paths: []*configv1.PathMatch{prefix("/a/../b")}}),
+			&configv1.Route{Paths: []*configv1.PathMatch{prefix("/../b")}}, "paths[0].prefix",
+		},
+		{
+			"repeated paths", route(&configv1.Route{Paths: []*configv1.PathMatch{prefix("/a"), exact("/a")}}),
+			&configv1.Route{Paths: []*configv1.PathMatch{prefix("/a"), prefix("/%61")}}, "paths[1]",
+		},
+		{
+			"regexes that match a path", route(&configv1.Route{Paths: []*configv1.PathMatch{regex("^(/|x)p$"), regex(`\b?/x`), regex(".*")}}),
+			&configv1.Route{Paths: []*configv1.PathMatch{regex("p/.*")}}, "paths[0].regex",
+		},
+		{
+			"empty regexes", route(&configv1.Route{Paths: []*configv1.PathMatch{regex("/?x?/")}}),
+			&configv1.Route{Paths: []*configv1.PathMatch{regex("^$")}}, "paths[0].regex",
+		},
 		{"no tunnels", route(&configv1.Route{Methods: []string{"GET"}}), &configv1.Route{Methods: []string{"GET", "CONNECT"}}, "methods[1]"},
-		{"strip_prefix", route(&configv1.Route{Paths: []*configv1.PathMatch{prefix("/a")}, Rewrite: &configv1.Rewrite{StripPrefix: true}}),
-			&configv1.Route{Paths: []*configv1.PathMatch{prefix("/a"), exact("/b")}, Rewrite: &configv1.Rewrite{StripPrefix: true}}, "rewrite.strip_prefix"},
-		{"condition names", route(&configv1.Route{Headers: []*configv1.FieldMatch{{Name: "X-A"}}, Query: []*configv1.FieldMatch{{Name: "a b"}}}),
-			&configv1.Route{Headers: []*configv1.FieldMatch{{Name: "X A"}}}, "headers[0].name"},
-		{"repeated conditions", route(&configv1.Route{Query: []*configv1.FieldMatch{{Name: "a"}, {Name: "b"}}}),
-			&configv1.Route{Query: []*configv1.FieldMatch{{Name: "a"}, {Name: "a"}}}, "query[1]"},
-		{"condition regexes", route(&configv1.Route{Query: []*configv1.FieldMatch{{Name: "a", Match: &configv1.FieldMatch_Regex{Regex: "x"}}}}),
-			&configv1.Route{Query: []*configv1.FieldMatch{{Name: "a", Match: &configv1.FieldMatch_Regex{Regex: "("}}}}, "query[0].regex"},
-		{"repeated alternatives", route(&configv1.Route{Authn: &configv1.Authn{AnyOf: []*configv1.AuthnBranch{{Bindings: []string{"a"}}, {Bindings: []string{"b"}}}}}),
-			&configv1.Route{Authn: &configv1.Authn{AnyOf: []*configv1.AuthnBranch{{Bindings: []string{"a"}}, {Bindings: []string{"a"}}}}}, "authn.any_of[1]"},
-		{"weights", &configv1.Service{Targets: []*configv1.Target{{Weight: new(uint32)}, {}}},
-			&configv1.Service{Targets: []*configv1.Target{{Weight: new(uint32)}}}, "targets"},
-		{"protocol of url", &configv1.Service{Url: "https://a", Protocol: configv1.Protocol_PROTOCOL_HTTP},
-			&configv1.Service{Url: "http://a", Protocol: configv1.Protocol_PROTOCOL_HTTPS}, "protocol"},
+		{
+			"strip_prefix", route(&configv1.Route{Paths: []*configv1.PathMatch{prefix("/a")}, Rewrite: &configv1.Rewrite{StripPrefix: true}}),
+			&configv1.Route{Paths: []*configv1.PathMatch{prefix("/a"), exact("/b")}, Rewrite: &configv1.Rewrite{StripPrefix: true}}, "rewrite.strip_prefix",
+		},
+		{
+			"condition names", route(&configv1.Route{Headers: []*configv1.FieldMatch{{Name: "X-A"}}, Query: []*configv1.FieldMatch{{Name: "a b"}}}),
+			&configv1.Route{Headers: []*configv1.FieldMatch{{Name: "X A"}}}, "headers[0].name",
+		},
+		{
+			"repeated conditions", route(&configv1.Route{Query: []*configv1.FieldMatch{{Name: "a"}, {Name: "b"}}}),
+			&configv1.Route{Query: []*configv1.FieldMatch{{Name: "a"}, {Name: "a"}}}, "query[1]",
+		},
+		{
+			"condition regexes", route(&configv1.Route{Query: []*configv1.FieldMatch{{Name: "a", Match: &configv1.FieldMatch_Regex{Regex: "x"}}}}),
+			&configv1.Route{Query: []*configv1.FieldMatch{{Name: "a", Match: &configv1.FieldMatch_Regex{Regex: "("}}}}, "query[0].regex",
+		},
+		{
+			"repeated alternatives", route(&configv1.Route{Authn: &configv1.Authn{AnyOf: []*configv1.AuthnBranch{{Bindings: []string{"a"}}, {Bindings: []string{"b"}}}}}),
+			&configv1.Route{Authn: &configv1.Authn{AnyOf: []*configv1.AuthnBranch{{Bindings: []string{"a"}}, {Bindings: []string{"a"}}}}}, "authn.any_of[1]",
+		},
+		{
+			"weights", &configv1.Service{Targets: []*configv1.Target{{Weight: new(uint32)}, {}}},
+			&configv1.Service{Targets: []*configv1.Target{{Weight: new(uint32)}}}, "targets",
+		},
+		{
+			"protocol of url", &configv1.Service{Url: "https://a", Protocol: configv1.Protocol_PROTOCOL_HTTP},
+			&configv1.Service{Url: "http://a", Protocol: configv1.Protocol_PROTOCOL_HTTPS}, "protocol",
+		},
 		{"service path", &configv1.Service{Path: "/a"}, &configv1.Service{Path: "/.."}, "path"},
 		{"host_header", &configv1.Service{HostHeader: "a.test:80"}, &configv1.Service{HostHeader: "a test"}, "host_header"},
 		{"windows", policy("rate-limit", windows(time.Second, time.Minute)), policy("rate-limit", windows(time.Minute, time.Second, time.Minute)), "policies[0].config.windows[2].window"},
 		{"key in framing", policy("key-auth", &policyv1.KeyAuth{Header: []string{"Authorization"}}), policy("key-auth", &policyv1.KeyAuth{Header: []string{"content-length"}}), "policies[0].config.header[0]"},
 		{"key in cookies", policy("key-auth", &policyv1.KeyAuth{Cookie: []string{"a"}}), policy("key-auth", &policyv1.KeyAuth{Header: []string{"cookie"}}), "policies[0].config.header[0]"},
 		{"same header", policy("key-auth", &policyv1.KeyAuth{Header: []string{"A", "B"}}), policy("key-auth", &policyv1.KeyAuth{Header: []string{"X-Key", "x-key"}}), "policies[0].config.header[1]"},
-		{"origins", policy("cors", &policyv1.Cors{AllowOrigins: []string{"https://*.a.test:8443", "http://[::1]"}}),
-			policy("cors", &policyv1.Cors{AllowOrigins: []string{"https://a.test:70000"}}), "policies[0].config.allow_origins[0]"},
-		{"same origin", policy("cors", &policyv1.Cors{AllowOrigins: []string{"https://a.test", "http://a.test"}}),
-			policy("cors", &policyv1.Cors{AllowOrigins: []string{"https://a.test", "https://A.test:443"}}), "policies[0].config.allow_origins[1]"},
-		{"any origin", policy("cors", &policyv1.Cors{AllowOrigins: []string{"*"}}),
-			policy("cors", &policyv1.Cors{AllowOrigins: []string{"https://a.test", "*"}}), "policies[0].config.allow_origins[1]"},
-		{"star with credentials", policy("cors", &policyv1.Cors{AllowHeaders: []string{"*"}}),
-			policy("cors", &policyv1.Cors{AllowHeaders: []string{"*"}, AllowCredentials: true}), "policies[0].config.allow_headers[0]"},
+		{
+			"origins", policy("cors", &policyv1.Cors{AllowOrigins: []string{"https://*.a.test:8443", "http://[::1]"}}),
+			policy("cors", &policyv1.Cors{AllowOrigins: []string{"https://a.test:70000"}}), "policies[0].config.allow_origins[0]",
+		},
+		{
+			"same origin", policy("cors", &policyv1.Cors{AllowOrigins: []string{"https://a.test", "http://a.test"}}),
+			policy("cors", &policyv1.Cors{AllowOrigins: []string{"https://a.test", "https://A.test:443"}}), "policies[0].config.allow_origins[1]",
+		},
+		{
+			"any origin", policy("cors", &policyv1.Cors{AllowOrigins: []string{"*"}}),
+			policy("cors", &policyv1.Cors{AllowOrigins: []string{"https://a.test", "*"}}), "policies[0].config.allow_origins[1]",
+		},
+		{
+			"star with credentials", policy("cors", &policyv1.Cors{AllowHeaders: []string{"*"}}),
+			policy("cors", &policyv1.Cors{AllowHeaders: []string{"*"}, AllowCredentials: true}), "policies[0].config.allow_headers[0]",
+		},
 	} {
 		t.Run(tt.rule, func(t *testing.T) {
 			t.Parallel()
@@ -149,8 +187,16 @@ func TestKeyBitsCountTheClassesThatOccur(t *testing.T) {
 		key  string
 		bits float64
 	}{
-		{"", 0}, {"aaaaaaaaaaaa", 0}, {"abababab", 8}, {"0123456789abcdef", 64}, {"0123456789ABCDEF", 64},
-		{"abcdefgh", 37.6}, {"abcdefgH", 45.6}, {"abcdefg7", 41.4}, {"abcdefg-", 39.3}, {"abcdefg!", 45.8},
+		{"", 0},
+		{"aaaaaaaaaaaa", 0},
+		{"abababab", 8},
+		{"0123456789abcdef", 64},
+		{"0123456789ABCDEF", 64},
+		{"abcdefgh", 37.6},
+		{"abcdefgH", 45.6},
+		{"abcdefg7", 41.4},
+		{"abcdefg-", 39.3},
+		{"abcdefg!", 45.8},
 	} {
 		if got := check.KeyBits(tt.key); got < tt.bits-0.1 || got > tt.bits+0.1 {
 			t.Errorf("KeyBits(%q) = %.1f, want %.1f", tt.key, got, tt.bits)

@@ -77,7 +77,7 @@ func newWorld(t *testing.T) *world {
 func (w *world) add(name string) {
 	g := &group{head: store.Head{Group: name, GroupUID: "uid-" + name, Epoch: 7}, rows: map[string]store.Row{}}
 	g.head.Digest = g.digest.Sum()
-	g.set = snapshot.NewGroup(name, g)
+	g.set = snapshot.NewGroup(name, g, slog.New(slog.DiscardHandler))
 	if _, err := g.set.CatchUp(context.Background(), g); err != nil {
 		w.t.Fatal(err)
 	}

@@ -266,8 +266,14 @@ func TestPreconditions(t *testing.T) {
 		name, match, none string
 		ok                bool
 	}{
-		{"r", "2", "", true}, {"r", `"2"`, "", true}, {"r", "*", "", true}, {"r", "1", "", false}, {"r", "", "*", false},
-		{"x", "2", "", false}, {"x", "*", "", false}, {"x", "", "*", true},
+		{"r", "2", "", true},
+		{"r", `"2"`, "", true},
+		{"r", "*", "", true},
+		{"r", "1", "", false},
+		{"r", "", "*", false},
+		{"x", "2", "", false},
+		{"x", "*", "", false},
+		{"x", "", "*", true},
 	} {
 		_, vs := g.put("routes", "{name: "+tt.name+", service: s}", func(c *admission.Change) { c.IfMatch, c.IfNoneMatch = tt.match, tt.none })
 		failed := slices.ContainsFunc(vs, func(v problem.Violation) bool { return v.Code == problem.PreconditionFailed })
@@ -296,18 +302,42 @@ credentials: []
 		paths              []string
 		reason             string
 	}{
-		{"settings lose a binding that any_of names", "settings: {policies: [{type: key-auth, name: a}]}\nroutes: [{name: x, service: s, authn: {any_of: [[a]]}}]",
-			"settings: {}", []string{"settings.policies"}, "routes/x"},
-		{"a service loses a binding that any_of names", "services: [{name: t, url: http://a.test, policies: [{type: key-auth, name: a}]}]\nroutes: [{name: x, service: t, authn: {any_of: [[a]]}}]",
-			"services: [{name: t, url: http://a.test}]", []string{"services[0].policies"}, "routes/x"},
-		{"settings lock what a route has", "routes: [{name: x, service: s, policies: [{type: rate-limit, " + limit + "]}]",
-			"settings: {policies: [{type: rate-limit, locked: true, " + limit + "]}", []string{"settings.policies"}, "routes/x"},
-		{"settings lock what a consumer has", "consumers: [{name: bob, policies: [{type: rate-limit, " + limit + "]}]",
-			"settings: {policies: [{type: rate-limit, locked: true, " + limit + "]}", []string{"settings.policies"}, "consumers/bob"},
-		{"a service locks what a route has", "services: [{name: t, url: http://a.test}]\nroutes: [{name: x, service: t, policies: [{type: rate-limit, " + limit + "]}]",
-			"services: [{name: t, url: http://a.test, policies: [{type: rate-limit, locked: true, " + limit + "]}]", []string{"services[0].policies"}, "routes/x"},
-		{"a group locks what a consumer has", "consumers: [{name: bob, groups: gold, policies: [{type: rate-limit, " + limit + "]}]",
-			"consumer-groups: [{name: gold, policies: [{type: rate-limit, locked: true, " + limit + "]}]", []string{"consumer-groups[0].policies"}, "consumers/bob"},
+		{
+			"settings lose a binding that any_of names", "settings: {policies: [{type: key-auth, name: a}]}\nroutes: [{name: x, service: s, authn: {any_of: [[a]]}}]",
+			"settings: {}",
+			[]string{"settings.policies"},
+			"routes/x",
+		},
+		{
+			"a service loses a binding that any_of names", "services: [{name: t, url: http://a.test, policies: [{type: key-auth, name: a}]}]\nroutes: [{name: x, service: t, authn: {any_of: [[a]]}}]",
+			"services: [{name: t, url: http://a.test}]",
+			[]string{"services[0].policies"},
+			"routes/x",
+		},
+		{
+			"settings lock what a route has", "routes: [{name: x, service: s, policies: [{type: rate-limit, " + limit + "]}]",
+			"settings: {policies: [{type: rate-limit, locked: true, " + limit + "]}",
+			[]string{"settings.policies"},
+			"routes/x",
+		},
+		{
+			"settings lock what a consumer has", "consumers: [{name: bob, policies: [{type: rate-limit, " + limit + "]}]",
+			"settings: {policies: [{type: rate-limit, locked: true, " + limit + "]}",
+			[]string{"settings.policies"},
+			"consumers/bob",
+		},
+		{
+			"a service locks what a route has", "services: [{name: t, url: http://a.test}]\nroutes: [{name: x, service: t, policies: [{type: rate-limit, " + limit + "]}]",
+			"services: [{name: t, url: http://a.test, policies: [{type: rate-limit, locked: true, " + limit + "]}]",
+			[]string{"services[0].policies"},
+			"routes/x",
+		},
+		{
+			"a group locks what a consumer has", "consumers: [{name: bob, groups: gold, policies: [{type: rate-limit, " + limit + "]}]",
+			"consumer-groups: [{name: gold, policies: [{type: rate-limit, locked: true, " + limit + "]}]",
+			[]string{"consumer-groups[0].policies"},
+			"consumers/bob",
+		},
 		{"a service moves away from its route's lock", "routes: [{name: x, service: s}]", "routes: [{name: x, service: s, paths: /x}]", nil, ""},
 	} {
 		g := newGroup(t)

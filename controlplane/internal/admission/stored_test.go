@@ -17,7 +17,9 @@ func TestStoredResourcesCount(t *testing.T) {
 	}{
 		{
 			"an expression beside a stored one", "routes: [{name: a, service: s, hosts: [a.test, b.test], paths: [{regex: /a}]}]",
-			"routes: [{name: b, service: s, hosts: [c.test, B.test], paths: [{regex: /b}]}]", []string{"routes[0].paths[0]"}, nil,
+			"routes: [{name: b, service: s, hosts: [c.test, B.test], paths: [{regex: /b}]}]",
+			[]string{"routes[0].paths[0]"},
+			nil,
 		},
 		{
 			"an expression on another host", "routes: [{name: a, service: s, hosts: [a.test], paths: [{regex: /a}]}]",
@@ -25,7 +27,9 @@ func TestStoredResourcesCount(t *testing.T) {
 		},
 		{
 			"an expression where no host is named", "routes: [{name: a, service: s, paths: [{regex: /a}]}]",
-			"routes: [{name: b, service: s, paths: [/, {regex: /b}]}]", []string{"routes[0].paths[1]"}, nil,
+			"routes: [{name: b, service: s, paths: [/, {regex: /b}]}]",
+			[]string{"routes[0].paths[1]"},
+			nil,
 		},
 		{
 			"an expression in place of the stored one", "routes: [{name: a, service: s, paths: [{regex: /a}]}]",
@@ -42,12 +46,14 @@ func TestStoredResourcesCount(t *testing.T) {
 		{
 			"a label that the request takes away", "consumers: [{name: a, groups: [lead]}]",
 			"routes: [{name: b, service: s, policies: [{type: acl, config: {allow: [lead]}}]}]\nconsumers: [{name: a, groups: [tin]}]",
-			nil, []string{"routes[0].policies[0].config.allow[0]"},
+			nil,
+			[]string{"routes[0].policies[0].config.allow[0]"},
 		},
 		{
 			"a lock over a stored consumer", "consumers: [{name: a, groups: [lead, tin], policies: [{type: rate-limit, " + limit + "}]}]",
 			"consumer-groups: [{name: lead, policies: [{type: rate-limit, locked: true, " + limit + "}]}, {name: tin, policies: [{type: rate-limit, locked: true, " + limit + "}]}]",
-			[]string{"consumer-groups[0].policies", "consumer-groups[1].policies"}, nil,
+			[]string{"consumer-groups[0].policies", "consumer-groups[1].policies"},
+			nil,
 		},
 		{
 			"a lock over a consumer that leaves", "consumers: [{name: a, groups: [lead], policies: [{type: rate-limit, " + limit + "}]}]",

@@ -30,7 +30,7 @@ type Config struct {
 	Groups   Groups
 	// Hints say that something has probably changed.
 	Hints <-chan store.Hint
-	// Interval of polling; 0: 1s.
+	// Interval of polling; 0: 500ms, so that a revocation holds within a second even if its notification was lost.
 	Interval time.Duration
 	// Wake is called with a topic whose unrevisioned state has changed, and once with each topic at the start.
 	Wake func(ctx context.Context, topic string)
@@ -46,7 +46,7 @@ type Feed struct {
 // New returns a feed; Run makes it work.
 func New(cfg Config) *Feed {
 	if cfg.Interval <= 0 {
-		cfg.Interval = time.Second
+		cfg.Interval = 500 * time.Millisecond
 	}
 	return &Feed{cfg: cfg}
 }

@@ -51,7 +51,7 @@ func (s *Service) fill(ctx context.Context, tx *store.GroupTx, vault *sealer.Gro
 		{Kind: "settings", Name: "settings", Message: settings},
 		{Kind: PepperKind, Name: "1", Message: &systemv1.PepperTerm{Term: 1, Key: key}},
 	}}
-	empty := snapshot.NewGroup(tx.Head().Group, vault)
+	empty := snapshot.NewGroup(tx.Head().Group, vault, s.cfg.Log)
 	view, err := empty.CatchUp(ctx, tx.Reader())
 	if err != nil {
 		return err

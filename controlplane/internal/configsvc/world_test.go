@@ -65,7 +65,7 @@ func (w *world) replica(t testing.TB) *replica {
 		t.Fatal(err)
 	}
 	seal := sealer.New(w.db.Store, w.kek)
-	groups := snapshot.NewManager(w.db.Store, func(ctx context.Context, group string) (snapshot.Vault, error) { return seal.Group(ctx, group) })
+	groups := snapshot.NewManager(w.db.Store, func(ctx context.Context, group string) (snapshot.Vault, error) { return seal.Group(ctx, group) }, slog.New(slog.DiscardHandler))
 	return &replica{
 		Service: configsvc.New(configsvc.Config{
 			Store: w.db.Store, Sealer: seal, Groups: groups, Admission: admit, Log: slog.New(slog.DiscardHandler),

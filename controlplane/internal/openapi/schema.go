@@ -307,7 +307,8 @@ func (g *generator) fixedSchemas() {
 	g.schemas["Secret"] = object{
 		"description": "A value that is never shown again. A string is the plaintext, one in braces a reference; {set: true}, or leaving the field out, keeps what is stored; null clears it. Read back as {set: true} or {ref: …}.",
 		"anyOf": list{
-			object{"type": "string", "minLength": 1}, object{"type": "null"},
+			object{"type": "string", "minLength": 1},
+			object{"type": "null"},
 			one("set", object{"const": true}), one("ref", object{"type": "string"}), one("plaintext", object{"type": "string", "minLength": 1}),
 		},
 	}

@@ -223,7 +223,8 @@ func TestARelabelledForeignKEKDoesNotUnwrap(t *testing.T) {
 // away is a key-encryption key that cannot be reached.
 type away struct{ kek.Wrapper }
 
-func (away) Wrap(context.Context, []byte, []byte) ([]byte, error)   { return nil, kek.ErrUnavailable }
+func (away) Wrap(context.Context, []byte, []byte) ([]byte, error) { return nil, kek.ErrUnavailable }
+
 func (away) Unwrap(context.Context, []byte, []byte) ([]byte, error) { return nil, kek.ErrUnavailable }
 
 func TestWithoutItsKEKNothingNewIsMadeAndOpenRingsGoOn(t *testing.T) {

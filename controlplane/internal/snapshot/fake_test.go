@@ -94,6 +94,8 @@ func (d *database) commit(put []*configv1.Route, removed ...string) {
 		d.rows[uid] = store.Row{Kind: "routes", UID: uid, Name: r.GetName(), Revision: d.head.Revision, Sealed: record, CreatedAt: at, UpdatedAt: at}
 		body.Upserts = append(body.Upserts, &syncv1.Upsert{Record: record})
 	}
+	sum := d.digest.Sum()
+	body.Digest = sum[:]
 	sealed, err := proto.Marshal(body)
 	if err != nil {
 		d.t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -49,6 +50,7 @@ const windowSize = 1024
 type Group struct {
 	name  string
 	vault Vault
+	log   *slog.Logger
 
 	mu     sync.Mutex // guards what follows
 	loaded bool
@@ -62,8 +64,8 @@ type Group struct {
 }
 
 // NewGroup returns the empty, not yet loaded set of a group.
-func NewGroup(name string, vault Vault) *Group {
-	return &Group{name: name, vault: vault, wake: make(chan struct{})}
+func NewGroup(name string, vault Vault, log *slog.Logger) *Group {
+	return &Group{name: name, vault: vault, log: log, wake: make(chan struct{})}
 }
 
 // CatchUp brings the set to the head that the reader sees and returns the view of it. It is the only way in for changes
@@ -141,12 +143,14 @@ func (g *Group) follow(ctx context.Context, r Reader, head store.Head) error {
 			}
 			c, err := g.decrypt(stored)
 			if err != nil {
-				return g.load(ctx, r, head) // the rows may still be good
+				g.log.ErrorContext(ctx, "stored change does not open; loading the rows instead", "group", g.name, "revision", stored.Revision, "err", err)
+				return g.load(ctx, r, head)
 			}
 			g.take(c)
 		}
 	}
 	if g.full.Sum() != head.Digest {
+		g.log.ErrorContext(ctx, "stored changes do not lead to the head; loading the rows instead", "group", g.name, "revision", head.Revision)
 		return g.load(ctx, r, head)
 	}
 	return nil
@@ -154,18 +158,26 @@ func (g *Group) follow(ctx context.Context, r Reader, head store.Head) error {
 
 // decrypt opens a stored change and checks that it is the next one.
 func (g *Group) decrypt(stored store.Change) (Change, error) {
+	c, err := g.openChange(stored)
+	if err == nil && (c.Epoch != g.view.Epoch || c.Revision != g.view.Revision+1) {
+		err = errMisplaced
+	}
+	return c, err
+}
+
+// openChange opens a stored change. Its digest is that of all committed records.
+func (g *Group) openChange(stored store.Change) (Change, error) {
 	raw, err := g.vault.OpenChange(stored)
 	if err != nil {
 		return Change{}, err
 	}
 	var body syncv1.ChangeBody
-	if err := proto.Unmarshal(raw, &body); err != nil {
+	if err := proto.Unmarshal(raw, &body); err != nil || len(body.GetDigest()) != digest.Size {
 		return Change{}, errMalformed
 	}
-	if body.GetEpoch() != g.view.Epoch || body.GetRevision() != g.view.Revision+1 {
-		return Change{}, errMisplaced
+	c := Change{
+		Epoch: body.GetEpoch(), Revision: body.GetRevision(), Digest: [digest.Size]byte(body.GetDigest()), CommittedAt: stored.At,
 	}
-	c := Change{Epoch: body.GetEpoch(), Revision: body.GetRevision(), CommittedAt: stored.At}
 	for _, u := range body.GetUpserts() {
 		res, err := g.resource(u.GetRecord(), stored.Revision, stored.At)
 		if err != nil {
@@ -177,6 +189,33 @@ func (g *Group) decrypt(stored store.Change) (Change, error) {
 		c.Removals = append(c.Removals, Ref{Kind: rm.GetKind(), UID: rm.GetUid(), Name: rm.GetName()})
 	}
 	return c, nil
+}
+
+// History returns the last changes up to a revision, at most limit, ascending and dense, so that followers who were there
+// before this process find their place. It returns none while a record is unreadable: the digests of the past then are
+// not those that followers have computed.
+func (g *Group) History(ctx context.Context, r Reader, epoch uint64, upTo int64, limit int) ([]Change, error) {
+	stored, err := r.ChangesSince(ctx, max(0, upTo-int64(limit)), limit)
+	if err != nil {
+		return nil, err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.loaded || g.view.Epoch != epoch || g.full.Sum() != g.open.Sum() {
+		return nil, nil
+	}
+	changes := make([]Change, 0, len(stored))
+	for _, s := range stored {
+		c, err := g.openChange(s)
+		if err != nil {
+			return nil, err
+		}
+		if c.Epoch != epoch || c.Revision > upTo {
+			break
+		}
+		changes = append(changes, c)
+	}
+	return changes, nil
 }
 
 // resource builds the resource of a record that changed at the given revision and time.

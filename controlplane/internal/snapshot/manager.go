@@ -3,6 +3,7 @@ package snapshot
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 
@@ -22,6 +23,7 @@ type Database interface {
 type Manager struct {
 	db     Database
 	unlock Unlocker
+	log    *slog.Logger
 
 	mu     sync.Mutex // guards groups
 	groups map[string]*entry
@@ -34,8 +36,8 @@ type entry struct {
 }
 
 // NewManager returns a manager that has opened no group.
-func NewManager(db Database, unlock Unlocker) *Manager {
-	return &Manager{db: db, unlock: unlock, groups: map[string]*entry{}}
+func NewManager(db Database, unlock Unlocker, log *slog.Logger) *Manager {
+	return &Manager{db: db, unlock: unlock, log: log, groups: map[string]*entry{}}
 }
 
 // Group returns the group, opened and loaded. An error leaves nothing behind: the next call tries again.
@@ -51,7 +53,7 @@ func (m *Manager) Group(ctx context.Context, name string) (*Group, error) {
 		m.drop(name, e)
 		return nil, fmt.Errorf("open group %s: %w", name, err)
 	}
-	g := NewGroup(name, vault)
+	g := NewGroup(name, vault, m.log)
 	if _, err := m.catchUp(ctx, g); err != nil {
 		m.drop(name, e)
 		return nil, err
@@ -87,6 +89,19 @@ func (m *Manager) Active() []string {
 	}
 	slices.Sort(names)
 	return names
+}
+
+// History returns the last changes of a group up to a revision, see Group.History.
+func (m *Manager) History(ctx context.Context, name string, epoch uint64, upTo int64, limit int) (changes []Change, err error) {
+	g, err := m.Group(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	err = m.db.InSnapshot(ctx, name, func(ctx context.Context, r *store.Reader) error {
+		changes, err = g.History(ctx, r, epoch, upTo, limit)
+		return err
+	})
+	return changes, err
 }
 
 // CatchUp brings an open group to the database's head.

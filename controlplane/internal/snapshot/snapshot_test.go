@@ -13,12 +13,13 @@ import (
 	"keyward.dev/controlplane/internal/claims"
 	"keyward.dev/controlplane/internal/snapshot"
 	"keyward.dev/controlplane/internal/store"
+	"keyward.dev/shared/testkit"
 )
 
 func TestFollowingEqualsLoading(t *testing.T) {
 	t.Parallel()
 	db := newDatabase(t)
-	follower := snapshot.NewGroup("g", db)
+	follower := snapshot.NewGroup("g", db, testkit.Logger(t))
 	steps := []func(){
 		func() { db.commit([]*configv1.Route{route("a", "s"), route("b", "s")}) },
 		func() { db.commit([]*configv1.Route{route("a", "s2")}) },
@@ -28,7 +29,7 @@ func TestFollowingEqualsLoading(t *testing.T) {
 	for i, step := range steps {
 		step()
 		followed := catchUp(t, follower, db)
-		loaded := catchUp(t, snapshot.NewGroup("g", db), db)
+		loaded := catchUp(t, snapshot.NewGroup("g", db, testkit.Logger(t)), db)
 		if diff := cmp.Diff(seen(loaded), seen(followed)); diff != "" {
 			t.Errorf("step %d: loaded and followed sets differ:\n%s", i, diff)
 		}
@@ -41,7 +42,7 @@ func TestFollowingEqualsLoading(t *testing.T) {
 func TestAViewStaysAsItWasTaken(t *testing.T) {
 	t.Parallel()
 	db := newDatabase(t)
-	g := snapshot.NewGroup("g", db)
+	g := snapshot.NewGroup("g", db, testkit.Logger(t))
 	db.commit([]*configv1.Route{route("a", "s")})
 	first := catchUp(t, g, db)
 	db.commit([]*configv1.Route{route("b", "s")}, "uid-a")
@@ -54,7 +55,7 @@ func TestAViewStaysAsItWasTaken(t *testing.T) {
 func TestReferencesAreFound(t *testing.T) {
 	t.Parallel()
 	db := newDatabase(t)
-	g := snapshot.NewGroup("g", db)
+	g := snapshot.NewGroup("g", db, testkit.Logger(t))
 	db.commit([]*configv1.Route{route("a", "s"), route("b", "s"), route("c", "other")})
 	db.commit([]*configv1.Route{route("a", "other")})
 	var users []string
@@ -69,7 +70,7 @@ func TestReferencesAreFound(t *testing.T) {
 func TestClaimsAndMarksFollowTheChanges(t *testing.T) {
 	t.Parallel()
 	db := newDatabase(t)
-	g := snapshot.NewGroup("g", db)
+	g := snapshot.NewGroup("g", db, testkit.Logger(t))
 	at := func(name, host string) *configv1.Route {
 		return &configv1.Route{Name: name, Service: "s", Hosts: []string{host}, Paths: []*configv1.PathMatch{
 			{Match: &configv1.PathMatch_Regex{Regex: "/x"}},
@@ -140,7 +141,7 @@ func TestTamperingIsNamed(t *testing.T) {
 			db.commit([]*configv1.Route{route("a", "s"), route("b", "s"), route("gone", "s")})
 			db.commit([]*configv1.Route{route("a", "s2")}, "uid-gone")
 			c.tamper(db)
-			if diff := cmp.Diff(c.want, seen(catchUp(t, snapshot.NewGroup("g", db), db))); diff != "" {
+			if diff := cmp.Diff(c.want, seen(catchUp(t, snapshot.NewGroup("g", db, testkit.Logger(t)), db))); diff != "" {
 				t.Errorf("set (-want +got):\n%s", diff)
 			}
 		})
@@ -152,7 +153,7 @@ func TestAWriteHealsAnUnreadableRow(t *testing.T) {
 	db := newDatabase(t)
 	db.commit([]*configv1.Route{route("a", "s"), route("b", "s")})
 	db.rows["uid-a"] = withSealed(db.rows["uid-a"], []byte("broken"))
-	g := snapshot.NewGroup("g", db)
+	g := snapshot.NewGroup("g", db, testkit.Logger(t))
 	catchUp(t, g, db)
 	db.commit([]*configv1.Route{route("a", "s2")})
 	healed := catchUp(t, g, db)
@@ -171,7 +172,7 @@ func TestADifferenceWithoutANameRefusesTheGroup(t *testing.T) {
 	db.commit([]*configv1.Route{route("b", "s")})
 	db.changes = db.changes[1:]
 	delete(db.rows, "uid-a")
-	if _, err := snapshot.NewGroup("g", db).CatchUp(t.Context(), db); !errors.Is(err, snapshot.ErrDamaged) {
+	if _, err := snapshot.NewGroup("g", db, testkit.Logger(t)).CatchUp(t.Context(), db); !errors.Is(err, snapshot.ErrDamaged) {
 		t.Errorf("CatchUp = %v, want ErrDamaged", err)
 	}
 }
@@ -182,7 +183,7 @@ func TestARewoundDatabaseIsRefused(t *testing.T) {
 	db.commit([]*configv1.Route{route("a", "s")})
 	before := *db
 	db.commit([]*configv1.Route{route("b", "s")})
-	g := snapshot.NewGroup("g", db)
+	g := snapshot.NewGroup("g", db, testkit.Logger(t))
 	catchUp(t, g, db)
 	if _, err := g.CatchUp(t.Context(), &before); !errors.Is(err, snapshot.ErrRewound) {
 		t.Errorf("CatchUp = %v, want ErrRewound", err)
@@ -192,7 +193,7 @@ func TestARewoundDatabaseIsRefused(t *testing.T) {
 func TestACursorSeesEveryChangeOnceAndInOrder(t *testing.T) {
 	t.Parallel()
 	db := newDatabase(t)
-	g := snapshot.NewGroup("g", db)
+	g := snapshot.NewGroup("g", db, testkit.Logger(t))
 	db.commit([]*configv1.Route{route("a", "s")})
 	catchUp(t, g, db)
 	_, cursor := g.Subscribe()
@@ -225,7 +226,7 @@ func TestACursorSeesEveryChangeOnceAndInOrder(t *testing.T) {
 func TestACursorThatIsTooSlowIsTold(t *testing.T) {
 	t.Parallel()
 	db := newDatabase(t)
-	g := snapshot.NewGroup("g", db)
+	g := snapshot.NewGroup("g", db, testkit.Logger(t))
 	db.commit([]*configv1.Route{route("a", "s")})
 	catchUp(t, g, db)
 	_, cursor := g.Subscribe()

@@ -86,8 +86,12 @@ func TestNeverMoreThanTheLimitAndWhatWasRegained(t *testing.T) {
 	t.Parallel()
 	rng := mathrand.New(mathrand.NewPCG(9, 10))
 	for _, w := range []hostsvc.Window{
-		{Limit: 7, Length: time.Second}, {Limit: 3, Length: 10 * time.Second}, {Limit: 1000, Length: 7 * time.Second},
-		{Limit: 1, Length: time.Second}, {Limit: 999_999, Length: time.Second}, {Limit: 600_000_000, Length: time.Second},
+		{Limit: 7, Length: time.Second},
+		{Limit: 3, Length: 10 * time.Second},
+		{Limit: 1000, Length: 7 * time.Second},
+		{Limit: 1, Length: time.Second},
+		{Limit: 999_999, Length: time.Second},
+		{Limit: 600_000_000, Length: time.Second},
 	} {
 		l := hostsvc.NewLimiterTable(0).Bind(nil, []hostsvc.Window{w})
 		passed, now := int64(0), start
