@@ -128,7 +128,12 @@ func (b *Bootstrap) token(ctx context.Context, core *core, log *slog.Logger) (st
 			}
 		}
 		t.CreatedAt = time.Now()
-		return "", tokens.CreateAdminToken(ctx, bootstrapName, t)
+		err = tokens.CreateAdminToken(ctx, bootstrapName, t)
+		if errors.Is(err, store.ErrConflict) { // its id was used: a deleted token stays deleted
+			log.WarnContext(ctx, "the token that was handed in has been deleted and stays so; mount another one", "token", t.ID)
+			return "", nil
+		}
+		return "", err
 	}
 	if len(known) > 0 {
 		return "", nil

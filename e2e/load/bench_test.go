@@ -25,7 +25,7 @@ func full() bool { return os.Getenv("KEYWARD_FULL") != "" }
 
 // BenchmarkCommitToEnforced changes one route of a group, over the API of a real control plane on a durable database, and
 // probes a real gateway of the group by requests until it does as the change says. Groups of several sizes take turns, so
-// that what else the machine does falls on both.
+// that what else the machine does falls on all.
 //
 // ns/op is from sending the change to the first request that met it; commit-ns/op until the API had answered, which is
 // after the commit; and fsync-ns/op what the disk takes to make a few bytes durable.

@@ -364,7 +364,7 @@ func TestRuntimesAreIndependent(t *testing.T) {
 }
 
 func BenchmarkBuild(b *testing.B) {
-	for _, n := range []int{10, 1000, 10000} {
+	for _, n := range []int{10, 1000, 10000, 100000} {
 		set := statetest.Set(b, many(n)...)
 		b.Run(fmt.Sprintf("cold/%d", n), func(b *testing.B) {
 			b.ReportAllocs()

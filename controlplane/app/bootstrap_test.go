@@ -1,0 +1,87 @@
+package app_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"keyward.dev/controlplane/app"
+	"keyward.dev/controlplane/internal/store/storetest"
+	"keyward.dev/shared/settings"
+)
+
+// handedIn is a token as a mounted Secret holds it.
+var handedIn = settings.NewSecret("kwa_" + strings.Repeat("A", 12) + "_" + strings.Repeat("b", 32))
+
+type answer struct {
+	Token       string `json:"token"`
+	TrustBundle string `json:"trust_bundle"`
+}
+
+func bootstrap(t *testing.T, db *storetest.DB, kek string, token settings.Secret) answer {
+	t.Helper()
+	b := app.Bootstrap{
+		Database: app.Database{URL: settings.NewSecret(db.Runtime)}, Group: "default", TrustDomain: "keyward.test", Token: token,
+		KEK: app.KEK{Lookup: func(string) (string, bool) { return kek, true }},
+	}
+	if err := b.Check(); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := b.Run(t.Context(), &out, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	var a answer
+	if err := json.Unmarshal(out.Bytes(), &a); err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func TestBootstrapIsDoneOnceAndShowsItsTokenOnce(t *testing.T) {
+	t.Parallel()
+	db, kek := storetest.New(t), strings.Repeat("5f", 32)
+	first := bootstrap(t, db, kek, settings.Secret{})
+	second := bootstrap(t, db, kek, settings.Secret{})
+	if first.Token == "" || second.Token != "" {
+		t.Errorf("tokens shown: %t, then %t; want the first time only", first.Token != "", second.Token != "")
+	}
+	if first.TrustBundle == "" || first.TrustBundle != second.TrustBundle {
+		t.Error("the trust bundle changed, or there is none")
+	}
+}
+
+func TestADeletedTokenIsNotTakenBack(t *testing.T) {
+	t.Parallel()
+	db, kek := storetest.New(t), strings.Repeat("5f", 32)
+	if a := bootstrap(t, db, kek, handedIn); a.Token != "" {
+		t.Error("a token that was handed in is shown")
+	}
+	db.Exec(t, `update admin_tokens set deleted_at = now()`)
+	bootstrap(t, db, kek, handedIn)
+	live, err := db.Store.AdminTokens(t.Context())
+	if err != nil || len(live) != 0 {
+		t.Errorf("live tokens %v, %v; want none", live, err)
+	}
+}
+
+func TestSettingsNameEveryFault(t *testing.T) {
+	t.Parallel()
+	s := app.Settings{
+		AdminListen: "nonsense", SyncListen: "127.0.0.1:0", StatusListen: "127.0.0.1:0", AdminCert: filepath.Join(t.TempDir(), "c"),
+		K8s: app.K8s{Issuer: "https://issuer.test"},
+	}
+	s.KEK.Lookup = func(string) (string, bool) { return "", false }
+	err := s.Check()
+	if err == nil {
+		t.Fatal("settings that are all wrong were accepted")
+	}
+	for _, want := range []string{"database-url", "kek-file", "admin-listen", "admin-tls-cert", "certificate-ttl", "stream-max-age", "k8s-issuer", "k8s-allow"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not named in\n%v", want, err)
+		}
+	}
+}
