@@ -93,11 +93,22 @@ func (c *Cluster) running() *Replica {
 // Apply applies a document to the group it names and returns the revision.
 func (c *Cluster) Apply(document string) int64 {
 	c.T.Helper()
+	return c.apply(document, "")
+}
+
+// Prune is Apply that also removes what the document does not have.
+func (c *Cluster) Prune(document string) int64 {
+	c.T.Helper()
+	return c.apply(document, "?prune=true")
+}
+
+func (c *Cluster) apply(document, query string) int64 {
+	c.T.Helper()
 	group := "default"
 	if rest, ok := strings.CutPrefix(strings.TrimSpace(document), "group: "); ok {
 		group, _, _ = strings.Cut(rest, "\n")
 	}
-	a := c.REST(http.MethodPost, "/v1/groups/"+strings.TrimSpace(group)+":apply", document)
+	a := c.REST(http.MethodPost, "/v1/groups/"+strings.TrimSpace(group)+":apply"+query, document)
 	if a.Status != http.StatusOK {
 		c.T.Fatalf("apply: %d %s", a.Status, a.Body)
 	}

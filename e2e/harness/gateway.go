@@ -120,7 +120,25 @@ func (g *Gateway) Get(t testing.TB, host, path string, headers ...string) (int, 
 // Do sends a request without a body.
 func (g *Gateway) Do(t testing.TB, method, host, path string, headers ...string) (int, string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, "http://"+g.HTTP+path, nil)
+	return g.Send(t, method, host, path, nil, headers...)
+}
+
+// Send sends a request and returns the status and the body of the answer. A body of a type that net/http does not know the
+// length of is sent in chunks.
+func (g *Gateway) Send(t testing.TB, method, host, path string, body io.Reader, headers ...string) (int, string) {
+	t.Helper()
+	resp := g.Call(t, method, host, path, body, headers...)
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(b)
+}
+
+// Call sends a request and returns the answer, whose body is in memory.
+func (g *Gateway) Call(t testing.TB, method, host, path string, body io.Reader, headers ...string) *http.Response {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, "http://"+g.HTTP+path, body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,9 +151,10 @@ func (g *Gateway) Do(t testing.TB, method, host, path string, headers ...string)
 		t.Fatalf("%s %s%s through %s: %v", method, host, path, g.HTTP, err)
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
+	b, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return resp.StatusCode, string(body)
+	resp.Body = io.NopCloser(bytes.NewReader(b))
+	return resp
 }

@@ -166,6 +166,17 @@ routes:
 		paths: []string{"routes[1].paths[0]", "routes[2].service"},
 	},
 	{
+		name: "a locked policy, overridden and switched off below", status: http.StatusUnprocessableEntity,
+		document: `
+settings: {policies: [{type: rate-limit, locked: true, config: {windows: [{limit: 1, window: 1s}]}}]}
+services: [{name: s, url: "http://127.0.0.1:1", policies: [{type: rate-limit, name: other, config: {windows: [{limit: 9, window: 1s}]}}]}]
+routes: [{name: r, service: s, hosts: [a.test], policies: [{type: rate-limit, config: {windows: [{limit: 9, window: 1s}]}}]}]
+consumer-groups: [{name: g, policies: [{type: rate-limit, enabled: false, config: {windows: [{limit: 9, window: 1s}]}}]}]
+consumers: [{name: c, policies: [{type: rate-limit, config: {windows: [{limit: 9, window: 1s}]}}]}]`,
+		// settings.policies: the route that is stored already overrides it, too.
+		paths: []string{"settings.policies", "routes[0].policies[0]", "consumer-groups[0].policies[0]", "consumers[0].policies[0]"},
+	},
+	{
 		name: "references to secrets of other products and of no provider", status: http.StatusUnprocessableEntity,
 		document: `
 consumers:

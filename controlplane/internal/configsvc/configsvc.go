@@ -82,11 +82,11 @@ type Result struct {
 // Write brings the changes into the group, in one revision. Whatever is wrong with them comes back as one
 // *problem.Error with every violation, and nothing is stored. Asking for what is already there makes no revision.
 func (s *Service) Write(ctx context.Context, req Request) (Result, error) {
-	vault, err := s.cfg.Sealer.Group(ctx, req.Group) // may ask the KEK: before any lock
+	group, err := s.cfg.Groups.Group(ctx, req.Group)
 	if err != nil {
 		return Result{}, err
 	}
-	group, err := s.cfg.Groups.Group(ctx, req.Group)
+	vault, err := s.cfg.Sealer.Group(ctx, req.Group) // may ask the KEK: before any lock
 	if err != nil {
 		return Result{}, err
 	}

@@ -11,6 +11,7 @@ import (
 	"keyward.dev/controlplane/internal/admission"
 	"keyward.dev/controlplane/internal/configsvc"
 	"keyward.dev/controlplane/internal/snapshot"
+	"keyward.dev/controlplane/internal/store"
 	"keyward.dev/shared/problem"
 )
 
@@ -297,5 +298,16 @@ func TestEveryChangeIsAuditedWithoutContents(t *testing.T) {
 	}
 	if text := fmt.Sprint(page); strings.Contains(text, strongKey(3)) {
 		t.Error("the audit trail holds a key")
+	}
+}
+
+func TestTheSystemIsNoGroupToConfigure(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, err := w.replica(t).Write(t.Context(), configsvc.Request{
+		Actor: "test", Action: "resources.apply", Group: store.SystemGroup, Changes: []admission.Change{service("s")},
+	})
+	if !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("a write to the system: %v, want not found", err)
 	}
 }

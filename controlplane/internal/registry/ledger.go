@@ -52,7 +52,7 @@ type Candidate struct {
 
 // Enrol answers the gateway of that key, and makes it if there is none. Only that takes a use of the join token.
 func (l *Ledger) Enrol(ctx context.Context, c Candidate) (store.Gateway, error) {
-	vault, err := l.vaults.Group(ctx, c.Group)
+	vault, err := l.vault(ctx, c.Group)
 	if err != nil {
 		return store.Gateway{}, fmt.Errorf("enrol gateway in group %s: %w", c.Group, err)
 	}
@@ -76,6 +76,14 @@ func (l *Ledger) Enrol(ctx context.Context, c Candidate) (store.Gateway, error) 
 		return store.Gateway{}, ErrRevoked
 	}
 	return out, nil
+}
+
+// vault returns the vault of a group that can have gateways: what belongs to no group cannot.
+func (l *Ledger) vault(ctx context.Context, group string) (*sealer.Group, error) {
+	if group == store.SystemGroup {
+		return nil, store.ErrNotFound
+	}
+	return l.vaults.Group(ctx, group)
 }
 
 // enrolled finds the gateway that has the key, or had it when it used the token.
@@ -174,7 +182,7 @@ func (l *Ledger) VerifyJoinToken(ctx context.Context, t store.JoinToken) error {
 type change = func(ctx context.Context, tx *store.GroupTx, vault *sealer.Group) error
 
 func (l *Ledger) audited(ctx context.Context, group string, e audit.Event, do change) error {
-	vault, err := l.vaults.Group(ctx, group)
+	vault, err := l.vault(ctx, group)
 	if err != nil {
 		return fmt.Errorf("open group %s: %w", group, err)
 	}

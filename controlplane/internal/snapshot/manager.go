@@ -2,12 +2,14 @@ package snapshot
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
 
 	"keyward.dev/controlplane/internal/store"
+	"keyward.dev/shared/problem"
 )
 
 // Unlocker gives the vault of a group.
@@ -40,8 +42,12 @@ func NewManager(db Database, unlock Unlocker, log *slog.Logger) *Manager {
 	return &Manager{db: db, unlock: unlock, log: log, groups: map[string]*entry{}}
 }
 
-// Group returns the group, opened and loaded. An error leaves nothing behind: the next call tries again.
+// Group returns the group, opened and loaded. An error leaves nothing behind: the next call tries again. What belongs to no
+// group is kept like a group, under a reserved name, and is none: it has no resources and no gateways.
 func (m *Manager) Group(ctx context.Context, name string) (*Group, error) {
+	if name == store.SystemGroup {
+		return nil, noGroup(name, store.ErrNotFound)
+	}
 	e := m.entry(name)
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -51,6 +57,9 @@ func (m *Manager) Group(ctx context.Context, name string) (*Group, error) {
 	vault, err := m.unlock(ctx, name)
 	if err != nil {
 		m.drop(name, e)
+		if errors.Is(err, store.ErrNotFound) {
+			return nil, noGroup(name, err)
+		}
 		return nil, fmt.Errorf("open group %s: %w", name, err)
 	}
 	g := NewGroup(name, vault, m.log)
@@ -60,6 +69,10 @@ func (m *Manager) Group(ctx context.Context, name string) (*Group, error) {
 	}
 	e.group = g
 	return g, nil
+}
+
+func noGroup(name string, err error) error {
+	return problem.Wrap(problem.NotFound, fmt.Sprintf("there is no group named %q", name), err)
 }
 
 // Fresh returns the group after it has caught up with the database.

@@ -97,6 +97,7 @@ func (c *Compiler) Build(set *state.Set, prev *runtime.Runtime) (*runtime.Runtim
 		},
 		table: prev.Table.Edit(), routes: prev.Routes.Edit(),
 		services: prev.Services.Edit(), consumers: prev.Consumers.Edit(), groups: prev.Groups.Edit(),
+		users: usersOf(prev),
 	}
 	b.rt.Directory = prev.Directory
 	if len(b.changes[kindConsumers])+len(b.changes[kindCredentials])+len(b.changes[kindPepper]) > 0 {
@@ -130,7 +131,7 @@ func empty() *runtime.Runtime {
 	return &runtime.Runtime{
 		Table: router.New(), Directory: directory.New(), Routes: shardmap.New[*runtime.Route](),
 		Services: shardmap.New[*runtime.Service](), Consumers: shardmap.New[*runtime.Consumer](),
-		Groups: shardmap.New[*runtime.Owner](), LostGroups: map[string]struct{}{},
+		Groups: shardmap.New[*runtime.Owner](), LostGroups: map[string]struct{}{}, Users: shardmap.New[[]string](),
 		Profiles: shardmap.New[*runtime.Profile](), Faults: map[runtime.Key][]runtime.Fault{},
 	}
 }
@@ -178,6 +179,7 @@ type build struct {
 	services  *shardmap.Editor[*runtime.Service]
 	consumers *shardmap.Editor[*runtime.Consumer]
 	groups    *shardmap.Editor[*runtime.Owner]
+	users     *users
 
 	everyRoute    bool            // the settings changed
 	staleServices map[string]bool // names of services that changed
@@ -193,6 +195,7 @@ func (b *build) finish() {
 	b.rt.Services = b.services.Map()
 	b.rt.Consumers = b.consumers.Map()
 	b.rt.Groups = b.groups.Map()
+	b.rt.Users = b.users.edit.Map()
 }
 
 // fault records that something of a record does not work.

@@ -17,6 +17,7 @@ import (
 // changedRoutes compiles the routes that changed, or whose service or settings did.
 func (b *build) changedRoutes() {
 	for _, ch := range b.changes[kindRoutes] {
+		b.users.move(ch)
 		b.removeRoute(ch.uid())
 		if ch.after != nil && !b.everyRoute {
 			b.addRoute(ch.after)
@@ -28,14 +29,14 @@ func (b *build) changedRoutes() {
 			b.removeRoute(r.UID)
 			b.addRoute(r)
 		}
-	case len(b.staleServices) > 0:
-		for uid, r := range b.prev.Routes.All() {
-			record := b.rt.Set.ByUID(kindRoutes, uid)
-			if record == nil || r.Message == nil || !b.staleServices[r.Message.GetService()] {
-				continue
-			}
-			b.removeRoute(uid)
-			b.addRoute(record)
+	default:
+		for service := range b.staleServices {
+			eachUser(b.prev, service, func(uid string) {
+				if record := b.rt.Set.ByUID(kindRoutes, uid); record != nil {
+					b.removeRoute(uid)
+					b.addRoute(record)
+				}
+			})
 		}
 	}
 }

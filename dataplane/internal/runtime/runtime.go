@@ -30,6 +30,8 @@ type Runtime struct {
 	Services  *shardmap.Map[*Service]  // by name
 	Consumers *shardmap.Map[*Consumer] // by uid
 	Groups    *shardmap.Map[*Owner]    // consumer groups by name
+	// Users are the uids of the routes to a service, as package compile divides them.
+	Users *shardmap.Map[[]string]
 	// LostGroups are consumer groups of which not even the name is known, by uid.
 	LostGroups map[string]struct{}
 	// Profiles are those of consumers without policies of their own, by the uids of their groups.

@@ -1,0 +1,221 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"keyward.dev/dataplane/internal/httpwire"
+)
+
+// net/http reads HTTP/1.1 more kindly than a gateway may: it takes bare line feeds, unfolds fields, and prefers chunks to a
+// length that stands beside them. Two readers that repair differently are how requests are smuggled. strictConn stands
+// between the connection and net/http, follows the framing itself, and lets through only what httpwire accepts.
+
+const (
+	// strictTarget and strictFields are what settings can allow at most; they bound requests further.
+	strictTarget     = 64 << 10
+	strictFields     = 1001
+	strictBuffer     = 4 << 10
+	handshakeTimeout = 10 * time.Second
+)
+
+// errMalformedBody is what reading a body gives whose chunks are not well-formed.
+var errMalformedBody = errors.New("malformed request body")
+
+// refusedHead is handed on instead of a head that is refused: net/http answers 400, after whatever it still has to answer,
+// and closes the connection.
+const refusedHead = "REFUSED\r\n\r\n"
+
+// strictConn is a connection whose reader gets well-formed requests only.
+type strictConn struct {
+	net.Conn
+	buf     []byte // received and not yet handed on
+	checked int    // buf[:checked] may be handed on
+	scanned int    // where to go on looking for the end of a head
+	head    httpwire.Head
+	left    int64 // of a body with a length
+	chunked bool  // within a chunked body
+	chunks  httpwire.Chunks
+	err     error // what comes when everything checked is handed on
+}
+
+// Read reads from the connection. Only one goroutine at a time does, as net/http promises.
+func (c *strictConn) Read(p []byte) (int, error) {
+	for c.checked == 0 {
+		if c.err != nil {
+			return 0, c.err
+		}
+		if c.check(); c.checked > 0 || c.err != nil {
+			continue
+		}
+		if err := c.receive(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, c.buf[:c.checked])
+	c.checked -= n
+	c.buf = c.buf[:copy(c.buf, c.buf[n:])]
+	return n, nil
+}
+
+// CloseWrite closes one direction, where the connection can: net/http does it so that a refusal arrives.
+func (c *strictConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
+func (c *strictConn) receive() error {
+	if len(c.buf) == cap(c.buf) {
+		grown := make([]byte, len(c.buf), max(strictBuffer, 2*cap(c.buf)))
+		copy(grown, c.buf)
+		c.buf = grown
+	}
+	n, err := c.Conn.Read(c.buf[len(c.buf):cap(c.buf)])
+	c.buf = c.buf[:len(c.buf)+n]
+	if n > 0 {
+		return nil
+	}
+	return err
+}
+
+// check looks at what was received and says how much of it may be handed on.
+func (c *strictConn) check() {
+	switch {
+	case len(c.buf) == 0:
+	case c.left > 0:
+		c.checked = int(min(c.left, int64(len(c.buf))))
+		c.left -= int64(c.checked)
+	case c.chunked:
+		c.checkChunks()
+	default:
+		c.checkHead()
+	}
+}
+
+func (c *strictConn) checkChunks() {
+	for c.checked < len(c.buf) && !c.chunks.Done() {
+		_, n, err := c.chunks.Next(c.buf[c.checked:])
+		if errors.Is(err, httpwire.ErrIncomplete) {
+			return
+		}
+		if err != nil {
+			c.err = errMalformedBody
+			return
+		}
+		c.checked += n
+	}
+	c.chunked = !c.chunks.Done()
+}
+
+func (c *strictConn) checkHead() {
+	for bytes.HasPrefix(c.buf, []byte("\r\n")) { // RFC 9112 section 2.2
+		c.buf = c.buf[:copy(c.buf, c.buf[2:])]
+		c.scanned = 0
+	}
+	// Only a head that may be whole is parsed: else one that comes byte by byte would be parsed as often.
+	fresh := c.buf[max(0, c.scanned-2):]
+	if c.scanned = len(c.buf); len(c.buf) < maxHeadBytes && !bytes.Contains(fresh, []byte("\n\r\n")) && !bytes.Contains(fresh, []byte("\n\n")) {
+		return
+	}
+	c.scanned = 0
+	n, err := httpwire.ParseHead(c.buf, &c.head, httpwire.Limits{Head: maxHeadBytes, Target: strictTarget, Fields: strictFields})
+	if errors.Is(err, httpwire.ErrIncomplete) {
+		return
+	}
+	if err != nil {
+		c.buf, c.checked, c.err = append(c.buf[:0], refusedHead...), len(refusedHead), io.EOF
+		return
+	}
+	c.checked, c.chunked, c.chunks = n, c.head.Chunked, httpwire.Chunks{}
+	c.left = max(0, c.head.ContentLength)
+	c.head.Reset()
+}
+
+// strictListener hands on connections behind strictConn; over TLS, those that speak HTTP/2 as they are.
+type strictListener struct {
+	net.Listener
+	tls   *tls.Config // nil: plain
+	ready chan net.Conn
+	done  chan struct{}
+	close sync.Once
+}
+
+func newStrictListener(ln net.Listener, config *tls.Config) *strictListener {
+	return &strictListener{Listener: ln, tls: config, ready: make(chan net.Conn), done: make(chan struct{})}
+}
+
+// Accept waits for a connection that is ready to be read.
+func (l *strictListener) Accept() (net.Conn, error) {
+	if l.tls == nil {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		return &strictConn{Conn: conn}, nil
+	}
+	select {
+	case conn := <-l.ready:
+		return conn, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close ends Accept and Run.
+func (l *strictListener) Close() error {
+	err := net.ErrClosed
+	l.close.Do(func() {
+		close(l.done)
+		err = l.Listener.Close()
+	})
+	return err
+}
+
+// Run does the TLS handshakes until the listener is closed. A plain listener has none.
+func (l *strictListener) Run(ctx context.Context) error {
+	if l.tls == nil {
+		return nil
+	}
+	var handshakes sync.WaitGroup
+	defer handshakes.Wait()
+	for {
+		raw, err := l.Listener.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			if passing, ok := errors.AsType[net.Error](err); ok && passing.Timeout() {
+				continue
+			}
+			return err
+		}
+		handshakes.Go(func() { l.handshake(ctx, raw) })
+	}
+}
+
+func (l *strictListener) handshake(ctx context.Context, raw net.Conn) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), handshakeTimeout)
+	defer cancel()
+	secure := tls.Server(raw, l.tls)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		_ = raw.Close()
+		return
+	}
+	var conn net.Conn = secure
+	if secure.ConnectionState().NegotiatedProtocol != "h2" {
+		conn = &strictConn{Conn: secure}
+	}
+	select {
+	case l.ready <- conn:
+	case <-l.done:
+		_ = secure.Close()
+	}
+}
