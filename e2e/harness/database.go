@@ -48,3 +48,8 @@ func (c *Cluster) Rows(query string) [][]string {
 	}
 	return rows
 }
+
+// SQLAsRuntime runs a statement with the rights of the control plane's role: what a process that was taken over could do.
+func (c *Cluster) SQLAsRuntime(statement string) error {
+	return c.PG.Exec(c.T.Context(), database, "set role keyward_runtime; "+statement)
+}

@@ -233,3 +233,58 @@ func TestTamperedAuditRowsAreFound(t *testing.T) {
 		})
 	}
 }
+
+// TestRuntimeRoleOnlyAddsToTheAudit holds that the control plane itself cannot rewrite history.
+func TestRuntimeRoleOnlyAddsToTheAudit(t *testing.T) {
+	t.Parallel()
+	c := harness.New(t, harness.Options{})
+	c.Apply(withConsumer("c", "Chn7xV2mN9pL4tR8wB1cD5fG6hJ3kS0aYqz"))
+	if err := c.SQLAsRuntime(`select count(*) from audit`); err != nil {
+		t.Errorf("reading the audit: %v", err)
+	}
+	for _, statement := range []string{
+		`update audit set actor = 'x'`, `delete from audit`, `truncate audit`, `drop table audit`, `alter table audit drop constraint audit_pkey`,
+		`create table mine ()`, `update schema_version set version = 99`,
+	} {
+		if err := c.SQLAsRuntime(statement); err == nil {
+			t.Errorf("the runtime role may %q", statement)
+		}
+	}
+	c.MustCLI("", "audit", "verify")
+}
+
+// TestApplyWaitNamesWhatAGatewayRefuses makes a gateway refuse a route and waits for the next revision.
+func TestApplyWaitNamesWhatAGatewayRefuses(t *testing.T) {
+	t.Parallel()
+	c := harness.New(t, harness.Options{})
+	document := fmt.Sprintf(twoRoutes, harness.Nginx(t), loadKey)
+	c.Apply(document)
+	g := c.StartGateway("default")
+	r := c.Replicas[0]
+	r.Stop(10 * time.Second)
+	c.SQL(`update resources set sealed = ` + flip + ofTarget)
+	r.Start()
+	r.AwaitReady()
+	testkit.Await(t, 20*time.Second, func() error {
+		if info := c.Gateways("default"); info[0].State != "rejecting" {
+			return fmt.Errorf("the gateway is %s", info[0].State)
+		}
+		return nil
+	})
+	out := c.CLI(withConsumer("late", "Late7xV2mN9pL4tR8wB1cD5fG6hJ3kS0aYq"), "apply", "-f", "-", "--wait", "--timeout", "20s")
+	if out.Code != 1 {
+		t.Errorf("exit %d, want 1", out.Code)
+	}
+	for _, word := range []string{c.Gateways("default")[0].ID, "routes/target", "could not open"} {
+		if !strings.Contains(out.Stderr, word) {
+			t.Errorf("apply --wait does not name %q:\n%s", word, out.Stderr)
+		}
+	}
+	// The way out is to write the route again.
+	if out := c.CLI(document, "apply", "-f", "-", "--wait", "--timeout", "20s"); out.Code != 0 {
+		t.Errorf("apply of the whole document: exit %d %s", out.Code, out.Stderr)
+	}
+	if code, body := g.Get(t, "target.test", "/", "X-API-Key", loadKey); code != http.StatusOK {
+		t.Errorf("the route that was written again: %d %s", code, body)
+	}
+}

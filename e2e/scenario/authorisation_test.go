@@ -102,8 +102,12 @@ func TestEveryCallNeedsItsRole(t *testing.T) {
 			t.Errorf("%s changed something: %s", who.name, cmp.Diff(before, after))
 		}
 	}
+	if left := c.OpenAPI().Uncovered(); len(left) > 0 {
+		t.Errorf("the OpenAPI document has operations that no RPC has: %v", left)
+	}
 }
 
+// checkCall makes a call in both ways.
 func checkCall(t *testing.T, c *harness.Cluster, conn *grpc.ClientConn, who caller, m protoreflect.MethodDescriptor) {
 	t.Helper()
 	refusal, httpRefusal := who.refused()

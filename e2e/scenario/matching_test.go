@@ -1,6 +1,7 @@
 package scenario_test
 
 import (
+	"bufio"
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/tls"
@@ -152,6 +153,15 @@ consumers: [{name: gold, credentials: [{name: k, type: key-auth, config: {key: %
 		if resp := getTLS(t, client, addr, "other.test", goldKey); resp.StatusCode != http.StatusNotFound {
 			t.Errorf("%s to a host of nobody: %d", protocol, resp.StatusCode)
 		}
+	}
+	conn, err := tls.Dial("tcp", addr, &tls.Config{RootCAs: first, ServerName: "secure.test", NextProtos: []string{"http/1.1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_, _ = io.WriteString(conn, "POST /x HTTP/1.1\r\nHost: secure.test\r\nX-API-Key: "+goldKey+"\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
+	if resp, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || resp.StatusCode != http.StatusBadRequest {
+		t.Errorf("length and chunks over TLS: %v, %v", resp, err)
 	}
 	for version, name := range map[uint16]string{tls.VersionTLS10: "1.0", tls.VersionTLS11: "1.1"} {
 		conn, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true, MinVersion: version, MaxVersion: version})

@@ -16,7 +16,7 @@ func (c *call) fill(r *http.Request) {
 	q.Method = c.copy(r.Method)
 	q.RawTarget = c.copy(r.RequestURI)
 	q.Proto = r.ProtoMajor*10 + r.ProtoMinor
-	q.TLS = r.TLS != nil
+	q.TLS = c.tls
 	q.Scheme = "http"
 	if q.TLS {
 		q.Scheme = "https"

@@ -92,6 +92,8 @@ func (b *requestBody) failed(err error) error {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		return b.stop(b.call.server.refusals.timeout)
+	case errors.Is(err, errMalformedBody):
+		return b.stop(b.call.server.refusals.badBody)
 	case errors.As(err, &tooLarge):
 		return b.stop(b.call.server.refusals.body)
 	}

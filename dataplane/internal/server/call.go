@@ -25,6 +25,7 @@ type call struct {
 	overlay *runtime.Overlay // nil before it ran
 	prefix  int              // length of the matched prefix
 	trusted bool             // the peer is a trusted proxy
+	tls     bool             // the request came over TLS
 	entered bool             // the route half of the chain ran
 
 	headBytes, headFields int

@@ -8,8 +8,8 @@ import (
 
 // refusals are the answers of the gateway itself, prepared once.
 type refusals struct {
-	notReady, closed, badTarget, badHost, badMethod, plain, headers, uri, body, notFound, upgrade, timeout *exchange.Refusal
-	internal, unreachable, upstreamTimeout, noTarget                                                       *exchange.Refusal
+	notReady, closed, badTarget, badHost, badMethod, plain, headers, uri, body, badBody, notFound, upgrade, timeout *exchange.Refusal
+	internal, unreachable, upstreamTimeout, noTarget                                                                *exchange.Refusal
 }
 
 func newRefusals() *refusals {
@@ -24,6 +24,7 @@ func newRefusals() *refusals {
 		headers:         exchange.NewRefusal(431, "headers_too_large", "The request has too many header fields, or too large ones."),
 		uri:             exchange.NewRefusal(414, "uri_too_long", "The request target is too long."),
 		body:            exchange.NewRefusal(413, "body_too_large", "The request body is too large."),
+		badBody:         exchange.NewRefusal(400, "bad_body", "The request body is not well-formed."),
 		notFound:        exchange.NewRefusal(404, "no_route", "No route takes this request."),
 		upgrade:         exchange.NewRefusal(501, "upgrade_not_supported", "The connection cannot be upgraded."),
 		timeout:         exchange.NewRefusal(408, "request_timeout", "The request body did not come in time."),

@@ -2,7 +2,8 @@
 // listeners, the limits on what clients may send, the trust in proxies, and the draining of connections. It knows no
 // policy and no configuration format; what it may do with a request is all in the runtime it loads once per request.
 //
-// The wire is net/http's here, for HTTP/1.1 and HTTP/2 alike; adaptor.go is the only place that reads its requests.
+// The wire is net/http's here, for HTTP/1.1 and HTTP/2 alike; adaptor.go is the only place that reads its requests, and
+// strict.go refuses HTTP/1.1 messages that it would repair.
 package server
 
 import (
@@ -93,7 +94,7 @@ type Server struct {
 
 type bound struct {
 	Listener
-	ln   net.Listener
+	ln   *strictListener
 	http *http.Server
 }
 
@@ -125,7 +126,7 @@ func (s *Server) bind(ctx context.Context, l Listener) (bound, error) {
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(l.TLS)
 	h := &http.Server{
-		Handler:           http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serve(w, r) }),
+		Handler:           http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, l.TLS) }),
 		Protocols:         protocols,
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       idleTimeout,
@@ -135,9 +136,11 @@ func (s *Server) bind(ctx context.Context, l Listener) (bound, error) {
 		DisableGeneralOptionsHandler: true,
 	}
 	if l.TLS {
-		h.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: s.config.Certificates.Get}
+		h.TLSConfig = &tls.Config{
+			MinVersion: tls.VersionTLS12, GetCertificate: s.config.Certificates.Get, NextProtos: []string{"h2", "http/1.1"},
+		}
 	}
-	return bound{Listener: l, ln: ln, http: h}, nil
+	return bound{Listener: l, ln: newStrictListener(ln, h.TLSConfig), http: h}, nil
 }
 
 // Addresses returns the bound address of every listener by its name.
@@ -165,14 +168,9 @@ func (s *Server) close() {
 func (s *Server) Run(ctx context.Context) error {
 	tasks := []run.Task{s.drain}
 	for _, b := range s.bound {
-		tasks = append(tasks, func(ctx context.Context) error {
+		tasks = append(tasks, b.ln.Run, func(ctx context.Context) error {
 			s.config.Log.InfoContext(ctx, "listening", "listener", b.Name, "address", b.ln.Addr().String())
-			var err error
-			if b.TLS {
-				err = b.http.ServeTLS(b.ln, "", "")
-			} else {
-				err = b.http.Serve(b.ln)
-			}
+			err := b.http.Serve(b.ln)
 			if errors.Is(err, http.ErrServerClosed) {
 				return nil
 			}
@@ -233,7 +231,7 @@ func (s *Server) awaitQuiet(end context.Context) {
 }
 
 // serve gives an exchange to a request.
-func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+func (s *Server) serve(w http.ResponseWriter, r *http.Request, tls bool) {
 	s.active.Add(1)
 	c, ok := s.calls.Get().(*call)
 	if !ok {
@@ -249,6 +247,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 			panic(http.ErrAbortHandler)
 		}
 	}()
+	c.tls = tls
 	c.begin(w, r)
 	s.last.Store(c.x.Timings.Received.UnixNano())
 	c.run(r.Context())

@@ -100,7 +100,7 @@ func TestAdmission(t *testing.T) {
 		{name: "no host", request: "GET / HTTP/1.0\r\n\r\n", status: 400},
 		{name: "other host", request: "GET / HTTP/1.1\r\nHost: b.test\r\nConnection: close\r\n\r\n", status: 404},
 		{name: "asterisk", request: "OPTIONS *" + head + "\r\n", status: 400},
-		{name: "connect", request: "CONNECT a.test:443" + head + "\r\n", status: 501},
+		{name: "connect", request: "CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\nConnection: close\r\n\r\n", status: 501},
 		{name: "encoded slash", request: "GET /a%2fb" + head + "\r\n", status: 400},
 		{name: "above root", request: "GET /../x" + head + "\r\n", status: 400},
 		{name: "dots", request: "GET /x/../y" + head + "\r\n", status: 200, contains: "GET /y "},

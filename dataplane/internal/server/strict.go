@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"sync"
 	"time"
 
@@ -23,14 +24,23 @@ const (
 	strictFields     = 1001
 	strictBuffer     = 4 << 10
 	handshakeTimeout = 10 * time.Second
+	acceptPause      = 50 * time.Millisecond
 )
 
 // errMalformedBody is what reading a body gives whose chunks are not well-formed.
 var errMalformedBody = errors.New("malformed request body")
 
-// refusedHead is handed on instead of a head that is refused: net/http answers 400, after whatever it still has to answer,
-// and closes the connection.
-const refusedHead = "REFUSED\r\n\r\n"
+// refusedHead is what is handed on instead of a head that is refused: something that net/http refuses too, with the same
+// status, after whatever it still has to answer, closing the connection.
+func refusedHead(err error) string {
+	switch e, _ := errors.AsType[*httpwire.Error](err); {
+	case e != nil && e.Status == http.StatusNotImplemented:
+		return "GET / HTTP/1.1\r\nHost: refused\r\nTransfer-Encoding: refused\r\n\r\n"
+	case e != nil && e.Status == http.StatusHTTPVersionNotSupported:
+		return "GET / HTTP/9.9\r\n\r\n"
+	}
+	return "REFUSED\r\n\r\n"
+}
 
 // strictConn is a connection whose reader gets well-formed requests only.
 type strictConn struct {
@@ -60,7 +70,9 @@ func (c *strictConn) Read(p []byte) (int, error) {
 	}
 	n := copy(p, c.buf[:c.checked])
 	c.checked -= n
-	c.buf = c.buf[:copy(c.buf, c.buf[n:])]
+	if c.buf = c.buf[:copy(c.buf, c.buf[n:])]; len(c.buf) == 0 && cap(c.buf) > strictBuffer {
+		c.buf = nil // an idle connection keeps little
+	}
 	return n, nil
 }
 
@@ -131,7 +143,8 @@ func (c *strictConn) checkHead() {
 		return
 	}
 	if err != nil {
-		c.buf, c.checked, c.err = append(c.buf[:0], refusedHead...), len(refusedHead), io.EOF
+		c.buf = append(c.buf[:0], refusedHead(err)...)
+		c.checked, c.err = len(c.buf), io.EOF
 		return
 	}
 	c.checked, c.chunked, c.chunks = n, c.head.Chunked, httpwire.Chunks{}
@@ -191,11 +204,12 @@ func (l *strictListener) Run(ctx context.Context) error {
 		if errors.Is(err, net.ErrClosed) {
 			return nil
 		}
-		if err != nil {
-			if passing, ok := errors.AsType[net.Error](err); ok && passing.Timeout() {
-				continue
+		if err != nil { // no file descriptors, or a client that has gone already: net/http waits, too
+			select {
+			case <-l.done:
+			case <-time.After(acceptPause):
 			}
-			return err
+			continue
 		}
 		handshakes.Go(func() { l.handshake(ctx, raw) })
 	}
