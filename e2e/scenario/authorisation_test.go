@@ -190,8 +190,8 @@ type restCall struct{ method, path, body, contentType string }
 
 var pathVariable = regexp.MustCompile(`\{[a-z_]+\}`)
 
-// restOf is how an RPC is reached over REST. What is named does not exist and what is sent is empty, so that nothing changes
-// if the call is let in.
+// restOf is how an RPC is reached over REST. What is named does not exist and what is sent is empty, so that little
+// changes if the call is let in.
 func restOf(m protoreflect.MethodDescriptor) []restCall {
 	const (
 		base      = "/v1/groups/default"
@@ -210,9 +210,13 @@ func restOf(m protoreflect.MethodDescriptor) []restCall {
 	case "keyward.admin.v1.ResourceService.Get":
 		return append(each(http.MethodGet, "", ""), restCall{http.MethodGet, base + "/settings", "", ""})
 	case "keyward.admin.v1.ResourceService.List":
-		return []restCall{{http.MethodGet, base + "/routes", "", ""}, {http.MethodGet, base + "/consumers/alice/credentials", "", ""}}
+		var out []restCall
+		for _, p := range []string{"/services", "/routes", "/consumers", "/consumer-groups", "/consumers/alice/credentials"} {
+			out = append(out, restCall{http.MethodGet, base + p, "", ""})
+		}
+		return out
 	case "keyward.admin.v1.ResourceService.Put":
-		return each(http.MethodPut, nothing, jsonBody)
+		return append(each(http.MethodPut, nothing, jsonBody), restCall{http.MethodPut, base + "/settings", nothing, jsonBody})
 	case "keyward.admin.v1.ResourceService.Patch":
 		return append(each(http.MethodPatch, nothing, mergeBody), restCall{http.MethodPatch, base + "/settings", nothing, mergeBody})
 	case "keyward.admin.v1.ResourceService.Delete":
