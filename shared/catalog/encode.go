@@ -47,8 +47,6 @@ func (c *Catalog) tree(m proto.Message, o EncodeOptions) (*node, error) {
 type encoder struct {
 	cat *Catalog
 	o   EncodeOptions
-	// skip leaves out a field of the outermost message: the owner of a nested resource.
-	skip string
 }
 
 func (e *encoder) message(m protoreflect.Message) (*node, error) {
