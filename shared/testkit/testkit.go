@@ -4,7 +4,9 @@ package testkit
 
 import (
 	"log/slog"
+	"math/rand/v2"
 	"net"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -42,27 +44,30 @@ func Await(t testing.TB, deadline time.Duration, condition func() error) {
 // port it got; this is for processes that do not.
 func Addr(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatalf("free port: %v", err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	return Addrs(t, 1)[0]
 }
 
 // Addrs returns n different addresses as Addr does: all are held until the last one is found.
 func Addrs(t testing.TB, n int) []string {
 	t.Helper()
-	addrs := make([]string, n)
-	for i := range addrs {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
+	addrs := make([]string, 0, n)
+	for attempts := 0; len(addrs) < n; attempts++ {
+		l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(drawPort()))
+		if err == nil {
+			defer l.Close()
+			addrs = append(addrs, l.Addr().String())
+		} else if attempts > 100*n {
 			t.Fatalf("free port: %v", err)
 		}
-		defer l.Close()
-		addrs[i] = l.Addr().String()
 	}
 	return addrs
+}
+
+// drawPort draws from below the ports that systems give to outgoing connections and to listeners on port 0 (Linux: from
+// 32768): a port of those may be taken by the time the process that it is meant for listens.
+func drawPort() int {
+	const lowest, highest = 10240, 32767
+	return lowest + rand.IntN(highest-lowest+1)
 }
 
 // Logger returns a logger whose records appear in the test's output, at every level.
