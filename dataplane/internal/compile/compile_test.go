@@ -94,8 +94,9 @@ func TestFailClosed(t *testing.T) {
 			faults: []string{"credentials/alice/k1: the control plane could not open it"},
 		},
 		{
+			// Whether a key is known cannot be said; that is no refusal.
 			name: "unreadable pepper", change: lose("pepper-1"),
-			want:   want{no(401), no(401), no(401), no(401), ok("open"), ok("elsewhere")},
+			want:   want{no(503), no(503), no(503), no(401), ok("open"), ok("elsewhere")},
 			faults: []string{"pepper-terms/1: the control plane could not open it"},
 		},
 		{

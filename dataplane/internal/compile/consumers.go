@@ -200,7 +200,8 @@ func moment(t *timestamppb.Timestamp) time.Time {
 	return t.AsTime()
 }
 
-// changedPeppers takes the pepper terms of the set. Keys hashed under a term that cannot be read are not found.
+// changedPeppers takes the pepper terms of the set. While one cannot be read, a key that is not found may be hashed under
+// it: whoever presents it is answered that it cannot be checked, not that it is wrong.
 func (b *build) changedPeppers() {
 	changes := b.changes[kindPepper]
 	if len(changes) == 0 {
@@ -210,18 +211,22 @@ func (b *build) changedPeppers() {
 		b.forget(kindPepper, ch.uid())
 	}
 	var terms []*directory.Term
+	lost := false
 	for r := range b.rt.Set.All(kindPepper) {
 		m, ok := r.Message.(*systemv1.PepperTerm)
 		if !ok {
+			lost = true
 			b.fault(r, unreadable(r))
 			continue
 		}
 		t, err := directory.NewTerm(m.GetTerm(), m.GetKey())
 		if err != nil {
+			lost = true
 			b.fault(r, "it is not a usable term")
 			continue
 		}
 		terms = append(terms, t)
 	}
 	b.directory.SetTerms(terms)
+	b.directory.SetLost(lost)
 }

@@ -123,6 +123,9 @@ type Directory interface {
 	// Credential returns the credential of this type whose secret was presented, or nil. Validity times are the
 	// caller's to check.
 	Credential(typ string, presented []byte) *Credential
+	// Complete is false while something that credentials are looked up by cannot be read: then one that is not found may
+	// be known all the same.
+	Complete() bool
 }
 
 // Credential is a stored credential as policies see it. It is shared and never changed.

@@ -261,6 +261,33 @@ func TestExpiredCertificateIsRenewedOnReturn(t *testing.T) {
 	}
 }
 
+// TestAnOldIdentityIsKeptUntilThereIsAnother lets neither renewal nor a new join succeed, as with a join token that is used
+// up, and then the renewal: the operator has granted more time.
+func TestAnOldIdentityIsKeptUntilThereIsAnother(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newControl(t)
+		dir := t.TempDir()
+		keep := func(cfg *syncclient.Config) { cfg.IdentityDir = dir }
+		w := start(t, c, keep)
+		w.until(t, 0)
+		w.end()
+		<-time.After(2 * time.Hour)
+		c.set(func() { c.refuse = status.Error(codes.FailedPrecondition, "too late") }) // to joining, too
+		w = start(t, c, keep)
+		<-time.After(time.Minute)
+		w.end()
+		joins := len(c.keys)
+		c.set(func() { c.refuse = nil })
+		w = start(t, c, keep)
+		defer w.end()
+		w.until(t, 0)
+		if joins < 2 || len(c.keys) != joins {
+			t.Errorf("%d attempts to join while that was refused, %d after it could renew", joins, len(c.keys)-joins)
+		}
+	})
+}
+
 func TestEnrolmentIsRepeatedWithTheSameKey(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -74,7 +74,8 @@ func (c *Client) identify(ctx context.Context, address string) error {
 	return c.enrol(ctx, address)
 }
 
-// enrol gets a first certificate. The key is kept before it is shown, so that a repetition costs nothing.
+// enrol gets a first certificate. The key is kept before it is shown, so that a repetition costs nothing; not so where an
+// identity is kept that is too old to be renewed: it stays until there is another, since the operator may grant it more time.
 func (c *Client) enrol(ctx context.Context, address string) error {
 	if c.cfg.RootPin == nil {
 		return errors.New("enrol: the hash of the root's public key is not known")
@@ -84,10 +85,14 @@ func (c *Client) enrol(ctx context.Context, address string) error {
 		return err
 	}
 	if k.key == nil || k.chain != nil {
+		replaces := k.chain != nil
 		if k.key, err = c.enrolmentKey(); err != nil {
 			return err
 		}
-		if err := c.files.save(kept{key: k.key}); err != nil {
+		if !replaces {
+			err = c.files.save(kept{key: k.key})
+		}
+		if err != nil {
 			return err
 		}
 	}

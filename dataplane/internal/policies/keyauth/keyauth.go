@@ -71,6 +71,10 @@ func (k *keyAuth) Request(x *exchange.Exchange) policy.Verdict {
 		return policy.Stop
 	}
 	c := x.Directory.Credential(credentialType, key)
+	if c == nil && !x.Directory.Complete() {
+		x.Refuse(refuseUnavailable) // not to know is not to refuse
+		return policy.Stop
+	}
 	if c == nil || !c.ValidAt(x.Timings.Received) {
 		x.Refuse(refuseInvalid)
 		return policy.Stop

@@ -23,6 +23,7 @@ type Directory struct {
 	// edit counts the edits that led here; what an edit made itself carries its number.
 	edit      uint64
 	terms     []*Term
+	lost      bool // a term cannot be read
 	byHash    [shardCount]map[hashKey]*entry
 	byUID     [shardCount]map[string]*entry
 	consumers [shardCount]map[string]*consumerEntry
@@ -81,6 +82,9 @@ func (d *Directory) Credential(typ string, presented []byte) *exchange.Credentia
 	return nil
 }
 
+// Complete implements exchange.Directory.
+func (d *Directory) Complete() bool { return !d.lost }
+
 // Consumer returns a principal-like view of a consumer by name: its uid and groups.
 func (d *Directory) Consumer(name string) (Consumer, bool) {
 	c := d.consumers[nameShard(name)][name]
@@ -119,6 +123,9 @@ func (e *Editor) Directory() *Directory { return e.d }
 
 // SetTerms replaces the pepper terms. Newer terms are tried first.
 func (e *Editor) SetTerms(terms []*Term) { e.d.terms = sortedTerms(terms) }
+
+// SetLost says whether there are terms that cannot be read.
+func (e *Editor) SetLost(lost bool) { e.d.lost = lost }
 
 // PutConsumer adds or replaces a consumer; its credentials speak for it from now on.
 func (e *Editor) PutConsumer(c Consumer) {
