@@ -85,3 +85,34 @@ func TestSettingsNameEveryFault(t *testing.T) {
 		}
 	}
 }
+
+func TestCheckDBNamesWhatDoesNotVerify(t *testing.T) {
+	t.Parallel()
+	kek := strings.Repeat("5f", 32)
+	cases := []struct {
+		name, statement string
+		want            string
+	}{
+		{"an intact installation", `select 1`, "default: ok, revision 1"},
+		{"a resource that was changed", `update resources set sealed = set_byte(sealed, 60, get_byte(sealed, 60) # 1) where kind = 'settings'`, "settings"},
+		{"an audit row that was changed", `update audit set actor = 'somebody else' where seq = 1`, "audit chain, row 1"},
+		{"a head that was changed", `update heads set revision = 7 where revision = 1`, "default"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			db := storetest.New(t)
+			bootstrap(t, db, kek, settings.Secret{})
+			db.Exec(t, c.statement)
+			check := app.CheckDB{
+				Database: app.Database{URL: settings.NewSecret(db.Runtime)},
+				KEK:      app.KEK{Lookup: func(string) (string, bool) { return kek, true }},
+			}
+			var out bytes.Buffer
+			err := check.Run(t.Context(), &out)
+			if !strings.Contains(out.String(), c.want) || (err == nil) != strings.HasPrefix(c.name, "an intact") {
+				t.Errorf("check-db: %v, said\n%swant %q", err, out.String(), c.want)
+			}
+		})
+	}
+}

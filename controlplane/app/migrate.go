@@ -69,7 +69,7 @@ func (c *CheckDB) Check() error {
 	return faults.Err()
 }
 
-// Run opens every group and says how each is.
+// Run opens every group and walks every audit chain, and says how each is.
 func (c *CheckDB) Run(ctx context.Context, out io.Writer) error {
 	core, err := openCore(ctx, c.Database, c.KEK, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -80,29 +80,46 @@ func (c *CheckDB) Run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	bad := 0
+	faults := checkAudit(ctx, core, store.SystemGroup)
 	for _, h := range heads {
-		view, err := core.groups.Fresh(ctx, h.Group)
-		if err != nil {
-			bad++
-			fmt.Fprintf(out, "%s: %v\n", h.Group, err)
-			continue
+		found := append(checkSet(ctx, core, h.Group), checkAudit(ctx, core, h.Group)...)
+		if len(found) == 0 {
+			fmt.Fprintf(out, "%s: ok, revision %d\n", h.Group, h.Revision)
 		}
-		unreadable := 0
-		for r := range view.Resources() {
-			if r.Unreadable != "" {
-				unreadable++
-				fmt.Fprintf(out, "%s: %s %s (%s): %s\n", h.Group, r.Kind, r.Name, r.UID, r.Unreadable)
-			}
-		}
-		if unreadable > 0 {
-			bad++
-			continue
-		}
-		fmt.Fprintf(out, "%s: ok, revision %d, %d records\n", h.Group, view.Revision, view.Len())
+		faults = append(faults, found...)
 	}
-	if bad > 0 {
-		return fmt.Errorf("%d of %d groups are damaged", bad, len(heads))
+	for _, f := range faults {
+		fmt.Fprintln(out, f)
+	}
+	if len(faults) > 0 {
+		return fmt.Errorf("%d things do not verify", len(faults))
 	}
 	return nil
+}
+
+// checkSet names what of a group cannot be read.
+func checkSet(ctx context.Context, core *core, group string) (faults []string) {
+	view, err := core.groups.Fresh(ctx, group)
+	if err != nil {
+		return []string{fmt.Sprintf("%s: %v", group, err)}
+	}
+	for r := range view.Resources() {
+		if r.Unreadable != "" {
+			faults = append(faults, fmt.Sprintf("%s: %s %s (%s): %s", group, r.Kind, r.Name, r.UID, r.Unreadable))
+		}
+	}
+	return faults
+}
+
+// checkAudit names the first row of an audit chain that does not fit.
+func checkAudit(ctx context.Context, core *core, group string) []string {
+	report, err := auditLog{core.store, core.sealer}.VerifyAudit(ctx, group)
+	switch {
+	case err != nil:
+		return []string{fmt.Sprintf("%s: audit chain: %v", group, err)}
+	case !report.Intact:
+		return []string{fmt.Sprintf("%s: audit chain, row %d: %s", group, report.FaultSeq, report.Fault)}
+	default:
+		return nil
+	}
 }
