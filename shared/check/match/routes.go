@@ -53,6 +53,10 @@ type entry struct {
 func Routes(routes []*configv1.Route, r Request) Result {
 	res := Result{Status: 404}
 	host, candidates, closed := byHost(routes, r.Host)
+	if len(candidates) == 0 && closed == "" {
+		res.step("no route takes host %q", r.Host)
+		return res
+	}
 	res.step("host %q is taken by %s", r.Host, host)
 	if closed != "" {
 		res.step("closed: %s", closed)
