@@ -11,9 +11,6 @@ import (
 	"runtime"
 	"time"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-
 	adminv1 "keyward.dev/proto/gen/keyward/admin/v1"
 
 	"keyward.dev/controlplane/internal/adminapi"
@@ -22,6 +19,7 @@ import (
 	"keyward.dev/controlplane/internal/fanout"
 	"keyward.dev/controlplane/internal/pki"
 	"keyward.dev/controlplane/internal/registry"
+	"keyward.dev/controlplane/internal/sealer"
 	"keyward.dev/controlplane/internal/store"
 	"keyward.dev/controlplane/internal/syncserver"
 	"keyward.dev/shared/certfile"
@@ -259,9 +257,14 @@ func retry[T any](ctx context.Context, log *slog.Logger, build func(context.Cont
 	}
 }
 
-// transient says whether waiting may help: a database that does not answer, one that is yet to be migrated or
-// bootstrapped by a job that runs beside this replica. A wrong setting or a keyring that does not open stays wrong.
+// transient says whether waiting may help: a database or a key-encryption key that does not answer, a database that is yet
+// to be migrated or bootstrapped by a job that runs beside this replica. A wrong setting or a keyring that does not open
+// stays wrong.
 func transient(err error) bool {
-	return errors.Is(err, store.ErrUnavailable) || errors.Is(err, store.ErrSchema) || errors.Is(err, errNotBootstrapped) ||
-		status.Code(err) == codes.Unavailable
+	for _, passing := range []error{store.ErrUnavailable, sealer.ErrUnavailable, store.ErrSchema, errNotBootstrapped} {
+		if errors.Is(err, passing) {
+			return true
+		}
+	}
+	return false
 }
