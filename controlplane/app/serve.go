@@ -231,7 +231,7 @@ func serveHTTP(ctx context.Context, server *http.Server, l net.Listener) error {
 	if err := server.Shutdown(bounded); err != nil {
 		_ = server.Close()
 	}
-	<-failed
+	<-failed //nolint:errcheck // it says that the server was shut down
 	return nil
 }
 

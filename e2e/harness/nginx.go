@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,14 +21,14 @@ func Nginx(t testing.TB) string {
 		path = "/usr/sbin/nginx"
 	}
 	dir, addr := t.TempDir(), testkit.Addr(t)
-	temp := ""
+	var temp strings.Builder
 	for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
-		temp += fmt.Sprintf("%s_temp_path %s/%s; ", kind, dir, kind)
+		fmt.Fprintf(&temp, "%s_temp_path %s/%s; ", kind, dir, kind)
 	}
 	conf := fmt.Sprintf(`daemon off; worker_processes 1; pid %[1]s/pid; error_log %[1]s/error;
 events { worker_connections 1024; }
 http { %[2]s access_log off; keepalive_requests 1000000; server { listen %[3]s; location / { default_type text/plain; return 200 "hello"; } } }
-`, dir, temp, addr)
+`, dir, temp.String(), addr)
 	file := filepath.Join(dir, "nginx.conf")
 	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
 		t.Fatal(err)

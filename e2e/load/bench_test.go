@@ -249,7 +249,7 @@ func (g *probed) probe(ctx context.Context, path string) (time.Time, error) {
 
 // report gives what was measured before, as the result of a benchmark.
 func (g *probed) report(b *testing.B) {
-	for b.Loop() { //nolint:revive // what is reported was measured in turns with the other group
+	for b.Loop() {
 	}
 	b.ReportMetric(median(g.enforced), "ns/op")
 	b.ReportMetric(median(g.commits), "commit-ns/op")

@@ -138,7 +138,7 @@ func equalVerdicts(t *testing.T, a, b *harness.Gateway) {
 		sa, errA := a.State()
 		sb, errB := b.State()
 		if errA != nil || errB != nil || sa.Digest != sb.Digest || sa.Digest == "" {
-			return fmt.Errorf("digests %q and %q (%v, %v)", sa.Digest, sb.Digest, errA, errB)
+			return fmt.Errorf("digests %q and %q (%w, %w)", sa.Digest, sb.Digest, errA, errB)
 		}
 		return nil
 	})

@@ -155,7 +155,7 @@ func refusedAsAWhole(t *testing.T, c *harness.Cluster, g *harness.Gateway) {
 		if !r.Running() || (err == nil && a.Status >= 500) {
 			return nil
 		}
-		return fmt.Errorf("the admin API answers %d %s, %v", a.Status, a.Body, err)
+		return fmt.Errorf("the admin API answers %d %s, %w", a.Status, a.Body, err)
 	})
 	// What must not happen has no moment at which it has not happened: it gets a while.
 	for end := time.Now().Add(time.Second); time.Now().Before(end); {
@@ -218,7 +218,7 @@ func TestTamperedAuditRowsAreFound(t *testing.T) {
 		{"all cut off", `delete from audit` + ours, fmt.Sprint(1)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			for _, statement := range strings.Split(tt.sql, ";") {
+			for statement := range strings.SplitSeq(tt.sql, ";") {
 				c.SQL(statement)
 			}
 			out := c.CLI("", "audit", "verify")

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -154,9 +155,7 @@ func (k cluster) token(t *testing.T, change map[string]any) string {
 		"exp": now.Add(time.Hour).Unix(), "nbf": now.Add(-time.Second).Unix(), "iat": now.Unix(),
 		"kubernetes.io": map[string]any{"namespace": "edge", "serviceaccount": map[string]any{"name": "gateway"}},
 	}
-	for name, value := range change {
-		claims[name] = value
-	}
+	maps.Copy(claims, change)
 	encode := func(v any) string {
 		b, err := json.Marshal(v)
 		if err != nil {

@@ -114,7 +114,7 @@ func (f *field) sized(digits string) (protoreflect.Value, string) {
 	case protoreflect.Int32Kind:
 		lo, hi = math.MinInt32, math.MaxInt32
 		i, err = strconv.ParseInt(digits, 10, 32)
-		v = protoreflect.ValueOfInt32(int32(i)) //nolint:gosec // ParseInt checked the range
+		v = protoreflect.ValueOfInt32(int32(i))
 	case protoreflect.Int64Kind:
 		lo, hi = math.MinInt64, math.MaxInt64
 		i, err = strconv.ParseInt(digits, 10, 64)
@@ -122,7 +122,7 @@ func (f *field) sized(digits string) (protoreflect.Value, string) {
 	case protoreflect.Uint32Kind:
 		hi = math.MaxUint32
 		u, err = strconv.ParseUint(digits, 10, 32)
-		v = protoreflect.ValueOfUint32(uint32(u)) //nolint:gosec // ParseUint checked the range
+		v = protoreflect.ValueOfUint32(uint32(u))
 	default:
 		u, err = strconv.ParseUint(digits, 10, 64)
 		v = protoreflect.ValueOfUint64(u)

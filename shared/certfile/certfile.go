@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -81,13 +82,13 @@ func (c *Certificate) load() error {
 }
 
 func (c *Certificate) stat() (string, error) {
-	var stamp string
+	var stamp strings.Builder
 	for _, f := range []string{c.certFile, c.keyFile} {
 		info, err := os.Stat(f)
 		if err != nil {
 			return "", err
 		}
-		stamp += fmt.Sprint(info.ModTime().UnixNano(), " ", info.Size(), ";")
+		fmt.Fprint(&stamp, info.ModTime().UnixNano(), " ", info.Size(), ";")
 	}
-	return stamp, nil
+	return stamp.String(), nil
 }

@@ -10,8 +10,8 @@ import (
 func RenewalMessage(certificate, csr []byte, at time.Time) []byte {
 	m := []byte("keyward-renew-v1")
 	for _, part := range [][]byte{certificate, csr} {
-		m = binary.BigEndian.AppendUint32(m, uint32(len(part))) //nolint:gosec // both are far below 4 GiB
+		m = binary.BigEndian.AppendUint32(m, uint32(len(part)))
 		m = append(m, part...)
 	}
-	return binary.BigEndian.AppendUint64(m, uint64(at.Unix())) //nolint:gosec // after 1970
+	return binary.BigEndian.AppendUint64(m, uint64(at.Unix()))
 }

@@ -156,7 +156,7 @@ func (s *resources) route(view *snapshot.View, probe match.Request, consumer str
 	res := match.Routes(routes, probe)
 	out := &adminv1.TestRouteResponse{Reasons: res.Steps}
 	if res.Route == nil {
-		out.Status = int32(res.Status) //nolint:gosec // an HTTP status
+		out.Status = int32(res.Status)
 		return out, nil
 	}
 	out.Route, out.Service = res.Route.GetName(), res.Route.GetService()

@@ -199,7 +199,7 @@ func (s *Server) HTTPServer(tlsConfig *tls.Config, logger *slog.Logger) *http.Se
 }
 
 // httpLog hands on what net/http has to say, which is mostly about clients, at debug level.
-func httpLog(logger *slog.Logger) *log.Logger {
+func httpLog(logger *slog.Logger) *log.Logger { //nolint:forbidigo // net/http takes no other
 	return slog.NewLogLogger(logger.Handler(), slog.LevelDebug)
 }
 

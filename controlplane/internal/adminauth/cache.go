@@ -132,7 +132,7 @@ func (c *Cache) load(ctx context.Context) {
 	c.mu.Unlock()
 	err := c.fetch(ctx)
 	if err != nil && ctx.Err() == nil {
-		c.log.Warn("admin tokens not refreshed", "err", err)
+		c.log.WarnContext(ctx, "admin tokens not refreshed", "err", err)
 	}
 	if l == nil {
 		return

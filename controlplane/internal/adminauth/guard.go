@@ -155,7 +155,7 @@ func identity(t *Token) *Identity {
 func (g *Guard) refuse(ctx context.Context, err error) error {
 	if status.Code(err) == codes.Unauthenticated {
 		if setErr := grpc.SetHeader(ctx, metadata.Pairs("www-authenticate", `Bearer realm="keyward"`)); setErr != nil {
-			g.log.Debug("challenge not sent", "err", setErr)
+			g.log.DebugContext(ctx, "challenge not sent", "err", setErr)
 		}
 	}
 	return err

@@ -75,7 +75,7 @@ func documentViolation(md protoreflect.MessageDescriptor, v *validate.Violation)
 		path = problem.Key(path, e.GetFieldName())
 		switch s := e.GetSubscript().(type) {
 		case *validate.FieldPathElement_Index:
-			path = problem.Index(path, int(s.Index)) //nolint:gosec // an index of a Go slice
+			path = problem.Index(path, int(s.Index))
 		case *validate.FieldPathElement_StringKey:
 			path = problem.Key(path, s.StringKey)
 		}

@@ -30,7 +30,7 @@ type Fetch func(ctx context.Context) ([]byte, error)
 // FromFile reads a mounted key set.
 func FromFile(path string) Fetch {
 	return func(context.Context) ([]byte, error) {
-		f, err := os.Open(path) //nolint:gosec // the path is a process setting
+		f, err := os.Open(path)
 		if err != nil {
 			return nil, fmt.Errorf("read key set: %w", err)
 		}

@@ -58,10 +58,10 @@ func (f *Feed) Run(ctx context.Context) error {
 	down := false
 	for {
 		if err := f.poll(ctx); err != nil && ctx.Err() == nil && !down {
-			f.cfg.Log.Warn("database does not answer; streams and reads go on from memory", "err", err)
+			f.cfg.Log.WarnContext(ctx, "database does not answer; streams and reads go on from memory", "err", err)
 			down = true
 		} else if err == nil && down {
-			f.cfg.Log.Info("database answers again")
+			f.cfg.Log.InfoContext(ctx, "database answers again")
 			down = false
 		}
 		select {
@@ -84,7 +84,7 @@ func (f *Feed) poll(ctx context.Context) error {
 			continue
 		}
 		if err := f.cfg.Groups.CatchUp(ctx, s.Group); err != nil {
-			f.cfg.Log.Error("group cannot catch up; its gateways keep what they have", "group", s.Group, "revision", s.Revision, "err", err)
+			f.cfg.Log.ErrorContext(ctx, "group cannot catch up; its gateways keep what they have", "group", s.Group, "revision", s.Revision, "err", err)
 		}
 	}
 	counters, err := f.cfg.Database.Wakeups(ctx)

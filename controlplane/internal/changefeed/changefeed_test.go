@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -36,9 +37,7 @@ func (w *world) Wakeups(context.Context) (map[string]int64, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	copied := map[string]int64{}
-	for topic, n := range w.wakeups {
-		copied[topic] = n
-	}
+	maps.Copy(copied, w.wakeups)
 	return copied, w.down
 }
 

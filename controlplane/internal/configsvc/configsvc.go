@@ -123,8 +123,7 @@ func (s *Service) Write(ctx context.Context, req Request) (Result, error) {
 
 // classify gives errors that have no code yet the one their cause has.
 func classify(err error) error {
-	var known *problem.Error
-	if errors.As(err, &known) {
+	if _, ok := errors.AsType[*problem.Error](err); ok {
 		return err
 	}
 	if errors.Is(err, snapshot.ErrDamaged) || errors.Is(err, snapshot.ErrRewound) {

@@ -164,7 +164,7 @@ func frame(h frameHead, n int) []byte {
 	inner = appendString(inner, fieldUID, h.uid)
 	if h.offset > 0 {
 		inner = protowire.AppendTag(inner, fieldOffset, protowire.VarintType)
-		inner = protowire.AppendVarint(inner, uint64(h.offset)) //nolint:gosec // not negative
+		inner = protowire.AppendVarint(inner, uint64(h.offset))
 	}
 	inner = appendTrue(inner, fieldLast, h.last)
 	inner = appendTrue(inner, fieldRemoved, h.removed)
@@ -172,11 +172,11 @@ func frame(h frameHead, n int) []byte {
 	inner = appendString(inner, fieldName, h.name)
 	if n > 0 {
 		inner = protowire.AppendTag(inner, fieldBytes, protowire.BytesType)
-		inner = protowire.AppendVarint(inner, uint64(n)) //nolint:gosec // not negative
+		inner = protowire.AppendVarint(inner, uint64(n))
 	}
 	out := make([]byte, 0, len(inner)+6)
 	out = protowire.AppendTag(out, fieldFrame, protowire.BytesType)
-	out = protowire.AppendVarint(out, uint64(len(inner)+n)) //nolint:gosec // not negative
+	out = protowire.AppendVarint(out, uint64(len(inner)+n))
 	return append(out, inner...)
 }
 

@@ -72,7 +72,7 @@ func (g *Group) Run(ctx context.Context) error {
 		err := g.subscribe(ctx)
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // the end was asked for
 		case errors.Is(err, ErrBroken):
 			pause = minPause
 		default:

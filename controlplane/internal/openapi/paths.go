@@ -1,7 +1,6 @@
 package openapi
 
 import (
-	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -36,7 +35,7 @@ func (g *generator) findInputs(ops []operation.Operation) {
 	}
 }
 
-func (g *generator) paths(ops []operation.Operation) (object, error) {
+func (g *generator) paths(ops []operation.Operation) object {
 	paths := object{}
 	for i := range ops {
 		op := &ops[i]
@@ -46,16 +45,12 @@ func (g *generator) paths(ops []operation.Operation) (object, error) {
 			item = object{}
 			paths[path] = item
 		}
-		written, err := g.operation(op)
-		if err != nil {
-			return nil, fmt.Errorf("%s %s: %w", op.Method, path, err)
-		}
-		item[strings.ToLower(op.Method)] = written
+		item[strings.ToLower(op.Method)] = g.operation(op)
 	}
-	return paths, nil
+	return paths
 }
 
-func (g *generator) operation(op *operation.Operation) (object, error) {
+func (g *generator) operation(op *operation.Operation) object {
 	out := object{
 		"operationId": op.ID,
 		"description": g.comments.Of(op.RPC),
@@ -70,12 +65,8 @@ func (g *generator) operation(op *operation.Operation) (object, error) {
 	if body := g.requestBody(op); body != nil {
 		out["requestBody"] = body
 	}
-	responses, err := g.responses(op)
-	if err != nil {
-		return nil, err
-	}
-	out["responses"] = responses
-	return out, nil
+	out["responses"] = g.responses(op)
+	return out
 }
 
 func tag(op *operation.Operation) string {
@@ -151,15 +142,14 @@ func (g *generator) requestBody(op *operation.Operation) object {
 	return nil
 }
 
-func (g *generator) responses(op *operation.Operation) (object, error) {
+func (g *generator) responses(op *operation.Operation) object {
 	out := object{"4XX": object{"$ref": "#/components/responses/Problem"}, "5XX": object{"$ref": "#/components/responses/Problem"}}
-	answer := func(status int, text string, content object) object {
+	answer := func(status int, text string, content object) {
 		a := object{"description": text, "headers": headers(op)}
 		if content != nil {
 			a["content"] = content
 		}
 		out[strconv.Itoa(status)] = a
-		return a
 	}
 	inJSON := func(schema object) object { return object{catalog.JSON: object{"schema": schema}} }
 	switch op.Form {
@@ -180,7 +170,7 @@ func (g *generator) responses(op *operation.Operation) (object, error) {
 	default:
 		answer(op.Success, "Done", inJSON(g.message(op.RPC.Output())))
 	}
-	return out, nil
+	return out
 }
 
 func page(item object) object {

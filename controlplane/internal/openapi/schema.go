@@ -1,6 +1,7 @@
 package openapi
 
 import (
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -86,7 +87,7 @@ func (g *generator) required(fd protoreflect.FieldDescriptor) bool {
 	md := fd.ContainingMessage()
 	if g.isDocument(md) {
 		fromPlace := fd.Name() == "name" || options(fd).GetReference() != "" && isResource(md) && parentReference(fd)
-		return rules(fd).GetRequired() && !(isResource(md) && fromPlace)
+		return rules(fd).GetRequired() && (!isResource(md) || !fromPlace)
 	}
 	return !g.inputs[string(md.FullName())] && !fd.HasPresence()
 }
@@ -293,9 +294,7 @@ func described(schema object, text string) object {
 		return schema
 	}
 	out := object{"description": text}
-	for k, v := range schema {
-		out[k] = v
-	}
+	maps.Copy(out, schema)
 	return out
 }
 

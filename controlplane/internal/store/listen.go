@@ -50,7 +50,7 @@ func (l *Listener) Run(ctx context.Context) error {
 		wait(ctx, pause/2+rand.N(pause/2+1))
 		pause = min(pause*2, maxBackOff)
 	}
-	return nil
+	return nil //nolint:nilerr // the end was asked for
 }
 
 // listen reports whether it got as far as listening, and why it ended.

@@ -128,7 +128,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, t *tls.Config) error
 	g.GracefulStop()
 	timer.Stop()
 	s.senders.Wait()
-	<-failed
+	<-failed //nolint:errcheck // it says that the server was stopped
 	return nil
 }
 

@@ -44,7 +44,7 @@ func (c *Chunks) Next(buf []byte) (data []byte, n int, err error) {
 			return data, n + int(piece), nil
 		}
 		used, err := c.step(buf[n:])
-		if err == ErrIncomplete {
+		if err == ErrIncomplete { //nolint:errorlint // ours, and never wrapped
 			return nil, n, incompleteAfter(n)
 		}
 		if err != nil {
@@ -66,7 +66,7 @@ func incompleteAfter(n int) error {
 // step reads one line.
 func (c *Chunks) step(buf []byte) (int, error) {
 	line, size, err := cutLine(buf)
-	if err == ErrIncomplete && len(buf) > maxChunkLine {
+	if err == ErrIncomplete && len(buf) > maxChunkLine { //nolint:errorlint // ours, and never wrapped
 		return 0, ErrChunk
 	}
 	if err != nil {

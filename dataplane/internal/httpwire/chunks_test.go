@@ -2,6 +2,7 @@ package httpwire_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -20,7 +21,7 @@ func decode(in []byte, piece int) (data, rest []byte, err error) {
 		switch {
 		case errors.Is(err, httpwire.ErrIncomplete) && len(in) > 0:
 			take := min(piece, len(in))
-			buf, in = append(buf[:len(buf):len(buf)], in[:take]...), in[take:]
+			buf, in = append(slices.Clip(buf), in[:take]...), in[take:]
 		case err != nil:
 			return data, nil, err
 		}

@@ -79,7 +79,7 @@ func ParseHead(buf []byte, h *Head, lim Limits) (int, error) {
 
 // incomplete turns a missing line end into an error once the head may not grow any more.
 func incomplete(err error, have, limit int) error {
-	if err == ErrIncomplete && have >= limit {
+	if err == ErrIncomplete && have >= limit { //nolint:errorlint // ours, and never wrapped
 		return ErrHeadLong
 	}
 	return err
@@ -100,7 +100,7 @@ func cutLine(b []byte) (line []byte, size int, err error) {
 func (h *Head) requestLine(buf []byte, lim Limits) (int, error) {
 	line, n, err := cutLine(buf)
 	if err != nil {
-		if err == ErrIncomplete && len(buf) > lim.Target+maxMethod+len(" HTTP/1.1 ") {
+		if err == ErrIncomplete && len(buf) > lim.Target+maxMethod+len(" HTTP/1.1 ") { //nolint:errorlint // ours, and never wrapped
 			return 0, ErrTargetLong
 		}
 		return 0, incomplete(err, len(buf), lim.Head)

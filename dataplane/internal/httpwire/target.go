@@ -65,8 +65,8 @@ func (h *Head) absoluteForm() error {
 // the path; what is unwise but unambiguous is for the path policy.
 func (h *Head) pathAndQuery(b []byte) error {
 	h.Path = b
-	if i := bytes.IndexByte(b, '?'); i >= 0 {
-		h.Path, h.Query = b[:i], b[i+1:]
+	if before, after, ok := bytes.Cut(b, []byte{'?'}); ok {
+		h.Path, h.Query = before, after
 	}
 	for _, c := range b {
 		if c <= ' ' || c >= 0x7f || c == '#' {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -275,7 +276,7 @@ func body(r *rand.Rand) proto.Message {
 }
 
 func contains(a, b []statetest.Record, uid string) bool {
-	for _, x := range append(a[:len(a):len(a)], b...) {
+	for _, x := range append(slices.Clip(a), b...) {
 		if x.UID == uid {
 			return true
 		}

@@ -161,7 +161,7 @@ func (f files) load() (kept, error) {
 		return kept{}, nil
 	}
 	path := filepath.Join(f.dir, identityFile)
-	raw, err := os.ReadFile(path) //nolint:gosec // a process setting
+	raw, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return kept{}, nil
 	}

@@ -312,7 +312,7 @@ func (s *session) report(ctx context.Context, service syncv1.SyncServiceClient) 
 
 // counters are the requests since the last report.
 func (c *Client) counters() *syncv1.ReportRequest {
-	r := &syncv1.ReportRequest{At: timestamppb.Now(), UptimeSeconds: uint64(time.Since(c.start) / time.Second)} //nolint:gosec // not negative
+	r := &syncv1.ReportRequest{At: timestamppb.Now(), UptimeSeconds: uint64(time.Since(c.start) / time.Second)}
 	if c.cfg.Responses == nil {
 		return r
 	}

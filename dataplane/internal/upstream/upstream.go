@@ -202,7 +202,7 @@ func pick(s *runtime.Service) (string, bool) {
 	if len(s.Targets) == 1 {
 		return s.Targets[0].Address, true
 	}
-	n := rand.IntN(s.Weight) //nolint:gosec // nothing depends on nobody guessing it
+	n := rand.IntN(s.Weight)
 	for _, t := range s.Targets {
 		if n -= t.Weight; n < 0 {
 			return t.Address, true

@@ -34,7 +34,7 @@ func Of(err error) error {
 	if err == nil {
 		return nil
 	}
-	if _, ok := err.(interface{ GRPCStatus() *status.Status }); ok { //nolint:errorlint // a wrapped status is for logs
+	if _, ok := err.(interface{ GRPCStatus() *status.Status }); ok {
 		return err
 	}
 	if _, ok := errors.AsType[*problem.Error](err); !ok {
@@ -83,7 +83,7 @@ func violations(vs []problem.Violation) (*errdetails.BadRequest, *adminv1.Places
 	bad, places := &errdetails.BadRequest{}, &adminv1.Places{}
 	for _, v := range vs {
 		bad.FieldViolations = append(bad.FieldViolations, &errdetails.BadRequest_FieldViolation{Field: v.Path, Description: v.Reason})
-		places.Places = append(places.Places, &adminv1.Place{Resource: v.Resource, Line: int32(v.Line), Column: int32(v.Column)}) //nolint:gosec // lines of a document of at most 64 MiB
+		places.Places = append(places.Places, &adminv1.Place{Resource: v.Resource, Line: int32(v.Line), Column: int32(v.Column)})
 	}
 	if more > 0 {
 		bad.FieldViolations = append(bad.FieldViolations, &errdetails.BadRequest_FieldViolation{Description: fmt.Sprintf("and %d more", more)})

@@ -22,16 +22,21 @@ import (
 type Form uint8
 
 const (
-	// Message: the RPC's own request and response message.
+	// Message has the RPC's own request and response message.
 	Message Form = iota
-	// GetResource, ListResources, PutResource, PatchResource and DeleteResource: documents of one kind.
+	// GetResource answers a document of one kind.
 	GetResource
+	// ListResources answers documents of one kind.
 	ListResources
+	// PutResource takes and answers a document of one kind.
 	PutResource
+	// PatchResource takes a merge patch and answers a document of one kind.
 	PatchResource
+	// DeleteResource takes and answers nothing.
 	DeleteResource
-	// Apply takes a whole document, Export answers one.
+	// Apply takes a whole document.
 	Apply
+	// Export answers a whole document.
 	Export
 )
 

@@ -1,5 +1,7 @@
 package operation
 
+import "slices"
+
 import "strings"
 
 // Template is a path with variables: "/v1/groups/{group}/routes/{route}:explain". A variable is one whole segment; the
@@ -95,10 +97,10 @@ func (t Template) Match(segments []string, verb string) (fields map[string]strin
 	}
 	fields = make(map[string]string, 3)
 	for i, s := range t.segments {
-		switch {
-		case s.literal == "":
+		switch s.literal {
+		case "":
 			fields[s.field] = segments[i]
-		case s.literal == segments[i]:
+		case segments[i]:
 			specific++
 		default:
 			return nil, 0, false
@@ -121,10 +123,8 @@ func Split(path string) (segments []string, verb string, ok bool) {
 		}
 	}
 	segments = strings.Split(path, "/")
-	for _, s := range segments {
-		if s == "" {
-			return nil, "", false
-		}
+	if slices.Contains(segments, "") {
+		return nil, "", false
 	}
 	return segments, verb, true
 }

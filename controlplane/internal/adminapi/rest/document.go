@@ -109,11 +109,11 @@ func (c *call) export(ctx context.Context) error {
 	for msg := first; err == nil; msg, err = stream.Recv() {
 		c.received()
 		if _, writeErr := c.w.Write(msg.GetChunk()); writeErr != nil {
-			return nil // the client is gone
+			return nil //nolint:nilerr // the client is gone
 		}
 	}
 	if !errors.Is(err, io.EOF) {
-		c.cfg.Log.Warn("export broken off", "err", err)
+		c.cfg.Log.WarnContext(ctx, "export broken off", "err", err)
 		panic(http.ErrAbortHandler) // half a document must not look like a whole one
 	}
 	return nil

@@ -107,7 +107,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	allowed := c.match()
 	switch {
 	case c.op != nil:
-		c.run()
+		c.run() //nolint:contextcheck // the request carries it
 	case len(allowed) > 0:
 		c.refuseMethod(allowed)
 	default:

@@ -4,6 +4,7 @@ package cors
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -130,7 +131,7 @@ func (c *cors) Response(x *exchange.Exchange) {
 }
 
 func removeFields(h *exchange.Headers) {
-	for i := len(*h) - 1; i >= 0; i-- {
+	for i := range slices.Backward(*h) {
 		if name := (*h)[i].Name; len(name) > len(fieldPrefix) && exchange.EqualFold(name[:len(fieldPrefix)], fieldPrefix) {
 			h.DelAt(i)
 		}

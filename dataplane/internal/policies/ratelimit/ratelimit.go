@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"keyward.dev/dataplane/internal/exchange"
@@ -65,7 +66,7 @@ func (r *rateLimit) describe(name string, windows []hostsvc.Window) {
 	if name == "" {
 		name = "rate-limit"
 	}
-	value := ""
+	var value strings.Builder
 	for i, w := range windows {
 		label := strconv.Quote(name)
 		if len(windows) > 1 {
@@ -73,11 +74,11 @@ func (r *rateLimit) describe(name string, windows []hostsvc.Window) {
 		}
 		r.labels = append(r.labels, label)
 		if i > 0 {
-			value += ", "
+			value.WriteString(", ")
 		}
-		value += fmt.Sprintf("%s;q=%d;w=%d", label, w.Limit, ceilSeconds(w.Length))
+		fmt.Fprintf(&value, "%s;q=%d;w=%d", label, w.Limit, ceilSeconds(w.Length))
 	}
-	r.policyField = exchange.Field("RateLimit-Policy", value)
+	r.policyField = exchange.Field("RateLimit-Policy", value.String())
 }
 
 // Request implements policy.Policy. The fields of the response are written now and kept in the slot, because they tell

@@ -70,7 +70,7 @@ something was not found and 4 on a conflict with what is stored.`
 
 // Main runs one command and answers the exit code.
 func Main(ctx context.Context, f *factory.Factory, args []string) int {
-	root := Root(f)
+	root := Root(f) //nolint:contextcheck // commands get theirs from ExecuteContext
 	root.SetArgs(args)
 	running := false
 	root.PersistentPreRun = func(*cobra.Command, []string) { running = true }

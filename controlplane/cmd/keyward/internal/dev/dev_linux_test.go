@@ -244,7 +244,7 @@ func TestEverythingComesUpAndGoes(t *testing.T) {
 		t.Error("gateway-2 is not stopped")
 	}
 
-	dbAddr := strings.SplitN(strings.SplitN(vars["KEYWARD_DATABASE_URL"], "@", 2)[1], "/", 2)[0]
+	dbAddr, _, _ := strings.Cut(strings.SplitN(vars["KEYWARD_DATABASE_URL"], "@", 2)[1], "/")
 	i.keyward(t, "dev", "stop", "postgres", "--dir", state)
 	if reachable(dbAddr) {
 		t.Error("postgres is not stopped")

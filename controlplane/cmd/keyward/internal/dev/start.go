@@ -165,7 +165,7 @@ func (s *stack) allowHTTP(ctx context.Context, resources adminv1.ResourceService
 // joinToken makes the token that gateways without an identity join with.
 func (s *stack) joinToken(ctx context.Context, gateways adminv1.GatewayServiceClient) error {
 	res, err := gateways.CreateJoinToken(ctx, &adminv1.CreateJoinTokenRequest{
-		Group: group, Uses: int32(s.opts.Gateways), Ttl: durationpb.New(joinLife), Description: "keyward dev", //nolint:gosec // at most 100
+		Group: group, Uses: int32(s.opts.Gateways), Ttl: durationpb.New(joinLife), Description: "keyward dev",
 	})
 	if err != nil {
 		return fmt.Errorf("create join token: %w", err)
@@ -212,7 +212,7 @@ func (s *stack) awaitApplied(ctx context.Context, gateways adminv1.GatewayServic
 	}
 	for {
 		res, err := gateways.WaitForRevision(ctx, &adminv1.WaitForRevisionRequest{
-			Group: group, Revision: g.GetRevision(), MinGateways: int32(s.opts.Gateways), Timeout: durationpb.New(askPatience), //nolint:gosec // at most 100
+			Group: group, Revision: g.GetRevision(), MinGateways: int32(s.opts.Gateways), Timeout: durationpb.New(askPatience),
 		})
 		if err != nil {
 			return fmt.Errorf("wait for gateways: %w", err)

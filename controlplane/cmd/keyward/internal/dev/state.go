@@ -38,7 +38,7 @@ func openState(dir string) (*state, error) {
 		return nil, fmt.Errorf("make state directory: %w", err)
 	}
 	if s.temporary {
-		if err := os.Chmod(s.dir, 0o711); err != nil { //nolint:gosec // see state
+		if err := os.Chmod(s.dir, 0o711); err != nil {
 			return nil, fmt.Errorf("open state directory: %w", err)
 		}
 	}

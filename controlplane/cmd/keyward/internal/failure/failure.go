@@ -124,7 +124,7 @@ func text(err error) string {
 // fromServer finds the gRPC error inside err.
 func fromServer(err error) error {
 	for e := err; e != nil; e = errors.Unwrap(e) {
-		if _, ok := e.(interface{ GRPCStatus() *status.Status }); ok { //nolint:errorlint // walks the chain itself
+		if _, ok := e.(interface{ GRPCStatus() *status.Status }); ok {
 			return e
 		}
 	}

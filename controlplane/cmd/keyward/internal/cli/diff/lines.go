@@ -1,5 +1,7 @@
 package diff
 
+import "slices"
+
 import "google.golang.org/protobuf/reflect/protoreflect"
 
 // serverFields are set by the server on every write and say nothing about the difference.
@@ -106,9 +108,9 @@ func lengths(before, after []string) [][]int32 {
 	for i := range common {
 		common[i] = make([]int32, len(after)+1)
 	}
-	for i := len(before) - 1; i >= 0; i-- {
+	for i, b := range slices.Backward(before) {
 		for j := len(after) - 1; j >= 0; j-- {
-			if before[i] == after[j] {
+			if b == after[j] {
 				common[i][j] = common[i+1][j+1] + 1
 				continue
 			}

@@ -72,7 +72,7 @@ func (w *writer) about(d protoreflect.Descriptor, depth int) {
 	indent := strings.Repeat("  ", depth)
 	for paragraph := range strings.Lines(strings.TrimSpace(w.comments.Of(d))) {
 		line := ""
-		for _, word := range strings.Fields(paragraph) {
+		for word := range strings.FieldsSeq(paragraph) {
 			if line != "" && len(indent)+len(line)+1+len(word) > lineWidth {
 				w.line("%s%s", indent, w.io.Paint(terminal.Faint, line))
 				line = ""

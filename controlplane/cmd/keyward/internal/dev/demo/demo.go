@@ -106,7 +106,7 @@ type request struct {
 // show makes a request to every gateway and checks the answers.
 func (t *tour) show(ctx context.Context, r request) error {
 	for i, addr := range t.gateways {
-		res, err := t.get(ctx, addr, r.who)
+		res, err := t.get(ctx, addr, r.who) //nolint:bodyclose // get has read and closed it
 		if err != nil {
 			return err
 		}

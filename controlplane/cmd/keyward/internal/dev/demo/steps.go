@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -82,7 +83,7 @@ func (t *tour) limitRate(ctx context.Context) error {
 	t.heading("Each gateway lets %d requests of a consumer through in 60 s (rate-limit)", limit)
 	for i, addr := range t.gateways {
 		for n := 2; ; n++ {
-			res, err := t.get(ctx, addr, "alice")
+			res, err := t.get(ctx, addr, "alice") //nolint:bodyclose // get has read and closed it
 			if err != nil {
 				return err
 			}
@@ -169,7 +170,7 @@ func (t *tour) change(ctx context.Context) error {
 // probe makes requests until one is let through. Refused ones do not count for the rate limit.
 func (t *tour) probe(ctx context.Context, addr, who string) error {
 	for {
-		res, err := t.get(ctx, addr, who)
+		res, err := t.get(ctx, addr, who) //nolint:bodyclose // get has read and closed it
 		if err != nil {
 			return err
 		}
@@ -199,7 +200,7 @@ func (t *tour) resources() adminv1.ResourceServiceClient {
 // applied waits until all gateways have a revision.
 func (t *tour) applied(ctx context.Context, revision int64) error {
 	res, err := adminv1.NewGatewayServiceClient(t.Conn).WaitForRevision(ctx, &adminv1.WaitForRevisionRequest{
-		Group: group, Revision: revision, MinGateways: int32(len(t.gateways)), Timeout: durationpb.New(patience), //nolint:gosec // a handful
+		Group: group, Revision: revision, MinGateways: int32(len(t.gateways)), Timeout: durationpb.New(patience),
 	})
 	if err != nil {
 		return fmt.Errorf("wait for gateways: %w", err)
@@ -212,11 +213,12 @@ func (t *tour) applied(ctx context.Context, revision int64) error {
 
 // command shows the command that a person would type for what comes next.
 func (t *tour) command(args ...string) {
-	line := "$ keyward"
+	var line strings.Builder
+	line.WriteString("$ keyward")
 	for _, a := range args {
-		line += " " + a
+		line.WriteString(" " + a)
 	}
-	t.tell("%s", t.IO.Paint(terminal.Faint, line))
+	t.tell("%s", t.IO.Paint(terminal.Faint, line.String()))
 }
 
 // keyward runs the command itself.

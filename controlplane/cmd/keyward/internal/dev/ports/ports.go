@@ -153,8 +153,7 @@ func (c *chooser) try(addr string) error {
 	}
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
-		var op *net.OpError
-		if errors.As(err, &op) {
+		if op, ok := errors.AsType[*net.OpError](err); ok {
 			return op.Err
 		}
 		return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -48,7 +49,7 @@ func (t *tail) String() string {
 	defer t.mu.Unlock()
 	lines := t.lines
 	if len(t.rest) > 0 {
-		lines = append(lines[:len(lines):len(lines)], string(t.rest))
+		lines = append(slices.Clip(lines), string(t.rest))
 	}
 	if len(lines) == 0 {
 		return "  (it wrote nothing)"
