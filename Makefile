@@ -88,17 +88,20 @@ ifdef FULL
 endif
 
 test: ## unit and integration tests of all modules
+	@.tools/setup --run
 	@failed=0; \
 	for m in $(UNIT); do go -C $$m test -timeout 9m ./... || failed=1; done; \
 	go -C e2e test -timeout 5m ./arch/... || failed=1; \
 	exit $$failed
 
 race: ## the same with the race detector
+	@.tools/setup --run
 	@failed=0; \
 	for m in $(UNIT); do go -C $$m test -race -timeout 15m ./... || failed=1; done; \
 	exit $$failed
 
 e2e: build ## tests that drive the real processes
+	@.tools/setup
 	KEYWARD_FULL=$(FULL) go -C e2e test -count=1 -timeout $(if $(FULL),60m,20m) ./...
 ifdef FULL
 	go -C e2e/charts test -count=1 -timeout 20m ./...
