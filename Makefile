@@ -17,7 +17,7 @@ VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 LDFLAGS  := -X keyward.dev/shared/telemetry.version=$(VERSION)
 PRODUCT  := -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 TOOL     := $(CURDIR)/.tools/tool
-FUZZTIME ?= $(if $(FULL),1m,10s)
+FUZZTIME ?= $(if $(FULL),1m,5s)
 
 export KEYWARD_BIN := $(CURDIR)/bin
 
@@ -107,7 +107,7 @@ ifdef FULL
 	go -C e2e/charts test -count=1 -timeout 20m ./...
 endif
 
-fuzz: ## fuzz every target for FUZZTIME (10s; 1m with FULL=1)
+fuzz: ## fuzz every target for FUZZTIME (5s; 1m with FULL=1)
 	@.tools/fuzz $(FUZZTIME) $(UNIT)
 
 bench: build ## run the benchmarks; OUT=FILE writes JSON lines, CHECK=1 fails on a missed budget, BENCH=REGEXP chooses
