@@ -59,6 +59,7 @@ type Gateway struct {
 	server    *server.Server
 	statusLn  net.Listener
 	source    Source
+	loaded    <-chan struct{} // closed when the first configuration is in force
 }
 
 // Run runs a gateway until ctx ends and it has drained.
@@ -90,7 +91,9 @@ func New(ctx context.Context, s Settings, stdout io.Writer, log *slog.Logger, so
 	compiler := compile.New(compile.Deps{
 		Factories: policies.All(), Host: hostsvc.New(hostsvc.Config{}), Monitor: g.status, Log: log, Group: s.Group,
 	})
-	apply := &applier{compiler: compiler, runtime: g.runtime, status: g.status, log: log}
+	loaded := make(chan struct{})
+	g.loaded = loaded
+	apply := &applier{compiler: compiler, runtime: g.runtime, status: g.status, log: log, loaded: loaded}
 	g.source, err = source(SourceDeps{Apply: apply.Apply, Responses: g.status.Responses, PolicyTypes: compiler.Types(), Log: log})
 	if err != nil {
 		return nil, fmt.Errorf("prepare sync: %w", err)
@@ -142,6 +145,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	around, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	tasks := []run.Task{
+		func(ctx context.Context) error { collectOften(ctx, g.loaded); return nil },
 		g.source.Run, g.upstreams.Run, g.access.Run, g.status.Run, g.serveStatus,
 		func(inner context.Context) error {
 			defer end()

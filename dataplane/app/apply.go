@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"keyward.dev/dataplane/internal/compile"
@@ -22,6 +23,9 @@ type applier struct {
 	runtime  *runtime.Holder
 	status   *status.Status
 	log      *slog.Logger
+	// loaded is closed when the first configuration is in force.
+	loaded chan struct{}
+	once   sync.Once
 }
 
 // Apply compiles the set and makes it what requests see from now on.
@@ -29,6 +33,7 @@ func (a *applier) Apply(ctx context.Context, set *state.Set) []syncclient.Fault 
 	rt, faults := a.build(set)
 	a.runtime.Store(rt)
 	a.status.Applied(rt, faults, time.Now())
+	a.once.Do(func() { close(a.loaded) })
 	out := make([]syncclient.Fault, 0, len(faults))
 	for i, f := range faults {
 		if i < maxLoggedFaults {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"keyward.dev/dataplane/internal/policy"
@@ -88,43 +87,10 @@ func config(f factory, a *anypb.Any) (proto.Message, error) {
 	if err != nil {
 		return nil, fmt.Errorf("its config does not parse")
 	}
-	if newer(m.ProtoReflect()) {
+	if state.Newer(m.ProtoReflect()) {
 		return nil, fmt.Errorf("its config has fields or values that this gateway does not know")
 	}
 	return m, nil
-}
-
-// newer finds fields and enum values that a newer control plane wrote: to run without them could be to run without a
-// protection.
-func newer(m protoreflect.Message) bool {
-	if len(m.GetUnknown()) > 0 {
-		return true
-	}
-	found := false
-	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		switch {
-		case f.IsMap():
-			v.Map().Range(func(_ protoreflect.MapKey, v protoreflect.Value) bool {
-				found = newerValue(f.MapValue(), v)
-				return !found
-			})
-		case f.IsList():
-			for i := 0; i < v.List().Len() && !found; i++ {
-				found = newerValue(f, v.List().Get(i))
-			}
-		default:
-			found = newerValue(f, v)
-		}
-		return !found
-	})
-	return found
-}
-
-func newerValue(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-	if f.Enum() != nil {
-		return f.Enum().Values().ByNumber(v.Enum()) == nil
-	}
-	return f.Message() != nil && newer(v.Message())
 }
 
 // ownFaults reports what the chain finds wrong with bindings of this owner, wherever else they would be used.

@@ -36,16 +36,12 @@ func (b *build) changedGroups() {
 }
 
 func (b *build) group(r *state.Record) {
-	m, ok := r.Message.(*configv1.ConsumerGroup)
-	if ok && !newer(m.ProtoReflect()) {
+	m, reason := decoded[*configv1.ConsumerGroup](r)
+	if reason == "" {
 		o := b.owner(r, m.GetPolicies())
 		b.ownFaults(r, chain.Input{Groups: []*chain.Owner{&o.Owner}})
 		b.groups.Put(r.Name, o)
 		return
-	}
-	reason := unreadable(r)
-	if ok {
-		reason = "it has fields or values that this gateway does not know"
 	}
 	b.fault(r, reason)
 	if r.Name == "" {
@@ -83,12 +79,8 @@ func (b *build) changedConsumers() {
 }
 
 func (b *build) consumer(r *state.Record, profiles *shardmap.Editor[*runtime.Profile]) {
-	m, ok := r.Message.(*configv1.Consumer)
-	if !ok || newer(m.ProtoReflect()) {
-		reason := unreadable(r)
-		if ok {
-			reason = "it has fields or values that this gateway does not know"
-		}
+	m, reason := decoded[*configv1.Consumer](r)
+	if reason != "" {
 		b.fault(r, reason)
 		return
 	}
@@ -167,15 +159,15 @@ func (b *build) changedCredentials() {
 }
 
 func credential(r *state.Record) (_ directory.Credential, reason string) {
-	m, ok := r.Message.(*configv1.Credential)
-	if !ok {
-		return directory.Credential{}, unreadable(r)
+	m, reason := decoded[*configv1.Credential](r)
+	if reason != "" {
+		return directory.Credential{}, reason
 	}
 	cfg, err := m.GetConfig().UnmarshalNew()
 	if err != nil {
 		return directory.Credential{}, "this gateway does not know its type"
 	}
-	if newer(m.ProtoReflect()) || newer(cfg.ProtoReflect()) {
+	if state.Newer(cfg.ProtoReflect()) {
 		return directory.Credential{}, "it has fields or values that this gateway does not know"
 	}
 	key, ok := cfg.(*credentialv1.KeyAuth)
@@ -213,10 +205,10 @@ func (b *build) changedPeppers() {
 	var terms []*directory.Term
 	lost := false
 	for r := range b.rt.Set.All(kindPepper) {
-		m, ok := r.Message.(*systemv1.PepperTerm)
-		if !ok {
+		m, reason := decoded[*systemv1.PepperTerm](r)
+		if reason != "" {
 			lost = true
-			b.fault(r, unreadable(r))
+			b.fault(r, reason)
 			continue
 		}
 		t, err := directory.NewTerm(m.GetTerm(), m.GetKey())

@@ -17,7 +17,6 @@ import (
 // changedRoutes compiles the routes that changed, or whose service or settings did.
 func (b *build) changedRoutes() {
 	for _, ch := range b.changes[kindRoutes] {
-		b.users.move(ch)
 		b.removeRoute(ch.uid())
 		if ch.after != nil && !b.everyRoute {
 			b.addRoute(ch.after)
@@ -38,6 +37,11 @@ func (b *build) changedRoutes() {
 				}
 			})
 		}
+	}
+	for _, ch := range b.changes[kindRoutes] {
+		before, _ := b.prev.Routes.Get(ch.uid())
+		after, _ := b.routes.Get(ch.uid())
+		b.users.move(ch.uid(), before, after)
 	}
 }
 
@@ -61,16 +65,12 @@ func (b *build) removeRoute(uid string) {
 func (b *build) addRoute(r *state.Record) {
 	route := &runtime.Route{Info: exchange.RouteInfo{Name: r.Name, UID: r.UID, Group: b.deps.Group}}
 	b.routes.Put(r.UID, route)
-	m, ok := r.Message.(*configv1.Route)
-	if !ok {
-		b.lost(route, r, unreadable(r))
+	m, reason := decoded[*configv1.Route](r)
+	if reason != "" {
+		b.lost(route, r, reason)
 		return
 	}
-	route.Message = m
-	if newer(m.ProtoReflect()) {
-		b.lost(route, r, "it has fields or values that this gateway does not know")
-		return
-	}
+	route.ServiceName = m.GetService()
 	matcher, err := router.Compile(r.UID, m)
 	if _, ok := errors.AsType[*router.HostError](err); ok {
 		b.lost(route, r, err.Error())
@@ -84,7 +84,7 @@ func (b *build) addRoute(r *state.Record) {
 		return
 	}
 	matcher.Target = route
-	b.policies(route, r)
+	b.policies(route, r, m)
 	b.table.Put(matcher)
 }
 
@@ -96,8 +96,7 @@ func (b *build) lost(route *runtime.Route, r *state.Record, reason string) {
 }
 
 // policies compiles what happens to the requests the route takes.
-func (b *build) policies(route *runtime.Route, r *state.Record) {
-	m := route.Message
+func (b *build) policies(route *runtime.Route, r *state.Record, m *configv1.Route) {
 	if rw := m.GetRewrite(); rw != nil {
 		route.StripPrefix = rw.GetStripPrefix()
 		if rw.GetPrefix() != "" {
@@ -136,7 +135,7 @@ func (b *build) close(route *runtime.Route, r *state.Record, reason string) {
 }
 
 func (b *build) routeService(route *runtime.Route, r *state.Record) {
-	s, ok := b.services.Get(route.Message.GetService())
+	s, ok := b.services.Get(route.ServiceName)
 	if !ok {
 		b.close(route, r, "its service does not exist")
 		return

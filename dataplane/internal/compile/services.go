@@ -40,9 +40,9 @@ func (b *build) changedServices() {
 }
 
 func (b *build) service(r *state.Record) *runtime.Service {
-	m, ok := r.Message.(*configv1.Service)
-	if !ok {
-		b.fault(r, unreadable(r))
+	m, reason := decoded[*configv1.Service](r)
+	if reason != "" {
+		b.fault(r, reason)
 		return &runtime.Service{UID: r.UID, Name: r.Name, Closed: "its service cannot be read"}
 	}
 	s := &runtime.Service{UID: r.UID, Name: r.Name}
@@ -58,9 +58,6 @@ func (b *build) service(r *state.Record) *runtime.Service {
 }
 
 func fillService(s *runtime.Service, m *configv1.Service) error {
-	if newer(m.ProtoReflect()) {
-		return errors.New("it has fields or values that this gateway does not know")
-	}
 	if err := fillTargets(s, m); err != nil {
 		return err
 	}

@@ -3,6 +3,8 @@ package compile
 import (
 	"strings"
 
+	"google.golang.org/protobuf/proto"
+
 	"keyward.dev/dataplane/internal/hostsvc"
 	"keyward.dev/dataplane/internal/runtime"
 	"keyward.dev/dataplane/internal/state"
@@ -41,12 +43,7 @@ func (b *build) settings() {
 		reason = "the group has several settings"
 	}
 	if record != nil {
-		var ok bool
-		if s, ok = record.Message.(*configv1.Settings); !ok {
-			reason = unreadable(record)
-		} else if newer(s.ProtoReflect()) {
-			reason = "this gateway does not know all of its fields and values"
-		}
+		s, reason = decoded[*configv1.Settings](record)
 	}
 	if reason == "" {
 		reason = b.compileSettings(record, s)
@@ -58,11 +55,17 @@ func (b *build) settings() {
 	}
 }
 
-func unreadable(r *state.Record) string {
-	if r.Unreadable != "" {
-		return r.Unreadable
+// decoded returns the resource of a record, or says why it cannot be used.
+func decoded[M proto.Message](r *state.Record) (m M, reason string) {
+	any, reason := r.Decode()
+	if reason != "" {
+		return m, reason
 	}
-	return "it is not what its kind says"
+	m, ok := any.(M)
+	if !ok {
+		return m, "it is not what its kind says"
+	}
+	return m, ""
 }
 
 func (b *build) compileSettings(r *state.Record, s *configv1.Settings) (reason string) {

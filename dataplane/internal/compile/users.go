@@ -6,8 +6,6 @@ import (
 
 	"keyward.dev/dataplane/internal/runtime"
 	"keyward.dev/dataplane/internal/shardmap"
-	"keyward.dev/dataplane/internal/state"
-	configv1 "keyward.dev/proto/gen/keyward/config/v1"
 )
 
 // buckets is into how many parts the routes of one service are divided, so that a change of one route among a hundred
@@ -34,26 +32,25 @@ func keyOf(service, uid string) string {
 }
 
 // move takes a route from one service to another. Most changes do not.
-func (u *users) move(ch change) {
-	before, was := serviceOf(ch.before)
-	after, is := serviceOf(ch.after)
-	if was && is && before == after {
+func (u *users) move(uid string, before, after *runtime.Route) {
+	from, to := serviceOf(before), serviceOf(after)
+	if from == to {
 		return
 	}
-	if was {
-		u.remove(before, ch.uid())
+	if from != "" {
+		u.remove(from, uid)
 	}
-	if is {
-		u.add(after, ch.uid())
+	if to != "" {
+		u.add(to, uid)
 	}
 }
 
-func serviceOf(r *state.Record) (name string, ok bool) {
+// serviceOf returns the service a route names; none if there is no route or it cannot be read.
+func serviceOf(r *runtime.Route) string {
 	if r == nil {
-		return "", false
+		return ""
 	}
-	m, ok := r.Message.(*configv1.Route)
-	return m.GetService(), ok
+	return r.ServiceName
 }
 
 func (u *users) add(service, uid string) {

@@ -16,8 +16,8 @@ import (
 // Route is a route with everything that follows from it.
 type Route struct {
 	Info exchange.RouteInfo
-	// Message is the resource; nil if it could not be read.
-	Message *configv1.Route
+	// ServiceName is the service it names; empty if the route could not be read.
+	ServiceName string
 	// Match is its part in the table.
 	Match *router.Route
 	// MatchFault says why it closes its hosts, Lost that not even those are known and it closes everything.

@@ -1,34 +1,117 @@
 package state
 
 import (
+	"errors"
 	"fmt"
 
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	optionsv1 "keyward.dev/proto/gen/keyward/options/v1"
-	syncv1 "keyward.dev/proto/gen/keyward/sync/v1"
 )
 
-// open reads a record's bytes. An error means that the bytes are not what the frames said, so the whole change is in
-// doubt; a resource this program does not understand is a record that is Unreadable.
-func open(kind, uid string, b []byte) (*Record, error) {
-	var env syncv1.Record
-	if err := proto.Unmarshal(b, &env); err != nil {
-		return nil, fmt.Errorf("record %s %s does not parse", kind, uid)
-	}
-	if env.GetKind() != kind || env.GetUid() != uid || env.GetName() == "" {
-		return nil, fmt.Errorf("record %s %s is another one inside", kind, uid)
-	}
-	r := &Record{Kind: kind, UID: uid, Name: env.GetName(), Bytes: b}
-	m, reason := decode(kind, env.GetResource())
-	r.Message, r.Unreadable = m, reason
-	return r, nil
+// Record is one resource or system record. It is never changed.
+type Record struct {
+	// Kind is the plural kebab-case word of the kind, e.g. "routes".
+	Kind string
+	// UID is the record's id, never used for another.
+	UID string
+	// Name is unique in the kind; of a credential "consumer/name". It may be empty if Unreadable.
+	Name string
+	// Bytes are those that were received, a sync.v1.Record; nil if the control plane could not open it.
+	Bytes []byte
+	// Unreadable says why there are no bytes: what the record guards must be closed.
+	Unreadable string
 }
 
-func decode(kind string, a *anypb.Any) (proto.Message, string) {
-	m, err := anypb.UnmarshalNew(a, proto.UnmarshalOptions{})
+// Decode returns the resource, or says why this program cannot use it: what the record guards must then be closed. A set
+// keeps only bytes, which are far smaller, so each call decodes anew.
+func (r *Record) Decode() (proto.Message, string) {
+	if r.Unreadable != "" {
+		return nil, r.Unreadable
+	}
+	env, err := envelopeOf(r.Bytes)
+	if err != nil {
+		return nil, "it does not parse"
+	}
+	return decode(r.Kind, env.resource)
+}
+
+// open reads a record's envelope. An error means that the bytes are not what the frames said, so the whole change is in
+// doubt.
+func open(kind, uid string, b []byte) (*Record, error) {
+	env, err := envelopeOf(b)
+	if err != nil {
+		return nil, fmt.Errorf("record %s %s does not parse", kind, uid)
+	}
+	if string(env.kind) != kind || string(env.uid) != uid || len(env.name) == 0 {
+		return nil, fmt.Errorf("record %s %s is another one inside", kind, uid)
+	}
+	return &Record{Kind: kind, UID: uid, Name: string(env.name), Bytes: b}, nil
+}
+
+// envelope is a sync.v1.Record, its parts still in the bytes it was read from.
+type envelope struct{ kind, uid, name, resource []byte }
+
+// Numbers of the fields of sync.v1.Record.
+const (
+	fieldKind     = 1
+	fieldUID      = 2
+	fieldName     = 3
+	fieldResource = 4
+)
+
+var errEnvelope = errors.New("malformed record")
+
+// envelopeOf reads the envelope without copying what is in it; there are hundreds of thousands to read at a start. As in
+// proto.Unmarshal the last of a repeated field counts and unknown fields are passed over, but a second resource, which
+// would be merged into the first, is refused.
+func envelopeOf(b []byte) (envelope, error) {
+	var env envelope
+	for len(b) > 0 {
+		number, wire, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return env, errEnvelope
+		}
+		b = b[n:]
+		if number > fieldResource || wire != protowire.BytesType {
+			if n = protowire.ConsumeFieldValue(number, wire, b); n < 0 {
+				return env, errEnvelope
+			}
+			b = b[n:]
+			continue
+		}
+		value, n := protowire.ConsumeBytes(b)
+		if n < 0 || number == fieldResource && env.resource != nil {
+			return env, errEnvelope
+		}
+		b = b[n:]
+		*env.field(number) = value
+	}
+	return env, nil
+}
+
+func (e *envelope) field(number protowire.Number) *[]byte {
+	switch number {
+	case fieldKind:
+		return &e.kind
+	case fieldUID:
+		return &e.uid
+	case fieldName:
+		return &e.name
+	default:
+		return &e.resource
+	}
+}
+
+func decode(kind string, resource []byte) (proto.Message, string) {
+	var a anypb.Any
+	if err := proto.Unmarshal(resource, &a); err != nil {
+		return nil, "it does not parse"
+	}
+	m, err := a.UnmarshalNew()
 	if err != nil {
 		// An error would quote the type's name as received.
 		return nil, "its type is unknown to this gateway or it does not parse"
@@ -37,14 +120,15 @@ func decode(kind string, a *anypb.Any) (proto.Message, string) {
 	if ok && o.GetKind() != "" && o.GetKind() != kind {
 		return nil, "its type is of another kind"
 	}
-	if hasUnknown(m.ProtoReflect()) {
-		return nil, "it has fields that this gateway does not know"
+	if Newer(m.ProtoReflect()) {
+		return nil, "it has fields or values that this gateway does not know"
 	}
 	return m, ""
 }
 
-// hasUnknown finds fields that a newer control plane set: to run without them could be to run without a protection.
-func hasUnknown(m protoreflect.Message) bool {
+// Newer reports whether a message has fields or enum values that this program does not know, because a newer control
+// plane set them: to run without them could be to run without a protection.
+func Newer(m protoreflect.Message) bool {
 	if len(m.GetUnknown()) > 0 {
 		return true
 	}
@@ -52,22 +136,26 @@ func hasUnknown(m protoreflect.Message) bool {
 	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
 		switch {
 		case f.IsMap():
-			if f.MapValue().Message() == nil {
-				break
-			}
 			v.Map().Range(func(_ protoreflect.MapKey, v protoreflect.Value) bool {
-				found = hasUnknown(v.Message())
+				found = newerValue(f.MapValue(), v)
 				return !found
 			})
-		case f.Message() == nil:
+		case f.Message() == nil && f.Enum() == nil:
 		case f.IsList():
 			for i := 0; i < v.List().Len() && !found; i++ {
-				found = hasUnknown(v.List().Get(i).Message())
+				found = newerValue(f, v.List().Get(i))
 			}
 		default:
-			found = hasUnknown(v.Message())
+			found = newerValue(f, v)
 		}
 		return !found
 	})
 	return found
+}
+
+func newerValue(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+	if f.Enum() != nil {
+		return f.Enum().Values().ByNumber(v.Enum()) == nil
+	}
+	return f.Message() != nil && Newer(v.Message())
 }

@@ -9,26 +9,8 @@ import (
 	"maps"
 	"slices"
 
-	"google.golang.org/protobuf/proto"
-
 	"keyward.dev/shared/digest"
 )
-
-// Record is one resource or system record. It is never changed.
-type Record struct {
-	// Kind is the plural kebab-case word of the kind, e.g. "routes".
-	Kind string
-	// UID is the record's id, never used for another.
-	UID string
-	// Name is unique in the kind; of a credential "consumer/name". It may be empty if Unreadable.
-	Name string
-	// Bytes are those that were received, a sync.v1.Record; nil if the control plane could not open it.
-	Bytes []byte
-	// Message is the decoded resource; nil if Unreadable. It must not be changed.
-	Message proto.Message
-	// Unreadable says why there is no message: what the record guards must be closed.
-	Unreadable string
-}
 
 // Set is all records of the gateway's group at one revision. It is immutable; sets of successive revisions share what did
 // not change.
