@@ -5,8 +5,6 @@ import (
 	"cmp"
 	"slices"
 	"strings"
-
-	"keyward.dev/shared/check/match"
 )
 
 // owner marks what an Editor made itself and may still change.
@@ -198,14 +196,14 @@ func (e *Editor) change(h *host, t *entry, p path, change func(*entry)) *entry {
 
 // sort brings the routes in order. The entry falls through only if all of them say so.
 func (t *entry) sort() {
-	slices.SortFunc(t.routes, func(a, b *Route) int { return cmp.Or(match.Compare(a.order, b.order), cmp.Compare(a.UID, b.UID)) })
+	slices.SortFunc(t.routes, func(a, b *Route) int { return cmp.Or(a.order.Compare(b.order), cmp.Compare(a.UID, b.UID)) })
 	t.through = !slices.ContainsFunc(t.routes, func(r *Route) bool { return !r.through })
 }
 
 func (t *entry) priority() int32 {
-	p := t.routes[0].Priority
+	p := t.routes[0].order.Priority
 	for _, r := range t.routes {
-		p = max(p, r.Priority)
+		p = max(p, r.order.Priority)
 	}
 	return p
 }

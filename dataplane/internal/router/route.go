@@ -15,7 +15,6 @@ import (
 type Route struct {
 	UID, Name string
 	Methods   []string
-	Priority  int32
 	Disabled  bool
 	// Target is what the table's user wants back. It is set once, before the route is put into a table.
 	Target any
@@ -25,7 +24,7 @@ type Route struct {
 	headers []condition
 	query   []condition
 	through bool
-	order   *configv1.Route // for match.Compare
+	order   match.Order
 }
 
 // path is one path of a route.
@@ -58,8 +57,8 @@ func (e *HostError) Unwrap() error { return e.Err }
 // given to Editor.Close; a HostError means that not even those are known.
 func Compile(uid string, r *configv1.Route) (*Route, error) {
 	c := &Route{
-		UID: uid, Name: r.GetName(), Methods: r.GetMethods(), Priority: r.GetPriority(),
-		Disabled: r.Enabled != nil && !r.GetEnabled(), through: r.GetFallthrough(), order: r,
+		UID: uid, Name: r.GetName(), Methods: r.GetMethods(),
+		Disabled: r.Enabled != nil && !r.GetEnabled(), through: r.GetFallthrough(), order: match.OrderOf(r),
 	}
 	for _, h := range r.GetHosts() {
 		p, err := match.Pattern(h)

@@ -191,7 +191,7 @@ func entriesOf(routes []*configv1.Route) ([]*entry, error) {
 		}
 	}
 	for _, e := range entries {
-		slices.SortFunc(e.routes, Compare)
+		slices.SortFunc(e.routes, func(a, b *configv1.Route) int { return OrderOf(a).Compare(OrderOf(b)) })
 	}
 	slices.SortFunc(entries, compareEntries)
 	return entries, nil
@@ -271,10 +271,21 @@ func Conditions(r *configv1.Route) int {
 	return n
 }
 
+// Order is a route's place among those on the same path.
+type Order struct {
+	Conditions int
+	Priority   int32
+	Name       string
+}
+
+// OrderOf returns the route's place.
+func OrderOf(r *configv1.Route) Order {
+	return Order{Conditions: Conditions(r), Priority: r.GetPriority(), Name: r.GetName()}
+}
+
 // Compare orders routes on the same path: more conditions first, then higher priority, then name.
-func Compare(a, b *configv1.Route) int {
-	return cmp.Or(cmp.Compare(Conditions(b), Conditions(a)), cmp.Compare(b.GetPriority(), a.GetPriority()),
-		cmp.Compare(a.GetName(), b.GetName()))
+func (o Order) Compare(p Order) int {
+	return cmp.Or(cmp.Compare(p.Conditions, o.Conditions), cmp.Compare(p.Priority, o.Priority), cmp.Compare(o.Name, p.Name))
 }
 
 func method(r *configv1.Route, m string) bool {
