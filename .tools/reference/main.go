@@ -117,10 +117,13 @@ func (w *writer) field(fd protoreflect.FieldDescriptor) {
 }
 
 func (w *writer) value(fd protoreflect.FieldDescriptor, o *optionsv1.FieldOptions) string {
+	if fd.IsMap() {
+		return "map of " + w.single(fd.MapValue(), nil)
+	}
 	v := w.single(fd, o)
 	switch {
-	case fd.IsMap():
-		return "map of text"
+	case fd.IsList() && o.GetScalarOk() && fd.Enum() != nil:
+		return v + "<br>or a list of these"
 	case fd.IsList() && o.GetScalarOk():
 		return v + ", or a list"
 	case fd.IsList():
@@ -162,9 +165,6 @@ func (w *writer) message(fd protoreflect.FieldDescriptor) string {
 		return "the type's fields"
 	case "keyward.config.v1.Secret":
 		return "secret"
-	}
-	if fd.IsMap() {
-		return "text"
 	}
 	if !w.seen[md.FullName()] {
 		w.seen[md.FullName()] = true

@@ -54,6 +54,28 @@ routes:
 		},
 	},
 	{
+		name: "calls that contradict themselves", status: http.StatusUnprocessableEntity,
+		document: `
+settings: {listeners: {http: {proxy_protocol: true}, inner: {}}, access_log: {sample: 50, headers: [Cookie], redact: [status]}}
+services:
+  - {name: a, url: "http://127.0.0.1:1", protocol: grpcs}
+  - {name: b, url: "http://127.0.0.1:1", tls: {ca: partners, min_version: 1.3, max_version: 1.2, pins: [00]}}
+  - {name: c, url: "http://127.0.0.1:1", balancer: {algorithm: consistent-hash, hash_on: header}, health: {}}
+  - {name: d, url: "http://127.0.0.1:1", retries: {attempts: 11, on: [never]}, circuit_breaker: {failure_ratio: 0.5%}}
+  - {name: e, url: "https://127.0.0.1:1", protocol: h2, health: {active: {path: up, statuses: 600}}}
+routes:
+  - {name: r, service: e, hosts: [a.test], upgrade: [websocket, h2c], limits: {body: lots}, retries: {attempts: 0}}`,
+		paths: []string{
+			"settings.listeners.http.proxy_protocol", "settings.listeners.inner",
+			"settings.access_log.sample", "settings.access_log.headers[0]", "settings.access_log.redact[0]",
+			"services[0].protocol", "services[1].tls", "services[1].tls.ca", "services[1].tls.max_version", "services[1].tls.pins[0]",
+			"services[2].balancer.hash_on", "services[2].health",
+			"services[3].retries.attempts", "services[3].retries.on[0]", "services[3].circuit_breaker.failure_ratio",
+			"services[4].health.active.path", "services[4].health.active.statuses",
+			"routes[0].upgrade", "routes[0].upgrade[1]", "routes[0].limits.body", "routes[0].retries.attempts",
+		},
+	},
+	{
 		name: "references to nothing", status: http.StatusUnprocessableEntity,
 		document: `
 services: [{name: s, url: "http://127.0.0.1:1"}]

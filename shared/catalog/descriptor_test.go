@@ -105,10 +105,17 @@ func TestFieldOptionsFitTheirField(t *testing.T) {
 		if _, isResource := c.KindOf(emptyOf(t, fd.ContainingMessage())); o.GetOutputOnly() && !isResource {
 			t.Errorf("%s: output_only is for fields of resources", fd.FullName())
 		}
-		if size := o.GetFormat() == optionsv1.Format_FORMAT_SIZE; size && fd.Kind() != protoreflect.Uint64Kind {
-			t.Errorf("%s: a size is a uint64", fd.FullName())
-		} else if !size && o.GetFormat() != 0 && fd.Kind() != protoreflect.StringKind {
-			t.Errorf("%s: this format is for strings", fd.FullName())
+		want := protoreflect.StringKind
+		switch o.GetFormat() {
+		case optionsv1.Format_FORMAT_UNSPECIFIED:
+			return
+		case optionsv1.Format_FORMAT_SIZE:
+			want = protoreflect.Uint64Kind
+		case optionsv1.Format_FORMAT_PERCENT:
+			want = protoreflect.Uint32Kind
+		}
+		if fd.Kind() != want {
+			t.Errorf("%s: format %v is for fields of kind %v", fd.FullName(), o.GetFormat(), want)
 		}
 	})
 }

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
+	optionsv1 "keyward.dev/proto/gen/keyward/options/v1"
 )
 
 // EncodeOptions say how much of a message is written.
@@ -175,6 +176,9 @@ func intNode(v protoreflect.Value, f *field) *node {
 		}
 		return &node{kind: kindInt, text: strconv.FormatUint(i, 10)}
 	case uint32:
+		if f.format == optionsv1.Format_FORMAT_PERCENT {
+			return &node{kind: kindString, text: formatPercent(i)}
+		}
 		return &node{kind: kindInt, text: strconv.FormatUint(uint64(i), 10)}
 	default:
 		return &node{kind: kindInt, text: strconv.FormatInt(v.Int(), 10)}

@@ -1,6 +1,9 @@
 package catalog
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -54,6 +57,16 @@ func normalForm(format optionsv1.Format, text string) (normal, reason string) {
 		if ok = pathForm.MatchString(text); !ok {
 			reason = fmt.Sprintf("%s is not an absolute path: it begins with /, and anything but letters, digits and -._~!$&'()*+,;=:@ is percent-encoded", quote(text))
 		}
+	case optionsv1.Format_FORMAT_HOST:
+		normal, reason = host(text)
+	case optionsv1.Format_FORMAT_SHA256:
+		normal, reason = sha256Hex(text)
+	case optionsv1.Format_FORMAT_TLS_VERSION:
+		normal, reason = tlsVersion(text)
+	case optionsv1.Format_FORMAT_PROTOCOL:
+		normal, reason = protocol(text)
+	case optionsv1.Format_FORMAT_SUBJECT:
+		normal, reason = subject(text)
 	default:
 	}
 	return normal, reason
@@ -118,6 +131,65 @@ func hostPattern(text string) (normal, reason string) {
 		return text, fmt.Sprintf("%s is not a host name%s", quote(text), hint)
 	}
 	return host, ""
+}
+
+// host returns the normal form of a host name or address.
+func host(text string) (normal, reason string) {
+	if a, ok := bracketed(text); ok {
+		text = strings.Trim(a, "[]")
+	}
+	if a, err := netip.ParseAddr(text); err == nil && a.Zone() == "" {
+		return a.Unmap().String(), ""
+	}
+	name := strings.TrimSuffix(strings.ToLower(text), ".")
+	if !hostName(name) {
+		return text, fmt.Sprintf("%s is not a host name or address, without a port", quote(text))
+	}
+	return name, ""
+}
+
+// subject returns the normal form of a name that a certificate may have.
+func subject(text string) (normal, reason string) {
+	if !strings.Contains(text, "://") {
+		return host(text)
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme == "" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return text, "is not a URI of the form scheme://name/path"
+	}
+	return u.String(), ""
+}
+
+// sha256Hex reads a hash as tools print it: openssl in hex, curl and browsers in Base64.
+func sha256Hex(text string) (normal, reason string) {
+	raw, err := hex.DecodeString(text)
+	if len(text) != hex.EncodedLen(sha256.Size) {
+		raw, err = base64.RawStdEncoding.Strict().DecodeString(strings.TrimSuffix(text, "="))
+	}
+	if err != nil || len(raw) != sha256.Size {
+		return text, fmt.Sprintf("%s is not a SHA-256 hash, 64 digits in hex or 44 characters in Base64", quote(text))
+	}
+	return hex.EncodeToString(raw), ""
+}
+
+// tlsVersion takes the names that other products use, too; 771 and 772 are the numbers of the protocol.
+func tlsVersion(text string) (normal, reason string) {
+	switch text {
+	case "1.2", "TLSv1.2", "771":
+		return "1.2", ""
+	case "1.3", "TLSv1.3", "772":
+		return "1.3", ""
+	default:
+		return text, fmt.Sprintf("%s is not a version of TLS that is spoken: 1.2, 1.3", quote(text))
+	}
+}
+
+func protocol(text string) (normal, reason string) {
+	name, version, versioned := strings.Cut(text, "/")
+	if !tokenForm.MatchString(name) || versioned && !tokenForm.MatchString(version) {
+		return text, fmt.Sprintf("%s is not the name of a protocol, such as websocket", quote(text))
+	}
+	return strings.ToLower(text), ""
 }
 
 const asciiPrintable = " !\"#$%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_`abcdefghijklmnopqrstuvwxyz{|}~"

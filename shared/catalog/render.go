@@ -98,7 +98,8 @@ func isC1(r rune) bool { return r >= 0x80 && r <= 0x9f }
 
 // plainForm is text that no YAML reader takes for anything but a string; what is not of it is quoted.
 var plainForm = regexp.MustCompile(`^[A-Za-z/][A-Za-z0-9_./@:-]*[A-Za-z0-9_./@-]$|^[A-Za-z/]$|` +
-	`^[0-9]+(?:ns|us|ms|s|m|h|KiB|MiB|GiB|TiB)$|^[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+(?:/[0-9]+|:[0-9]+)?$`)
+	`^[0-9]+(?:ns|us|ms|s|m|h|KiB|MiB|GiB|TiB)$|^[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+(?:/[0-9]+|:[0-9]+)?$|` +
+	`^[0-9]+(?:\.[0-9]+)?%$`)
 
 func yamlString(text string) string {
 	switch strings.ToLower(text) {

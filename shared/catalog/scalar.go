@@ -58,7 +58,9 @@ func (f *field) expected(n *node) string {
 }
 
 func (f *field) str(n *node) (protoreflect.Value, string) {
-	if !n.isString() {
+	// Versions look like numbers to YAML; their text is what was meant.
+	version := f.format == optionsv1.Format_FORMAT_TLS_VERSION && (n.kind == kindFloat || n.kind == kindInt)
+	if !n.isString() && !version {
 		// A plain 123, true or 1e3 may or may not have been meant as text; guessing would lose what was written.
 		return protoreflect.Value{}, fmt.Sprintf("expected a string, found %s; put it in quotes", n.kind)
 	}
@@ -78,6 +80,9 @@ func (f *field) boolean(n *node) (protoreflect.Value, string) {
 }
 
 func (f *field) integer(n *node) (protoreflect.Value, string) {
+	if f.format == optionsv1.Format_FORMAT_PERCENT {
+		return f.percent(n)
+	}
 	if f.format == optionsv1.Format_FORMAT_SIZE && n.isString() {
 		size, ok := parseSize(n.text)
 		if !ok {
@@ -97,6 +102,18 @@ func (f *field) integer(n *node) (protoreflect.Value, string) {
 		return protoreflect.Value{}, "write it as a plain decimal number"
 	}
 	return f.sized(n.text)
+}
+
+// percent parses a share into millionths. A bare number is refused: it could be meant in percent or as a fraction.
+func (f *field) percent(n *node) (protoreflect.Value, string) {
+	if !n.isString() {
+		return protoreflect.Value{}, f.expected(n)
+	}
+	millionths, ok := parsePercent(n.text)
+	if !ok {
+		return protoreflect.Value{}, fmt.Sprintf("%s is not a percentage from 0%% to 100%%, down to 0.0001%%", quote(n.text))
+	}
+	return protoreflect.ValueOfUint32(millionths), ""
 }
 
 // sized parses decimal digits within the range of the field's type.
@@ -147,6 +164,7 @@ func (f *field) word(n *node) (protoreflect.Value, string) {
 var (
 	durationForm = regexp.MustCompile(`^(?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:ns|us|µs|ms|s|m|h))+$`)
 	sizeForm     = regexp.MustCompile(`^([0-9]{1,20})(B|KiB|MiB|GiB|TiB)?$`)
+	percentForm  = regexp.MustCompile(`^([0-9]{1,3})(?:\.([0-9]{1,4}))?%$`)
 )
 
 func parseDuration(text string) (time.Duration, bool) {
@@ -207,6 +225,29 @@ func formatSize(n uint64) string {
 		return strconv.FormatUint(n, 10)
 	}
 	return strconv.FormatUint(n, 10) + units[i]
+}
+
+// One percent in millionths, and how many digits behind the point of a percentage that leaves.
+const (
+	onePercent    = 10_000
+	percentDigits = 4
+)
+
+func parsePercent(text string) (millionths uint32, ok bool) {
+	m := percentForm.FindStringSubmatch(text)
+	if m == nil {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(m[1]+m[2]+strings.Repeat("0", percentDigits-len(m[2])), 10, 32)
+	return uint32(n), err == nil && n <= 100*onePercent
+}
+
+func formatPercent(millionths uint32) string {
+	text := strconv.FormatUint(uint64(millionths/onePercent), 10)
+	if rest := millionths % onePercent; rest > 0 {
+		text += "." + strings.TrimRight(fmt.Sprintf("%0*d", percentDigits, rest), "0")
+	}
+	return text + "%"
 }
 
 // quote repeats a value in a reason, shortened. It is never called for secrets.

@@ -60,10 +60,14 @@ func (k fieldKind) expects(f optionsv1.Format) string {
 	case isBool:
 		return "true or false"
 	case isInt:
-		if f == optionsv1.Format_FORMAT_SIZE {
+		switch f {
+		case optionsv1.Format_FORMAT_SIZE:
 			return "a size such as 64KiB"
+		case optionsv1.Format_FORMAT_PERCENT:
+			return "a percentage such as 20%"
+		default:
+			return "an integer"
 		}
-		return "an integer"
 	case isEnum:
 		return "a word"
 	case isDuration:
@@ -109,8 +113,8 @@ func (s *shape) readShortForm() error {
 		return nil
 	}
 	s.short = s.byName[o.GetScalarField()]
-	if s.short == nil || s.short.what != isString {
-		return fmt.Errorf("%s: scalar_field %q is not a string field", s.md.FullName(), o.GetScalarField())
+	if s.short == nil || s.short.what != isString && s.short.what != isEnum {
+		return fmt.Errorf("%s: scalar_field %q is no field of text or words", s.md.FullName(), o.GetScalarField())
 	}
 	return nil
 }

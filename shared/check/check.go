@@ -47,11 +47,6 @@ func Resource(m proto.Message) []problem.Violation {
 	}
 }
 
-// Settings checks the settings of a group.
-func Settings(m *configv1.Settings) []problem.Violation {
-	return owner(optionsv1.Site_SITE_SETTINGS, m.GetLabels(), m.GetPolicies())
-}
-
 // owner checks what all resources with policies have.
 func owner(site optionsv1.Site, labels map[string]string, policies []*configv1.Binding) violations {
 	vs := checkLabels(labels)

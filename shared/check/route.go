@@ -30,6 +30,8 @@ func Route(m *configv1.Route) []problem.Violation {
 	conditions(&vs, "query", m.GetQuery(), false)
 	rewrite(&vs, m)
 	branches(&vs, m.GetAuthn())
+	retries(&vs, m.GetRetries().GetMethods(), m.GetRetries().GetBudget())
+	upgrades(&vs, m.GetUpgrade())
 	return vs
 }
 
@@ -170,27 +172,12 @@ func branches(vs *violations, authn *configv1.Authn) {
 	}
 }
 
-// Service checks a service.
-func Service(m *configv1.Service) []problem.Violation {
-	vs := owner(optionsv1.Site_SITE_SERVICE, m.GetLabels(), m.GetPolicies())
-	if len(m.GetTargets()) > 0 && !slices.ContainsFunc(m.GetTargets(), takesRequests) {
-		vs.add("targets", "every weight is 0, so no target takes requests")
-	}
-	if m.GetProtocol() == configv1.Protocol_PROTOCOL_HTTPS && strings.HasPrefix(m.GetUrl(), "http:") {
-		vs.add("protocol", "contradicts the scheme of url")
-	}
-	if m.GetPath() != "" {
-		if _, err := match.Path(m.GetPath()); err != nil {
-			vs.add("path", "is not a path that a request can have")
+// upgrades refuses protocols that are HTTP, or TLS, once more: requests inside would pass no policy.
+func upgrades(vs *violations, protocols []string) {
+	for i, p := range protocols {
+		name, _, _ := strings.Cut(p, "/")
+		if slices.Contains([]string{"h2c", "h2", "http", "tls"}, name) {
+			vs.add(problem.Index("upgrade", i), "would carry requests past the policies")
 		}
 	}
-	if h := m.GetHostHeader(); h != "" && h != "upstream" && h != "preserve" {
-		if _, err := match.Host(nil, []byte(h)); err != nil {
-			vs.add("host_header", "is neither upstream, preserve nor a host name")
-		}
-	}
-	return vs
 }
-
-// takesRequests reports whether a target has a share; a target without a weight has the default one.
-func takesRequests(t *configv1.Target) bool { return t.Weight == nil || t.GetWeight() > 0 }

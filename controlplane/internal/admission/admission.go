@@ -150,6 +150,8 @@ func (a *Admitter) Admit(view View, req Request) (Admitted, error) {
 	j.keys()
 	j.routes()
 	j.bindings()
+	j.upgrades()
+	j.loggedKeys()
 	j.quota()
 	if vs := j.verdict(); len(vs) > 0 {
 		return Admitted{}, problem.Violated(vs)

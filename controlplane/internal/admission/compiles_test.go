@@ -1,6 +1,8 @@
 package admission_test
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
@@ -93,4 +95,25 @@ consumer-groups:
   - {name: gold, policies: [{type: rate-limit, config: {windows: [{limit: 50, window: 60s}]}}]}
 `)
 	g.compiles(t)
+}
+
+// TestExamplesAreAdmitted keeps what people copy first from becoming wrong.
+func TestExamplesAreAdmitted(t *testing.T) {
+	t.Parallel()
+	files, _ := filepath.Glob("../../../docs/examples/*.yaml")
+	if len(files) == 0 {
+		t.Error("no examples")
+	}
+	for _, file := range files {
+		doc, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := newGroup(t)
+		if _, vs := g.apply(string(doc), false); len(vs) > 0 {
+			t.Errorf("%s: %v", file, vs)
+		}
+		g.must(string(doc))
+		g.compiles(t)
+	}
 }

@@ -20,6 +20,16 @@ consumer-groups:
   - {name: gold}
 `
 
+// forwarding is added to base for rules about how requests are forwarded and logged.
+const forwarding = `
+settings: {require_https: false, access_log: {headers: X-Logged}}
+services:
+  - {name: up, url: "https://a.test"}
+routes:
+  - {name: up, service: up, hosts: [up.test], upgrade: websocket}
+  - {name: keyed, service: s, hosts: [keyed.test], policies: [{type: key-auth, config: {header: X-Service-Key}}]}
+`
+
 // TestRules has, for each rule of admission, a document that keeps it and one that breaks it, both applied to base.
 func TestRules(t *testing.T) {
 	t.Parallel()
@@ -181,6 +191,44 @@ func TestRules(t *testing.T) {
 		{"routes apart by conditions", "routes: [{name: x, service: s, hosts: r.test, methods: GET}]", "routes: [{name: x, service: s, hosts: [other.test, R.test]}]", []string{"routes[0].hosts[1]"}, "routes/r has the same"},
 		{"routes apart in a request", "routes: [{name: x, service: s, paths: [/a, {exact: /a}]}]", "routes: [{name: x, service: s, paths: /a, methods: [GET, PUT]}, {name: y, service: s, paths: /%61, methods: [PUT, GET]}]", []string{"routes[1].paths"}, "routes/x has the same"},
 		{"off is no excuse", "routes: [{name: x, service: s, hosts: x.test, enabled: false}]", "routes: [{name: x, service: s, hosts: r.test, enabled: false}]", []string{"routes[0].hosts"}, "routes/r has the same"},
+		{
+			"upgrades to services in HTTP/1.1", "routes: [{name: x, service: s, upgrade: websocket}]",
+			"services: [{name: t, url: http://a.test, protocol: grpc}]\nroutes: [{name: x, service: t, upgrade: websocket}]",
+			[]string{"routes[0].upgrade"},
+			"services/t is spoken to in HTTP/2",
+		},
+		{
+			"services of routes that upgrade", "services: [{name: s, url: https://a.test, protocol: h2}]",
+			"services: [{name: up, url: https://a.test, protocol: h2}]",
+			[]string{"services[0].protocol"},
+			"routes/up",
+		},
+		{
+			"logged headers without keys", "settings: {access_log: {headers: [X-Tenant]}}",
+			"settings: {access_log: {headers: [X-Tenant, x-service-key]}}",
+			[]string{"settings.access_log.headers[1]"},
+			"key-auth of routes/keyed looks there",
+		},
+		{
+			"keys out of logged headers", "routes: [{name: x, service: s, policies: [{type: key-auth, enabled: false, config: {header: X-Logged}}]}]",
+			"routes: [{name: x, service: s, policies: [{type: key-auth, config: {header: [X-Key, x-logged]}}]}]",
+			[]string{"routes[0].policies[0].config.header[1]"},
+			"is logged",
+		},
+		{"some health check", "services: [{name: x, url: http://a.test, health: {passive: {}}}]", "services: [{name: x, url: http://a.test, health: {}}]", []string{"services[0].health"}, "give active, passive or both"},
+		{"tries", "services: [{name: x, url: http://a.test, retries: {attempts: 10}}]", "services: [{name: x, url: http://a.test, retries: {attempts: 11}}]", []string{"services[0].retries.attempts"}, "less than or equal to 10"},
+		{"tries on a route", "routes: [{name: x, service: s, retries: {attempts: 1}}]", "routes: [{name: x, service: s, retries: {attempts: 0}}]", []string{"routes[0].retries.attempts"}, "greater than or equal to 1"},
+		{"timeouts of a route", "routes: [{name: x, service: s, timeouts: {total: 0s}}]", "routes: [{name: x, service: s, timeouts: {idle: 0s}}]", []string{"routes[0].timeouts.idle"}, "greater than or equal to"},
+		{"stream age", "routes: [{name: x, service: s, max_stream_age: 720h}]", "routes: [{name: x, service: s, max_stream_age: 721h}]", []string{"routes[0].max_stream_age"}, "less than or equal to"},
+		{"body of a route", "routes: [{name: x, service: s, limits: {body: 1TiB}}]", "routes: [{name: x, service: s, limits: {body: 2TiB}}]", []string{"routes[0].limits.body"}, "less than or equal to"},
+		{"statuses of probes", "services: [{name: x, url: http://a.test, health: {active: {statuses: [200, 599]}}}]", "services: [{name: x, url: http://a.test, health: {active: {statuses: [200, 600]}}}]", []string{"services[0].health.active.statuses[1]"}, "less than or equal to 599"},
+		{"statuses of requests", "services: [{name: x, url: http://a.test, health: {passive: {statuses: 503}}}]", "services: [{name: x, url: http://a.test, health: {passive: {statuses: 101}}}]", []string{"services[0].health.passive.statuses"}, "greater than or equal to 200"},
+		{"paths of probes", "services: [{name: x, url: http://a.test, health: {active: {path: /}}}]", "services: [{name: x, url: http://a.test, health: {active: {path: healthz}}}]", []string{"services[0].health.active.path"}, "begins with /"},
+		{"probes that end", "services: [{name: x, url: http://a.test, health: {active: {interval: 2s}}}]", "services: [{name: x, url: http://a.test, health: {active: {interval: 1s}}}]", []string{"services[0].health.active.timeout"}, "longer than the interval"},
+		{"connections", "settings: {limits: {connections: 10000000, connections_per_client: 100}}", "settings: {limits: {connections: 10000001}}", []string{"settings.limits.connections"}, "less than or equal to"},
+		{"PROXY headers of somebody", "settings: {trusted_proxies: [10.0.0.0/8], listeners: {http: {proxy_protocol: true}}}", "settings: {listeners: {http: {proxy_protocol: true}}}", []string{"settings.listeners.http.proxy_protocol"}, "needs trusted_proxies"},
+		{"hashes of something", "services: [{name: x, url: http://a.test, balancer: {algorithm: consistent-hash, hash_on: {by: cookie, name: sid}}}]", "services: [{name: x, url: http://a.test, balancer: {algorithm: consistent-hash, hash_on: cookie}}]", []string{"services[0].balancer.hash_on"}, "needs the name"},
+		{"authorities", "services: [{name: x, url: https://a.test, tls: {ca: gateway:/etc/ca.pem}}]", "services: [{name: x, url: https://a.test, tls: {ca: partners-ca}}]", []string{"services[0].tls.ca"}, "is not gateway:/path"},
 		{"output-only fields", "routes: [{name: r, service: s, hosts: [r.test], uid: uid-4, revision: 1, etag: \"1\"}]", "routes: [{name: r, service: s, hosts: [r.test], uid: uid-4, revision: 2}]", []string{"routes[0].revision"}, "set by the server"},
 		{"output-only fields of new resources", "routes: [{name: x, service: s}]", "routes: [{name: x, service: s, uid: x}]", []string{"routes[0].uid"}, "set by the server"},
 	} {
@@ -188,6 +236,7 @@ func TestRules(t *testing.T) {
 			t.Parallel()
 			g := newGroup(t)
 			g.must(base)
+			g.must(forwarding)
 			if tt.rule == "output-only fields" {
 				r, _ := g.Get("routes", "r")
 				tt.accept, tt.reject = strings.ReplaceAll(tt.accept, "uid-4", r.UID), strings.ReplaceAll(tt.reject, "uid-4", r.UID)

@@ -6,9 +6,10 @@ import (
 	"keyward.dev/shared/problem"
 )
 
-// constrain adds what JSON Schema can say of a field's validation rules. Sizes are left alone: they have two forms.
+// constrain adds what JSON Schema can say of a field's validation rules. Sizes and percentages are left alone: the rules
+// are about numbers that documents do not write, or not always.
 func constrain(schema object, r *validate.FieldRules) {
-	if r == nil || schema["anyOf"] != nil {
+	if r == nil || schema["anyOf"] != nil || schema["pattern"] == percentPattern {
 		return
 	}
 	if s := r.GetString(); s != nil {

@@ -18,6 +18,7 @@ const (
 	namePattern     = "^[A-Za-z0-9]([A-Za-z0-9._@-]{0,126}[A-Za-z0-9])?$"
 	durationPattern = `^(0|([0-9]{1,9}(\.[0-9]{1,9})?(ns|us|µs|ms|s|m|h))+)$`
 	sizePattern     = "^[0-9]{1,20}(B|KiB|MiB|GiB|TiB)?$"
+	percentPattern  = `^[0-9]{1,3}(\.[0-9]{1,4})?%$`
 
 	// fileSchema is the schema of whole documents, as apply takes and export answers.
 	fileSchema = "File"
@@ -234,6 +235,9 @@ func scalar(fd protoreflect.FieldDescriptor) object {
 		if options(fd).GetFormat() == optionsv1.Format_FORMAT_SIZE {
 			return object{"anyOf": list{object{"type": "integer", "minimum": 0}, object{"type": "string", "pattern": sizePattern}}}
 		}
+		if options(fd).GetFormat() == optionsv1.Format_FORMAT_PERCENT {
+			return object{"type": "string", "pattern": percentPattern}
+		}
 		return object{"type": "integer", "minimum": 0}
 	default:
 		return text(options(fd).GetFormat())
@@ -260,6 +264,16 @@ func text(format optionsv1.Format) object {
 		out["description"] = "An IP address or CIDR range."
 	case optionsv1.Format_FORMAT_HOST_PORT:
 		out["description"] = "host:port, IPv6 in brackets."
+	case optionsv1.Format_FORMAT_SUBJECT:
+		out["description"] = "A host name, an IP address or a URI."
+	case optionsv1.Format_FORMAT_HOST:
+		out["description"] = "A host name or IP address, without a port."
+	case optionsv1.Format_FORMAT_SHA256:
+		out["pattern"] = "^([0-9a-fA-F]{64}|[A-Za-z0-9+/]{43}=?)$"
+	case optionsv1.Format_FORMAT_TLS_VERSION:
+		return object{"enum": list{"1.2", "1.3", "TLSv1.2", "TLSv1.3", 1.2, 1.3, 771, 772}}
+	case optionsv1.Format_FORMAT_PROTOCOL:
+		out["pattern"] = "^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}(/[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128})?$"
 	}
 	return out
 }

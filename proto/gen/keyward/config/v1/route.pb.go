@@ -10,6 +10,7 @@ import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	_ "keyward.dev/proto/gen/keyward/options/v1"
 	reflect "reflect"
@@ -52,6 +53,18 @@ type Route struct {
 	Fallthrough bool `protobuf:"varint,17,opt,name=fallthrough,proto3" json:"fallthrough,omitempty"`
 	// How the target is changed before it is forwarded.
 	Rewrite *Rewrite `protobuf:"bytes,18,opt,name=rewrite,proto3" json:"rewrite,omitempty"`
+	// How long gateways wait. What is left out, the service says.
+	Timeouts *RouteTimeouts `protobuf:"bytes,22,opt,name=timeouts,proto3" json:"timeouts,omitempty"`
+	// When a request is sent once more. What is left out, the service says.
+	Retries *RouteRetries `protobuf:"bytes,23,opt,name=retries,proto3" json:"retries,omitempty"`
+	// Protocols that a client may switch its connection to (RFC 9110 section 7.8), such as `websocket`. The connection then is
+	// a tunnel to the target, into which policies do not see. Any other wish to switch is not passed on. Empty: none.
+	Upgrade []string `protobuf:"bytes,24,rep,name=upgrade,proto3" json:"upgrade,omitempty"`
+	// How long a tunnel, or a response that goes on beyond its first piece, may last once its head was sent; then it is cut.
+	// 0s: no bound. 0s to 30 days.
+	MaxStreamAge *durationpb.Duration `protobuf:"bytes,25,opt,name=max_stream_age,json=maxStreamAge,proto3" json:"max_stream_age,omitempty"`
+	// Bounds on the requests of this route, instead of those of the settings.
+	Limits *RouteLimits `protobuf:"bytes,26,opt,name=limits,proto3" json:"limits,omitempty"`
 	// How the authentication bindings of this route combine; and which of them apply.
 	Authn *Authn `protobuf:"bytes,19,opt,name=authn,proto3" json:"authn,omitempty"`
 	// Off: the route answers 404, as if it were not there, but keeps its place: no broader route takes its requests.
@@ -182,6 +195,41 @@ func (x *Route) GetFallthrough() bool {
 func (x *Route) GetRewrite() *Rewrite {
 	if x != nil {
 		return x.Rewrite
+	}
+	return nil
+}
+
+func (x *Route) GetTimeouts() *RouteTimeouts {
+	if x != nil {
+		return x.Timeouts
+	}
+	return nil
+}
+
+func (x *Route) GetRetries() *RouteRetries {
+	if x != nil {
+		return x.Retries
+	}
+	return nil
+}
+
+func (x *Route) GetUpgrade() []string {
+	if x != nil {
+		return x.Upgrade
+	}
+	return nil
+}
+
+func (x *Route) GetMaxStreamAge() *durationpb.Duration {
+	if x != nil {
+		return x.MaxStreamAge
+	}
+	return nil
+}
+
+func (x *Route) GetLimits() *RouteLimits {
+	if x != nil {
+		return x.Limits
 	}
 	return nil
 }
@@ -527,6 +575,202 @@ func (x *Rewrite) GetPrefix() string {
 	return ""
 }
 
+// RouteTimeouts are those timeouts that are others for a route than for its service.
+type RouteTimeouts struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// To establish a connection, TLS included, in each try. 1ms to 10m; over it: 504.
+	Connect *durationpb.Duration `protobuf:"bytes,1,opt,name=connect,proto3" json:"connect,omitempty"`
+	// From the end of the request to the head of the response, in each try. 1ms to 1h; over it: 504.
+	ResponseHead *durationpb.Duration `protobuf:"bytes,2,opt,name=response_head,json=responseHead,proto3" json:"response_head,omitempty"`
+	// Between two reads or writes of a body. 1ms to 1h; over it: 408 if the client sent nothing, 504 if the upstream did not
+	// move, or an incomplete response if it has begun.
+	Idle *durationpb.Duration `protobuf:"bytes,3,opt,name=idle,proto3" json:"idle,omitempty"`
+	// For the whole exchange, all tries together; 0s: no bound. 0s to 24h; over it: 504, or an incomplete response if it has
+	// begun.
+	Total         *durationpb.Duration `protobuf:"bytes,4,opt,name=total,proto3" json:"total,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RouteTimeouts) Reset() {
+	*x = RouteTimeouts{}
+	mi := &file_keyward_config_v1_route_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RouteTimeouts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RouteTimeouts) ProtoMessage() {}
+
+func (x *RouteTimeouts) ProtoReflect() protoreflect.Message {
+	mi := &file_keyward_config_v1_route_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RouteTimeouts.ProtoReflect.Descriptor instead.
+func (*RouteTimeouts) Descriptor() ([]byte, []int) {
+	return file_keyward_config_v1_route_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *RouteTimeouts) GetConnect() *durationpb.Duration {
+	if x != nil {
+		return x.Connect
+	}
+	return nil
+}
+
+func (x *RouteTimeouts) GetResponseHead() *durationpb.Duration {
+	if x != nil {
+		return x.ResponseHead
+	}
+	return nil
+}
+
+func (x *RouteTimeouts) GetIdle() *durationpb.Duration {
+	if x != nil {
+		return x.Idle
+	}
+	return nil
+}
+
+func (x *RouteTimeouts) GetTotal() *durationpb.Duration {
+	if x != nil {
+		return x.Total
+	}
+	return nil
+}
+
+// RouteRetries is what is tried again otherwise for a route than for its service.
+type RouteRetries struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Tries in all, the first included; 1: no retries. 1 to 10.
+	Attempts *uint32 `protobuf:"varint,1,opt,name=attempts,proto3,oneof" json:"attempts,omitempty"`
+	// What is tried again.
+	On []RetryOn `protobuf:"varint,2,rep,packed,name=on,proto3,enum=keyward.config.v1.RetryOn" json:"on,omitempty"`
+	// Methods that may be repeated although the upstream may have seen the request; `idempotent` stands for those that are.
+	Methods []string `protobuf:"bytes,3,rep,name=methods,proto3" json:"methods,omitempty"`
+	// Retries for each hundred requests to the service. A retry of this route counts with those of the service's other
+	// routes. 0% to 100%, whole percents.
+	Budget        *uint32 `protobuf:"varint,4,opt,name=budget,proto3,oneof" json:"budget,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RouteRetries) Reset() {
+	*x = RouteRetries{}
+	mi := &file_keyward_config_v1_route_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RouteRetries) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RouteRetries) ProtoMessage() {}
+
+func (x *RouteRetries) ProtoReflect() protoreflect.Message {
+	mi := &file_keyward_config_v1_route_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RouteRetries.ProtoReflect.Descriptor instead.
+func (*RouteRetries) Descriptor() ([]byte, []int) {
+	return file_keyward_config_v1_route_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *RouteRetries) GetAttempts() uint32 {
+	if x != nil && x.Attempts != nil {
+		return *x.Attempts
+	}
+	return 0
+}
+
+func (x *RouteRetries) GetOn() []RetryOn {
+	if x != nil {
+		return x.On
+	}
+	return nil
+}
+
+func (x *RouteRetries) GetMethods() []string {
+	if x != nil {
+		return x.Methods
+	}
+	return nil
+}
+
+func (x *RouteRetries) GetBudget() uint32 {
+	if x != nil && x.Budget != nil {
+		return *x.Budget
+	}
+	return 0
+}
+
+// RouteLimits bound the requests of a route, before any policy runs.
+type RouteLimits struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Bytes of the request body, chunked ones included; more are answered 413. 0 to 1TiB. Left out: `limits.body` of the
+	// settings.
+	Body          *uint64 `protobuf:"varint,1,opt,name=body,proto3,oneof" json:"body,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RouteLimits) Reset() {
+	*x = RouteLimits{}
+	mi := &file_keyward_config_v1_route_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RouteLimits) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RouteLimits) ProtoMessage() {}
+
+func (x *RouteLimits) ProtoReflect() protoreflect.Message {
+	mi := &file_keyward_config_v1_route_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RouteLimits.ProtoReflect.Descriptor instead.
+func (*RouteLimits) Descriptor() ([]byte, []int) {
+	return file_keyward_config_v1_route_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *RouteLimits) GetBody() uint64 {
+	if x != nil && x.Body != nil {
+		return *x.Body
+	}
+	return 0
+}
+
 // Authn combines authentication bindings.
 type Authn struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -539,7 +783,7 @@ type Authn struct {
 
 func (x *Authn) Reset() {
 	*x = Authn{}
-	mi := &file_keyward_config_v1_route_proto_msgTypes[4]
+	mi := &file_keyward_config_v1_route_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -551,7 +795,7 @@ func (x *Authn) String() string {
 func (*Authn) ProtoMessage() {}
 
 func (x *Authn) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_config_v1_route_proto_msgTypes[4]
+	mi := &file_keyward_config_v1_route_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -564,7 +808,7 @@ func (x *Authn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Authn.ProtoReflect.Descriptor instead.
 func (*Authn) Descriptor() ([]byte, []int) {
-	return file_keyward_config_v1_route_proto_rawDescGZIP(), []int{4}
+	return file_keyward_config_v1_route_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Authn) GetAnyOf() []*AuthnBranch {
@@ -585,7 +829,7 @@ type AuthnBranch struct {
 
 func (x *AuthnBranch) Reset() {
 	*x = AuthnBranch{}
-	mi := &file_keyward_config_v1_route_proto_msgTypes[5]
+	mi := &file_keyward_config_v1_route_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -597,7 +841,7 @@ func (x *AuthnBranch) String() string {
 func (*AuthnBranch) ProtoMessage() {}
 
 func (x *AuthnBranch) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_config_v1_route_proto_msgTypes[5]
+	mi := &file_keyward_config_v1_route_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -610,7 +854,7 @@ func (x *AuthnBranch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthnBranch.ProtoReflect.Descriptor instead.
 func (*AuthnBranch) Descriptor() ([]byte, []int) {
-	return file_keyward_config_v1_route_proto_rawDescGZIP(), []int{5}
+	return file_keyward_config_v1_route_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *AuthnBranch) GetBindings() []string {
@@ -624,7 +868,7 @@ var File_keyward_config_v1_route_proto protoreflect.FileDescriptor
 
 const file_keyward_config_v1_route_proto_rawDesc = "" +
 	"\n" +
-	"\x1dkeyward/config/v1/route.proto\x12\x11keyward.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fkeyward/config/v1/binding.proto\x1a keyward/options/v1/options.proto\"\xd9\b\n" +
+	"\x1dkeyward/config/v1/route.proto\x12\x11keyward.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fkeyward/config/v1/binding.proto\x1a keyward/config/v1/upstream.proto\x1a keyward/options/v1/options.proto\"\x92\v\n" +
 	"\x05Route\x12 \n" +
 	"\x04name\x18\x01 \x01(\tB\f\xbaH\x03\xc8\x01\x01\xda\xe7\x18\x02\b\tR\x04name\x12*\n" +
 	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\vdescription\x12F\n" +
@@ -639,7 +883,12 @@ const file_keyward_config_v1_route_proto_rawDesc = "" +
 	"\x05query\x18\x0f \x03(\v2\x1d.keyward.config.v1.FieldMatchB\b\xbaH\x05\x92\x01\x02\x10 R\x05query\x12/\n" +
 	"\bpriority\x18\x10 \x01(\x05B\x13\xbaH\x10\x1a\x0e\x18\xe8\a(\x98\xf8\xff\xff\xff\xff\xff\xff\xff\x01R\bpriority\x12 \n" +
 	"\vfallthrough\x18\x11 \x01(\bR\vfallthrough\x124\n" +
-	"\arewrite\x18\x12 \x01(\v2\x1a.keyward.config.v1.RewriteR\arewrite\x12.\n" +
+	"\arewrite\x18\x12 \x01(\v2\x1a.keyward.config.v1.RewriteR\arewrite\x12<\n" +
+	"\btimeouts\x18\x16 \x01(\v2 .keyward.config.v1.RouteTimeoutsR\btimeouts\x129\n" +
+	"\aretries\x18\x17 \x01(\v2\x1f.keyward.config.v1.RouteRetriesR\aretries\x12,\n" +
+	"\aupgrade\x18\x18 \x03(\tB\x12\xbaH\x05\x92\x01\x02\x10\x10\xda\xe7\x18\x06\b\x0f \x01@\x01R\aupgrade\x12X\n" +
+	"\x0emax_stream_age\x18\x19 \x01(\v2\x19.google.protobuf.DurationB\x17\xbaH\f\xaa\x01\t\"\x05\b\x80\x9a\x9e\x012\x00\xda\xe7\x18\x04\x12\x020sR\fmaxStreamAge\x126\n" +
+	"\x06limits\x18\x1a \x01(\v2\x1e.keyward.config.v1.RouteLimitsR\x06limits\x12.\n" +
 	"\x05authn\x18\x13 \x01(\v2\x18.keyward.config.v1.AuthnR\x05authn\x12)\n" +
 	"\aenabled\x18\x14 \x01(\bB\n" +
 	"\xda\xe7\x18\x06\x12\x04trueH\x00R\aenabled\x88\x01\x01\x12J\n" +
@@ -676,7 +925,23 @@ const file_keyward_config_v1_route_proto_rawDesc = "" +
 	"\aRewrite\x12!\n" +
 	"\fstrip_prefix\x18\x01 \x01(\bR\vstripPrefix\x12\x1e\n" +
 	"\x06prefix\x18\x02 \x01(\tB\x06\xda\xe7\x18\x02\b\n" +
-	"R\x06prefix\"J\n" +
+	"R\x06prefix\"\xad\x02\n" +
+	"\rRouteTimeouts\x12F\n" +
+	"\aconnect\x18\x01 \x01(\v2\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\v\"\x03\b\xd8\x042\x04\x10\xc0\x84=R\aconnect\x12Q\n" +
+	"\rresponse_head\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\v\"\x03\b\x90\x1c2\x04\x10\xc0\x84=R\fresponseHead\x12@\n" +
+	"\x04idle\x18\x03 \x01(\v2\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\v\"\x03\b\x90\x1c2\x04\x10\xc0\x84=R\x04idle\x12?\n" +
+	"\x05total\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\x0e\xbaH\v\xaa\x01\b\"\x04\b\x80\xa3\x052\x00R\x05total\"\xea\x01\n" +
+	"\fRouteRetries\x12*\n" +
+	"\battempts\x18\x01 \x01(\rB\t\xbaH\x06*\x04\x18\n" +
+	"(\x01H\x00R\battempts\x88\x01\x01\x12<\n" +
+	"\x02on\x18\x02 \x03(\x0e2\x1a.keyward.config.v1.RetryOnB\x10\xbaH\x05\x92\x01\x02\x10\x10\xda\xe7\x18\x04 \x01@\x01R\x02on\x12*\n" +
+	"\amethods\x18\x03 \x03(\tB\x10\xbaH\x05\x92\x01\x02\x10 \xda\xe7\x18\x04 \x01@\x01R\amethods\x12,\n" +
+	"\x06budget\x18\x04 \x01(\rB\x0f\xbaH\x06*\x04\x18\xc0\x84=\xda\xe7\x18\x02\b\vH\x01R\x06budget\x88\x01\x01B\v\n" +
+	"\t_attemptsB\t\n" +
+	"\a_budget\"C\n" +
+	"\vRouteLimits\x12+\n" +
+	"\x04body\x18\x01 \x01(\x04B\x12\xbaH\t2\a\x18\x80\x80\x80\x80\x80 \xda\xe7\x18\x02\b\x01H\x00R\x04body\x88\x01\x01B\a\n" +
+	"\x05_body\"J\n" +
 	"\x05Authn\x12A\n" +
 	"\x06any_of\x18\x01 \x03(\v2\x1e.keyward.config.v1.AuthnBranchB\n" +
 	"\xbaH\a\x92\x01\x04\b\x01\x10\x10R\x05anyOf\"K\n" +
@@ -697,34 +962,48 @@ func file_keyward_config_v1_route_proto_rawDescGZIP() []byte {
 	return file_keyward_config_v1_route_proto_rawDescData
 }
 
-var file_keyward_config_v1_route_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_keyward_config_v1_route_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_keyward_config_v1_route_proto_goTypes = []any{
 	(*Route)(nil),                 // 0: keyward.config.v1.Route
 	(*PathMatch)(nil),             // 1: keyward.config.v1.PathMatch
 	(*FieldMatch)(nil),            // 2: keyward.config.v1.FieldMatch
 	(*Rewrite)(nil),               // 3: keyward.config.v1.Rewrite
-	(*Authn)(nil),                 // 4: keyward.config.v1.Authn
-	(*AuthnBranch)(nil),           // 5: keyward.config.v1.AuthnBranch
-	nil,                           // 6: keyward.config.v1.Route.LabelsEntry
-	(*Binding)(nil),               // 7: keyward.config.v1.Binding
-	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
+	(*RouteTimeouts)(nil),         // 4: keyward.config.v1.RouteTimeouts
+	(*RouteRetries)(nil),          // 5: keyward.config.v1.RouteRetries
+	(*RouteLimits)(nil),           // 6: keyward.config.v1.RouteLimits
+	(*Authn)(nil),                 // 7: keyward.config.v1.Authn
+	(*AuthnBranch)(nil),           // 8: keyward.config.v1.AuthnBranch
+	nil,                           // 9: keyward.config.v1.Route.LabelsEntry
+	(*durationpb.Duration)(nil),   // 10: google.protobuf.Duration
+	(*Binding)(nil),               // 11: keyward.config.v1.Binding
+	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
+	(RetryOn)(0),                  // 13: keyward.config.v1.RetryOn
 }
 var file_keyward_config_v1_route_proto_depIdxs = []int32{
-	6,  // 0: keyward.config.v1.Route.labels:type_name -> keyward.config.v1.Route.LabelsEntry
+	9,  // 0: keyward.config.v1.Route.labels:type_name -> keyward.config.v1.Route.LabelsEntry
 	1,  // 1: keyward.config.v1.Route.paths:type_name -> keyward.config.v1.PathMatch
 	2,  // 2: keyward.config.v1.Route.headers:type_name -> keyward.config.v1.FieldMatch
 	2,  // 3: keyward.config.v1.Route.query:type_name -> keyward.config.v1.FieldMatch
 	3,  // 4: keyward.config.v1.Route.rewrite:type_name -> keyward.config.v1.Rewrite
-	4,  // 5: keyward.config.v1.Route.authn:type_name -> keyward.config.v1.Authn
-	7,  // 6: keyward.config.v1.Route.policies:type_name -> keyward.config.v1.Binding
-	8,  // 7: keyward.config.v1.Route.created_at:type_name -> google.protobuf.Timestamp
-	8,  // 8: keyward.config.v1.Route.updated_at:type_name -> google.protobuf.Timestamp
-	5,  // 9: keyward.config.v1.Authn.any_of:type_name -> keyward.config.v1.AuthnBranch
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	4,  // 5: keyward.config.v1.Route.timeouts:type_name -> keyward.config.v1.RouteTimeouts
+	5,  // 6: keyward.config.v1.Route.retries:type_name -> keyward.config.v1.RouteRetries
+	10, // 7: keyward.config.v1.Route.max_stream_age:type_name -> google.protobuf.Duration
+	6,  // 8: keyward.config.v1.Route.limits:type_name -> keyward.config.v1.RouteLimits
+	7,  // 9: keyward.config.v1.Route.authn:type_name -> keyward.config.v1.Authn
+	11, // 10: keyward.config.v1.Route.policies:type_name -> keyward.config.v1.Binding
+	12, // 11: keyward.config.v1.Route.created_at:type_name -> google.protobuf.Timestamp
+	12, // 12: keyward.config.v1.Route.updated_at:type_name -> google.protobuf.Timestamp
+	10, // 13: keyward.config.v1.RouteTimeouts.connect:type_name -> google.protobuf.Duration
+	10, // 14: keyward.config.v1.RouteTimeouts.response_head:type_name -> google.protobuf.Duration
+	10, // 15: keyward.config.v1.RouteTimeouts.idle:type_name -> google.protobuf.Duration
+	10, // 16: keyward.config.v1.RouteTimeouts.total:type_name -> google.protobuf.Duration
+	13, // 17: keyward.config.v1.RouteRetries.on:type_name -> keyward.config.v1.RetryOn
+	8,  // 18: keyward.config.v1.Authn.any_of:type_name -> keyward.config.v1.AuthnBranch
+	19, // [19:19] is the sub-list for method output_type
+	19, // [19:19] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_keyward_config_v1_route_proto_init() }
@@ -733,6 +1012,7 @@ func file_keyward_config_v1_route_proto_init() {
 		return
 	}
 	file_keyward_config_v1_binding_proto_init()
+	file_keyward_config_v1_upstream_proto_init()
 	file_keyward_config_v1_route_proto_msgTypes[0].OneofWrappers = []any{}
 	file_keyward_config_v1_route_proto_msgTypes[1].OneofWrappers = []any{
 		(*PathMatch_Prefix)(nil),
@@ -745,13 +1025,15 @@ func file_keyward_config_v1_route_proto_init() {
 		(*FieldMatch_Regex)(nil),
 		(*FieldMatch_Present)(nil),
 	}
+	file_keyward_config_v1_route_proto_msgTypes[5].OneofWrappers = []any{}
+	file_keyward_config_v1_route_proto_msgTypes[6].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keyward_config_v1_route_proto_rawDesc), len(file_keyward_config_v1_route_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

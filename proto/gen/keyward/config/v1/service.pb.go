@@ -32,8 +32,16 @@ const (
 	Protocol_PROTOCOL_UNSPECIFIED Protocol = 0
 	// HTTP/1.1 over TCP.
 	Protocol_PROTOCOL_HTTP Protocol = 1
-	// HTTP/1.1 over TLS; the certificate is verified against the system's roots and the name of the target.
+	// HTTP/1.1 over TLS.
 	Protocol_PROTOCOL_HTTPS Protocol = 2
+	// HTTP/2 over TCP, from the first byte (prior knowledge).
+	Protocol_PROTOCOL_H2C Protocol = 3
+	// HTTP/2 over TLS; a target that does not agree to it is not spoken to: 502.
+	Protocol_PROTOCOL_H2 Protocol = 4
+	// gRPC over TCP: as `h2c`.
+	Protocol_PROTOCOL_GRPC Protocol = 5
+	// gRPC over TLS: as `h2`.
+	Protocol_PROTOCOL_GRPCS Protocol = 6
 )
 
 // Enum value maps for Protocol.
@@ -42,11 +50,19 @@ var (
 		0: "PROTOCOL_UNSPECIFIED",
 		1: "PROTOCOL_HTTP",
 		2: "PROTOCOL_HTTPS",
+		3: "PROTOCOL_H2C",
+		4: "PROTOCOL_H2",
+		5: "PROTOCOL_GRPC",
+		6: "PROTOCOL_GRPCS",
 	}
 	Protocol_value = map[string]int32{
 		"PROTOCOL_UNSPECIFIED": 0,
 		"PROTOCOL_HTTP":        1,
 		"PROTOCOL_HTTPS":       2,
+		"PROTOCOL_H2C":         3,
+		"PROTOCOL_H2":          4,
+		"PROTOCOL_GRPC":        5,
+		"PROTOCOL_GRPCS":       6,
 	}
 )
 
@@ -90,7 +106,8 @@ type Service struct {
 	Url string `protobuf:"bytes,10,opt,name=url,proto3" json:"url,omitempty"`
 	// Addresses among which requests are distributed by weight. Instead of `url`.
 	Targets []*Target `protobuf:"bytes,11,rep,name=targets,proto3" json:"targets,omitempty"`
-	// How targets are spoken to; with `url` its scheme says it.
+	// How targets are spoken to. With `url` its scheme says whether there is TLS, and HTTP/2 is asked for here: `h2` and `grpcs`
+	// go with https, `h2c` and `grpc` with http; `http`, as if left out, goes with both.
 	Protocol Protocol `protobuf:"varint,12,opt,name=protocol,proto3,enum=keyward.config.v1.Protocol" json:"protocol,omitempty"`
 	// Prefix put before the path of every request; with `url` its path is used.
 	Path string `protobuf:"bytes,13,opt,name=path,proto3" json:"path,omitempty"`
@@ -100,6 +117,17 @@ type Service struct {
 	Timeouts *Timeouts `protobuf:"bytes,15,opt,name=timeouts,proto3" json:"timeouts,omitempty"`
 	// Kept-alive connections, for each gateway and target.
 	Pool *Pool `protobuf:"bytes,16,opt,name=pool,proto3" json:"pool,omitempty"`
+	// When a request is sent once more.
+	Retries *Retries `protobuf:"bytes,18,opt,name=retries,proto3" json:"retries,omitempty"`
+	// Which target takes a request.
+	Balancer *Balancer `protobuf:"bytes,19,opt,name=balancer,proto3" json:"balancer,omitempty"`
+	// Which targets get no requests for a time. Left out: all get some, however they do.
+	Health *Health `protobuf:"bytes,20,opt,name=health,proto3" json:"health,omitempty"`
+	// When the service gets no requests for a time. Left out: it always does.
+	CircuitBreaker *CircuitBreaker `protobuf:"bytes,21,opt,name=circuit_breaker,json=circuitBreaker,proto3" json:"circuit_breaker,omitempty"`
+	// How targets prove who they are. Only with TLS: a protocol of `https`, `h2` or `grpcs`, or an https url. Left out: by a
+	// certificate of an authority that the system believes, for the target's name.
+	Tls *UpstreamTls `protobuf:"bytes,22,opt,name=tls,proto3" json:"tls,omitempty"`
 	// Policies for every request to this service.
 	Policies []*Binding `protobuf:"bytes,17,rep,name=policies,proto3" json:"policies,omitempty"`
 	// Never reused. Set by the server.
@@ -216,6 +244,41 @@ func (x *Service) GetPool() *Pool {
 	return nil
 }
 
+func (x *Service) GetRetries() *Retries {
+	if x != nil {
+		return x.Retries
+	}
+	return nil
+}
+
+func (x *Service) GetBalancer() *Balancer {
+	if x != nil {
+		return x.Balancer
+	}
+	return nil
+}
+
+func (x *Service) GetHealth() *Health {
+	if x != nil {
+		return x.Health
+	}
+	return nil
+}
+
+func (x *Service) GetCircuitBreaker() *CircuitBreaker {
+	if x != nil {
+		return x.CircuitBreaker
+	}
+	return nil
+}
+
+func (x *Service) GetTls() *UpstreamTls {
+	if x != nil {
+		return x.Tls
+	}
+	return nil
+}
+
 func (x *Service) GetPolicies() []*Binding {
 	if x != nil {
 		return x.Policies
@@ -316,13 +379,15 @@ func (x *Target) GetWeight() uint32 {
 // Timeouts of calls to an upstream.
 type Timeouts struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// To establish a connection, TLS included. 1ms to 10m; over it: 504.
+	// To establish a connection, TLS included, in each try. 1ms to 10m; over it: 504.
 	Connect *durationpb.Duration `protobuf:"bytes,1,opt,name=connect,proto3" json:"connect,omitempty"`
-	// From the end of the request to the head of the response. 1ms to 1h; over it: 504.
+	// From the end of the request to the head of the response, in each try. 1ms to 1h; over it: 504.
 	ResponseHead *durationpb.Duration `protobuf:"bytes,2,opt,name=response_head,json=responseHead,proto3" json:"response_head,omitempty"`
-	// Between two reads or writes of a body. 1ms to 1h.
+	// Between two reads or writes of a body. 1ms to 1h; over it: 408 if the client sent nothing, 504 if the upstream did not
+	// move, or an incomplete response if it has begun.
 	Idle *durationpb.Duration `protobuf:"bytes,3,opt,name=idle,proto3" json:"idle,omitempty"`
-	// For the whole exchange; 0s: no bound. 0 to 24h.
+	// For the whole exchange, all tries together; 0s: no bound. 0s to 24h; over it: 504, or an incomplete response if it has
+	// begun.
 	Total         *durationpb.Duration `protobuf:"bytes,4,opt,name=total,proto3" json:"total,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -394,7 +459,7 @@ type Pool struct {
 	// How long an idle connection is kept. 1s to 1h.
 	IdleTimeout *durationpb.Duration `protobuf:"bytes,2,opt,name=idle_timeout,json=idleTimeout,proto3" json:"idle_timeout,omitempty"`
 	// Connections in all, for each gateway and target; 0: no bound. A request that finds none free waits, at most for the
-	// connect timeout.
+	// connect timeout; then: 503.
 	MaxConnections uint32 `protobuf:"varint,3,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -455,7 +520,7 @@ var File_keyward_config_v1_service_proto protoreflect.FileDescriptor
 
 const file_keyward_config_v1_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1fkeyward/config/v1/service.proto\x12\x11keyward.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fkeyward/config/v1/binding.proto\x1a keyward/options/v1/options.proto\"\xeb\b\n" +
+	"\x1fkeyward/config/v1/service.proto\x12\x11keyward.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fkeyward/config/v1/binding.proto\x1a keyward/config/v1/upstream.proto\x1a keyward/options/v1/options.proto\"\x9f\v\n" +
 	"\aService\x12 \n" +
 	"\x04name\x18\x01 \x01(\tB\f\xbaH\x03\xc8\x01\x01\xda\xe7\x18\x02\b\tR\x04name\x12*\n" +
 	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\vdescription\x12H\n" +
@@ -471,7 +536,12 @@ const file_keyward_config_v1_service_proto_rawDesc = "" +
 	"\x12\bupstreamR\n" +
 	"hostHeader\x12A\n" +
 	"\btimeouts\x18\x0f \x01(\v2\x1b.keyward.config.v1.TimeoutsB\b\xda\xe7\x18\x04\x12\x02{}R\btimeouts\x125\n" +
-	"\x04pool\x18\x10 \x01(\v2\x17.keyward.config.v1.PoolB\b\xda\xe7\x18\x04\x12\x02{}R\x04pool\x12J\n" +
+	"\x04pool\x18\x10 \x01(\v2\x17.keyward.config.v1.PoolB\b\xda\xe7\x18\x04\x12\x02{}R\x04pool\x12>\n" +
+	"\aretries\x18\x12 \x01(\v2\x1a.keyward.config.v1.RetriesB\b\xda\xe7\x18\x04\x12\x02{}R\aretries\x12A\n" +
+	"\bbalancer\x18\x13 \x01(\v2\x1b.keyward.config.v1.BalancerB\b\xda\xe7\x18\x04\x12\x02{}R\bbalancer\x121\n" +
+	"\x06health\x18\x14 \x01(\v2\x19.keyward.config.v1.HealthR\x06health\x12J\n" +
+	"\x0fcircuit_breaker\x18\x15 \x01(\v2!.keyward.config.v1.CircuitBreakerR\x0ecircuitBreaker\x120\n" +
+	"\x03tls\x18\x16 \x01(\v2\x1e.keyward.config.v1.UpstreamTlsR\x03tls\x12J\n" +
 	"\bpolicies\x18\x11 \x03(\v2\x1a.keyward.config.v1.BindingB\x12\xbaH\x05\x92\x01\x02\x10@\xda\xe7\x18\x06:\x04nameR\bpolicies\x12\x18\n" +
 	"\x03uid\x18d \x01(\tB\x06\xda\xe7\x18\x020\x01R\x03uid\x12\"\n" +
 	"\brevision\x18e \x01(\x03B\x06\xda\xe7\x18\x020\x01R\brevision\x12\x1a\n" +
@@ -500,11 +570,15 @@ const file_keyward_config_v1_service_proto_rawDesc = "" +
 	"\bmax_idle\x18\x01 \x01(\rB\x12\xbaH\x06*\x04\x18\xff\xff\x03\xda\xe7\x18\x05\x12\x03512H\x00R\amaxIdle\x88\x01\x01\x12V\n" +
 	"\fidle_timeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\x18\xbaH\f\xaa\x01\t\"\x03\b\x90\x1c2\x02\b\x01\xda\xe7\x18\x05\x12\x0360sR\vidleTimeout\x122\n" +
 	"\x0fmax_connections\x18\x03 \x01(\rB\t\xbaH\x06*\x04\x18\xff\xff\x03R\x0emaxConnectionsB\v\n" +
-	"\t_max_idle*K\n" +
+	"\t_max_idle*\x95\x01\n" +
 	"\bProtocol\x12\x18\n" +
 	"\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rPROTOCOL_HTTP\x10\x01\x12\x12\n" +
-	"\x0ePROTOCOL_HTTPS\x10\x02B2Z0keyward.dev/proto/gen/keyward/config/v1;configv1b\x06proto3"
+	"\x0ePROTOCOL_HTTPS\x10\x02\x12\x10\n" +
+	"\fPROTOCOL_H2C\x10\x03\x12\x0f\n" +
+	"\vPROTOCOL_H2\x10\x04\x12\x11\n" +
+	"\rPROTOCOL_GRPC\x10\x05\x12\x12\n" +
+	"\x0ePROTOCOL_GRPCS\x10\x06B2Z0keyward.dev/proto/gen/keyward/config/v1;configv1b\x06proto3"
 
 var (
 	file_keyward_config_v1_service_proto_rawDescOnce sync.Once
@@ -527,9 +601,14 @@ var file_keyward_config_v1_service_proto_goTypes = []any{
 	(*Timeouts)(nil),              // 3: keyward.config.v1.Timeouts
 	(*Pool)(nil),                  // 4: keyward.config.v1.Pool
 	nil,                           // 5: keyward.config.v1.Service.LabelsEntry
-	(*Binding)(nil),               // 6: keyward.config.v1.Binding
-	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 8: google.protobuf.Duration
+	(*Retries)(nil),               // 6: keyward.config.v1.Retries
+	(*Balancer)(nil),              // 7: keyward.config.v1.Balancer
+	(*Health)(nil),                // 8: keyward.config.v1.Health
+	(*CircuitBreaker)(nil),        // 9: keyward.config.v1.CircuitBreaker
+	(*UpstreamTls)(nil),           // 10: keyward.config.v1.UpstreamTls
+	(*Binding)(nil),               // 11: keyward.config.v1.Binding
+	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 13: google.protobuf.Duration
 }
 var file_keyward_config_v1_service_proto_depIdxs = []int32{
 	5,  // 0: keyward.config.v1.Service.labels:type_name -> keyward.config.v1.Service.LabelsEntry
@@ -537,19 +616,24 @@ var file_keyward_config_v1_service_proto_depIdxs = []int32{
 	0,  // 2: keyward.config.v1.Service.protocol:type_name -> keyward.config.v1.Protocol
 	3,  // 3: keyward.config.v1.Service.timeouts:type_name -> keyward.config.v1.Timeouts
 	4,  // 4: keyward.config.v1.Service.pool:type_name -> keyward.config.v1.Pool
-	6,  // 5: keyward.config.v1.Service.policies:type_name -> keyward.config.v1.Binding
-	7,  // 6: keyward.config.v1.Service.created_at:type_name -> google.protobuf.Timestamp
-	7,  // 7: keyward.config.v1.Service.updated_at:type_name -> google.protobuf.Timestamp
-	8,  // 8: keyward.config.v1.Timeouts.connect:type_name -> google.protobuf.Duration
-	8,  // 9: keyward.config.v1.Timeouts.response_head:type_name -> google.protobuf.Duration
-	8,  // 10: keyward.config.v1.Timeouts.idle:type_name -> google.protobuf.Duration
-	8,  // 11: keyward.config.v1.Timeouts.total:type_name -> google.protobuf.Duration
-	8,  // 12: keyward.config.v1.Pool.idle_timeout:type_name -> google.protobuf.Duration
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	6,  // 5: keyward.config.v1.Service.retries:type_name -> keyward.config.v1.Retries
+	7,  // 6: keyward.config.v1.Service.balancer:type_name -> keyward.config.v1.Balancer
+	8,  // 7: keyward.config.v1.Service.health:type_name -> keyward.config.v1.Health
+	9,  // 8: keyward.config.v1.Service.circuit_breaker:type_name -> keyward.config.v1.CircuitBreaker
+	10, // 9: keyward.config.v1.Service.tls:type_name -> keyward.config.v1.UpstreamTls
+	11, // 10: keyward.config.v1.Service.policies:type_name -> keyward.config.v1.Binding
+	12, // 11: keyward.config.v1.Service.created_at:type_name -> google.protobuf.Timestamp
+	12, // 12: keyward.config.v1.Service.updated_at:type_name -> google.protobuf.Timestamp
+	13, // 13: keyward.config.v1.Timeouts.connect:type_name -> google.protobuf.Duration
+	13, // 14: keyward.config.v1.Timeouts.response_head:type_name -> google.protobuf.Duration
+	13, // 15: keyward.config.v1.Timeouts.idle:type_name -> google.protobuf.Duration
+	13, // 16: keyward.config.v1.Timeouts.total:type_name -> google.protobuf.Duration
+	13, // 17: keyward.config.v1.Pool.idle_timeout:type_name -> google.protobuf.Duration
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_keyward_config_v1_service_proto_init() }
@@ -558,6 +642,7 @@ func file_keyward_config_v1_service_proto_init() {
 		return
 	}
 	file_keyward_config_v1_binding_proto_init()
+	file_keyward_config_v1_upstream_proto_init()
 	file_keyward_config_v1_service_proto_msgTypes[1].OneofWrappers = []any{}
 	file_keyward_config_v1_service_proto_msgTypes[3].OneofWrappers = []any{}
 	type x struct{}

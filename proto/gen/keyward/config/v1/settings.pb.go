@@ -76,6 +76,62 @@ func (PathPolicy) EnumDescriptor() ([]byte, []int) {
 	return file_keyward_config_v1_settings_proto_rawDescGZIP(), []int{0}
 }
 
+// ClientIpForm is how much of a client's address is shown.
+type ClientIpForm int32
+
+const (
+	ClientIpForm_CLIENT_IP_FORM_UNSPECIFIED ClientIpForm = 0
+	// All of it.
+	ClientIpForm_CLIENT_IP_FORM_FULL ClientIpForm = 1
+	// IPv4 without its last 8 bits, IPv6 without its last 80.
+	ClientIpForm_CLIENT_IP_FORM_TRUNCATED ClientIpForm = 2
+	// A hash, under a key that each gateway draws when it starts: equal for equal addresses until then, and no further.
+	ClientIpForm_CLIENT_IP_FORM_HASHED ClientIpForm = 3
+)
+
+// Enum value maps for ClientIpForm.
+var (
+	ClientIpForm_name = map[int32]string{
+		0: "CLIENT_IP_FORM_UNSPECIFIED",
+		1: "CLIENT_IP_FORM_FULL",
+		2: "CLIENT_IP_FORM_TRUNCATED",
+		3: "CLIENT_IP_FORM_HASHED",
+	}
+	ClientIpForm_value = map[string]int32{
+		"CLIENT_IP_FORM_UNSPECIFIED": 0,
+		"CLIENT_IP_FORM_FULL":        1,
+		"CLIENT_IP_FORM_TRUNCATED":   2,
+		"CLIENT_IP_FORM_HASHED":      3,
+	}
+)
+
+func (x ClientIpForm) Enum() *ClientIpForm {
+	p := new(ClientIpForm)
+	*p = x
+	return p
+}
+
+func (x ClientIpForm) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ClientIpForm) Descriptor() protoreflect.EnumDescriptor {
+	return file_keyward_config_v1_settings_proto_enumTypes[1].Descriptor()
+}
+
+func (ClientIpForm) Type() protoreflect.EnumType {
+	return &file_keyward_config_v1_settings_proto_enumTypes[1]
+}
+
+func (x ClientIpForm) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ClientIpForm.Descriptor instead.
+func (ClientIpForm) EnumDescriptor() ([]byte, []int) {
+	return file_keyward_config_v1_settings_proto_rawDescGZIP(), []int{1}
+}
+
 // Settings hold what applies to a whole gateway group. Every group has exactly one.
 type Settings struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -92,8 +148,15 @@ type Settings struct {
 	PathPolicy PathPolicy `protobuf:"varint,12,opt,name=path_policy,json=pathPolicy,proto3,enum=keyward.config.v1.PathPolicy" json:"path_policy,omitempty"`
 	// Where gateways may connect to, checked at dial time after name resolution.
 	UpstreamNetworks *UpstreamNetworks `protobuf:"bytes,13,opt,name=upstream_networks,json=upstreamNetworks,proto3" json:"upstream_networks,omitempty"`
-	// Bounds on every request.
+	// Bounds on every request and connection.
 	Limits *RequestLimits `protobuf:"bytes,14,opt,name=limits,proto3" json:"limits,omitempty"`
+	// Off: no connection is switched to another protocol, whatever routes say in `upgrade`.
+	Upgrades *bool `protobuf:"varint,16,opt,name=upgrades,proto3,oneof" json:"upgrades,omitempty"`
+	// Listeners by their name, which the gateways' process settings give them (`--listen name=address`). A name that a gateway
+	// does not have means nothing there.
+	Listeners map[string]*Listener `protobuf:"bytes,17,rep,name=listeners,proto3" json:"listeners,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// What gateways write down of requests.
+	AccessLog *AccessLog `protobuf:"bytes,18,opt,name=access_log,json=accessLog,proto3" json:"access_log,omitempty"`
 	// Policies for every request of the group.
 	Policies []*Binding `protobuf:"bytes,15,rep,name=policies,proto3" json:"policies,omitempty"`
 	// Never reused. Set by the server.
@@ -185,6 +248,27 @@ func (x *Settings) GetUpstreamNetworks() *UpstreamNetworks {
 func (x *Settings) GetLimits() *RequestLimits {
 	if x != nil {
 		return x.Limits
+	}
+	return nil
+}
+
+func (x *Settings) GetUpgrades() bool {
+	if x != nil && x.Upgrades != nil {
+		return *x.Upgrades
+	}
+	return false
+}
+
+func (x *Settings) GetListeners() map[string]*Listener {
+	if x != nil {
+		return x.Listeners
+	}
+	return nil
+}
+
+func (x *Settings) GetAccessLog() *AccessLog {
+	if x != nil {
+		return x.AccessLog
 	}
 	return nil
 }
@@ -287,7 +371,7 @@ func (x *UpstreamNetworks) GetDeny() []string {
 	return nil
 }
 
-// RequestLimits bound every request of the group, before any policy runs.
+// RequestLimits bound every request and connection of the group, before any policy runs.
 type RequestLimits struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Header fields in one request; more are answered 431. 1 to 1000.
@@ -297,9 +381,15 @@ type RequestLimits struct {
 	// Bytes of the request target; more are answered 414. 64 bytes to 64KiB.
 	Uri uint64 `protobuf:"varint,3,opt,name=uri,proto3" json:"uri,omitempty"`
 	// Bytes of the request body, chunked ones included; more are answered 413. 0 to 1TiB.
-	Body          uint64 `protobuf:"varint,4,opt,name=body,proto3" json:"body,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Body uint64 `protobuf:"varint,4,opt,name=body,proto3" json:"body,omitempty"`
+	// Connections of clients at one time, for each gateway, those of all listeners together; more are closed as they come. 0: no
+	// bound. 0 to 10000000.
+	Connections uint32 `protobuf:"varint,5,opt,name=connections,proto3" json:"connections,omitempty"`
+	// Connections of one client address at one time, for each gateway; more are closed as they come. The address is the one
+	// that connects, or what a PROXY header says. 0: no bound. 0 to 10000000.
+	ConnectionsPerClient uint32 `protobuf:"varint,6,opt,name=connections_per_client,json=connectionsPerClient,proto3" json:"connections_per_client,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
 }
 
 func (x *RequestLimits) Reset() {
@@ -360,11 +450,149 @@ func (x *RequestLimits) GetBody() uint64 {
 	return 0
 }
 
+func (x *RequestLimits) GetConnections() uint32 {
+	if x != nil {
+		return x.Connections
+	}
+	return 0
+}
+
+func (x *RequestLimits) GetConnectionsPerClient() uint32 {
+	if x != nil {
+		return x.ConnectionsPerClient
+	}
+	return 0
+}
+
+// Listener is what the group says about one listener.
+type Listener struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Connections from `trusted_proxies` must begin with a PROXY header, version 1 or 2, and count as coming from the address
+	// that it says; without one they are closed. From other addresses none is believed.
+	ProxyProtocol bool `protobuf:"varint,1,opt,name=proxy_protocol,json=proxyProtocol,proto3" json:"proxy_protocol,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Listener) Reset() {
+	*x = Listener{}
+	mi := &file_keyward_config_v1_settings_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Listener) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Listener) ProtoMessage() {}
+
+func (x *Listener) ProtoReflect() protoreflect.Message {
+	mi := &file_keyward_config_v1_settings_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Listener.ProtoReflect.Descriptor instead.
+func (*Listener) Descriptor() ([]byte, []int) {
+	return file_keyward_config_v1_settings_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Listener) GetProxyProtocol() bool {
+	if x != nil {
+		return x.ProxyProtocol
+	}
+	return false
+}
+
+// AccessLog says what is written down of requests; where to, the gateways' process settings say. Credentials never are,
+// nor are queries.
+type AccessLog struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Share of the requests that is logged. Those that were refused, failed or broke off always are. 0% to 100%, down to
+	// 0.0001%.
+	Sample *uint32 `protobuf:"varint,1,opt,name=sample,proto3,oneof" json:"sample,omitempty"`
+	// Members of a line whose values are replaced by `[redacted]`, such as `path` or `user_agent`. Any but `time`, `id`,
+	// `instance`, `status` and `aborted`.
+	Redact []string `protobuf:"bytes,2,rep,name=redact,proto3" json:"redact,omitempty"`
+	// Request header fields that are logged, too. None that carries credentials, and none that carries addresses
+	// (`Forwarded`, `X-Forwarded-For`, `X-Real-IP`) unless `client_ip` is `full`.
+	Headers []string `protobuf:"bytes,3,rep,name=headers,proto3" json:"headers,omitempty"`
+	// How much of an address is shown.
+	ClientIp      ClientIpForm `protobuf:"varint,4,opt,name=client_ip,json=clientIp,proto3,enum=keyward.config.v1.ClientIpForm" json:"client_ip,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AccessLog) Reset() {
+	*x = AccessLog{}
+	mi := &file_keyward_config_v1_settings_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AccessLog) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AccessLog) ProtoMessage() {}
+
+func (x *AccessLog) ProtoReflect() protoreflect.Message {
+	mi := &file_keyward_config_v1_settings_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AccessLog.ProtoReflect.Descriptor instead.
+func (*AccessLog) Descriptor() ([]byte, []int) {
+	return file_keyward_config_v1_settings_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *AccessLog) GetSample() uint32 {
+	if x != nil && x.Sample != nil {
+		return *x.Sample
+	}
+	return 0
+}
+
+func (x *AccessLog) GetRedact() []string {
+	if x != nil {
+		return x.Redact
+	}
+	return nil
+}
+
+func (x *AccessLog) GetHeaders() []string {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *AccessLog) GetClientIp() ClientIpForm {
+	if x != nil {
+		return x.ClientIp
+	}
+	return ClientIpForm_CLIENT_IP_FORM_UNSPECIFIED
+}
+
 var File_keyward_config_v1_settings_proto protoreflect.FileDescriptor
 
 const file_keyward_config_v1_settings_proto_rawDesc = "" +
 	"\n" +
-	" keyward/config/v1/settings.proto\x12\x11keyward.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fkeyward/config/v1/binding.proto\x1a keyward/options/v1/options.proto\"\xf6\x06\n" +
+	" keyward/config/v1/settings.proto\x12\x11keyward.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fkeyward/config/v1/binding.proto\x1a keyward/options/v1/options.proto\"\xa6\t\n" +
 	"\bSettings\x12*\n" +
 	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\vdescription\x12I\n" +
 	"\x06labels\x18\x03 \x03(\v2'.keyward.config.v1.Settings.LabelsEntryB\b\xbaH\x05\x9a\x01\x02\x10@R\x06labels\x124\n" +
@@ -375,7 +603,12 @@ const file_keyward_config_v1_settings_proto_rawDesc = "" +
 	"\vpath_policy\x18\f \x01(\x0e2\x1d.keyward.config.v1.PathPolicyB\f\xda\xe7\x18\b\x12\x06strictR\n" +
 	"pathPolicy\x12Z\n" +
 	"\x11upstream_networks\x18\r \x01(\v2#.keyward.config.v1.UpstreamNetworksB\b\xda\xe7\x18\x04\x12\x02{}R\x10upstreamNetworks\x12B\n" +
-	"\x06limits\x18\x0e \x01(\v2 .keyward.config.v1.RequestLimitsB\b\xda\xe7\x18\x04\x12\x02{}R\x06limits\x12J\n" +
+	"\x06limits\x18\x0e \x01(\v2 .keyward.config.v1.RequestLimitsB\b\xda\xe7\x18\x04\x12\x02{}R\x06limits\x12+\n" +
+	"\bupgrades\x18\x10 \x01(\bB\n" +
+	"\xda\xe7\x18\x06\x12\x04trueH\x01R\bupgrades\x88\x01\x01\x12R\n" +
+	"\tlisteners\x18\x11 \x03(\v2*.keyward.config.v1.Settings.ListenersEntryB\b\xbaH\x05\x9a\x01\x02\x10@R\tlisteners\x12E\n" +
+	"\n" +
+	"access_log\x18\x12 \x01(\v2\x1c.keyward.config.v1.AccessLogB\b\xda\xe7\x18\x04\x12\x02{}R\taccessLog\x12J\n" +
 	"\bpolicies\x18\x0f \x03(\v2\x1a.keyward.config.v1.BindingB\x12\xbaH\x05\x92\x01\x02\x10@\xda\xe7\x18\x06:\x04nameR\bpolicies\x12\x18\n" +
 	"\x03uid\x18d \x01(\tB\x06\xda\xe7\x18\x020\x01R\x03uid\x12\"\n" +
 	"\brevision\x18e \x01(\x03B\x06\xda\xe7\x18\x020\x01R\brevision\x12\x1a\n" +
@@ -386,22 +619,44 @@ const file_keyward_config_v1_settings_proto_rawDesc = "" +
 	"updated_at\x18h \x01(\v2\x1a.google.protobuf.TimestampB\x06\xda\xe7\x18\x020\x01R\tupdatedAt\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01:\x1a\x8a\xe7\x18\x16\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aY\n" +
+	"\x0eListenersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x121\n" +
+	"\x05value\x18\x02 \x01(\v2\x1b.keyward.config.v1.ListenerR\x05value:\x028\x01:\x1a\x8a\xe7\x18\x16\n" +
 	"\bsettings\x12\bsettings \x01B\x10\n" +
-	"\x0e_require_https\"b\n" +
+	"\x0e_require_httpsB\v\n" +
+	"\t_upgrades\"b\n" +
 	"\x10UpstreamNetworks\x12'\n" +
 	"\x05allow\x18\x01 \x03(\tB\x11\xbaH\x06\x92\x01\x03\x10\x80\x02\xda\xe7\x18\x04\b\x03@\x01R\x05allow\x12%\n" +
-	"\x04deny\x18\x02 \x03(\tB\x11\xbaH\x06\x92\x01\x03\x10\x80\x02\xda\xe7\x18\x04\b\x03@\x01R\x04deny\"\xc8\x01\n" +
+	"\x04deny\x18\x02 \x03(\tB\x11\xbaH\x06\x92\x01\x03\x10\x80\x02\xda\xe7\x18\x04\b\x03@\x01R\x04deny\"\xb8\x02\n" +
 	"\rRequestLimits\x12-\n" +
 	"\aheaders\x18\x01 \x01(\rB\x13\xbaH\a*\x05\x18\xe8\a(\x01\xda\xe7\x18\x05\x12\x03200R\aheaders\x12-\n" +
 	"\x04head\x18\x02 \x01(\x04B\x19\xbaH\t2\a\x18\x80\x80@(\x80\b\xda\xe7\x18\t\b\x01\x12\x0564KiBR\x04head\x12*\n" +
 	"\x03uri\x18\x03 \x01(\x04B\x18\xbaH\b2\x06\x18\x80\x80\x04(@\xda\xe7\x18\t\b\x01\x12\x0516KiBR\x03uri\x12-\n" +
-	"\x04body\x18\x04 \x01(\x04B\x19\xbaH\t2\a\x18\x80\x80\x80\x80\x80 \xda\xe7\x18\t\b\x01\x12\x0510MiBR\x04body*]\n" +
+	"\x04body\x18\x04 \x01(\x04B\x19\xbaH\t2\a\x18\x80\x80\x80\x80\x80 \xda\xe7\x18\t\b\x01\x12\x0510MiBR\x04body\x12,\n" +
+	"\vconnections\x18\x05 \x01(\rB\n" +
+	"\xbaH\a*\x05\x18\x80\xad\xe2\x04R\vconnections\x12@\n" +
+	"\x16connections_per_client\x18\x06 \x01(\rB\n" +
+	"\xbaH\a*\x05\x18\x80\xad\xe2\x04R\x14connectionsPerClient\"1\n" +
+	"\bListener\x12%\n" +
+	"\x0eproxy_protocol\x18\x01 \x01(\bR\rproxyProtocol\"\xec\x01\n" +
+	"\tAccessLog\x122\n" +
+	"\x06sample\x18\x01 \x01(\rB\x15\xbaH\x06*\x04\x18\xc0\x84=\xda\xe7\x18\b\b\v\x12\x04100%H\x00R\x06sample\x88\x01\x01\x12(\n" +
+	"\x06redact\x18\x02 \x03(\tB\x10\xbaH\x05\x92\x01\x02\x10@\xda\xe7\x18\x04 \x01@\x01R\x06redact\x12,\n" +
+	"\aheaders\x18\x03 \x03(\tB\x12\xbaH\x05\x92\x01\x02\x10\x10\xda\xe7\x18\x06\b\a \x01@\x01R\aheaders\x12H\n" +
+	"\tclient_ip\x18\x04 \x01(\x0e2\x1f.keyward.config.v1.ClientIpFormB\n" +
+	"\xda\xe7\x18\x06\x12\x04fullR\bclientIpB\t\n" +
+	"\a_sample*]\n" +
 	"\n" +
 	"PathPolicy\x12\x1b\n" +
 	"\x17PATH_POLICY_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12PATH_POLICY_STRICT\x10\x01\x12\x1a\n" +
-	"\x16PATH_POLICY_PERMISSIVE\x10\x02B2Z0keyward.dev/proto/gen/keyward/config/v1;configv1b\x06proto3"
+	"\x16PATH_POLICY_PERMISSIVE\x10\x02*\x80\x01\n" +
+	"\fClientIpForm\x12\x1e\n" +
+	"\x1aCLIENT_IP_FORM_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13CLIENT_IP_FORM_FULL\x10\x01\x12\x1c\n" +
+	"\x18CLIENT_IP_FORM_TRUNCATED\x10\x02\x12\x19\n" +
+	"\x15CLIENT_IP_FORM_HASHED\x10\x03B2Z0keyward.dev/proto/gen/keyward/config/v1;configv1b\x06proto3"
 
 var (
 	file_keyward_config_v1_settings_proto_rawDescOnce sync.Once
@@ -415,30 +670,38 @@ func file_keyward_config_v1_settings_proto_rawDescGZIP() []byte {
 	return file_keyward_config_v1_settings_proto_rawDescData
 }
 
-var file_keyward_config_v1_settings_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_keyward_config_v1_settings_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_keyward_config_v1_settings_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_keyward_config_v1_settings_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_keyward_config_v1_settings_proto_goTypes = []any{
 	(PathPolicy)(0),               // 0: keyward.config.v1.PathPolicy
-	(*Settings)(nil),              // 1: keyward.config.v1.Settings
-	(*UpstreamNetworks)(nil),      // 2: keyward.config.v1.UpstreamNetworks
-	(*RequestLimits)(nil),         // 3: keyward.config.v1.RequestLimits
-	nil,                           // 4: keyward.config.v1.Settings.LabelsEntry
-	(*Binding)(nil),               // 5: keyward.config.v1.Binding
-	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
+	(ClientIpForm)(0),             // 1: keyward.config.v1.ClientIpForm
+	(*Settings)(nil),              // 2: keyward.config.v1.Settings
+	(*UpstreamNetworks)(nil),      // 3: keyward.config.v1.UpstreamNetworks
+	(*RequestLimits)(nil),         // 4: keyward.config.v1.RequestLimits
+	(*Listener)(nil),              // 5: keyward.config.v1.Listener
+	(*AccessLog)(nil),             // 6: keyward.config.v1.AccessLog
+	nil,                           // 7: keyward.config.v1.Settings.LabelsEntry
+	nil,                           // 8: keyward.config.v1.Settings.ListenersEntry
+	(*Binding)(nil),               // 9: keyward.config.v1.Binding
+	(*timestamppb.Timestamp)(nil), // 10: google.protobuf.Timestamp
 }
 var file_keyward_config_v1_settings_proto_depIdxs = []int32{
-	4, // 0: keyward.config.v1.Settings.labels:type_name -> keyward.config.v1.Settings.LabelsEntry
-	0, // 1: keyward.config.v1.Settings.path_policy:type_name -> keyward.config.v1.PathPolicy
-	2, // 2: keyward.config.v1.Settings.upstream_networks:type_name -> keyward.config.v1.UpstreamNetworks
-	3, // 3: keyward.config.v1.Settings.limits:type_name -> keyward.config.v1.RequestLimits
-	5, // 4: keyward.config.v1.Settings.policies:type_name -> keyward.config.v1.Binding
-	6, // 5: keyward.config.v1.Settings.created_at:type_name -> google.protobuf.Timestamp
-	6, // 6: keyward.config.v1.Settings.updated_at:type_name -> google.protobuf.Timestamp
-	7, // [7:7] is the sub-list for method output_type
-	7, // [7:7] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	7, // [7:7] is the sub-list for extension extendee
-	0, // [0:7] is the sub-list for field type_name
+	7,  // 0: keyward.config.v1.Settings.labels:type_name -> keyward.config.v1.Settings.LabelsEntry
+	0,  // 1: keyward.config.v1.Settings.path_policy:type_name -> keyward.config.v1.PathPolicy
+	3,  // 2: keyward.config.v1.Settings.upstream_networks:type_name -> keyward.config.v1.UpstreamNetworks
+	4,  // 3: keyward.config.v1.Settings.limits:type_name -> keyward.config.v1.RequestLimits
+	8,  // 4: keyward.config.v1.Settings.listeners:type_name -> keyward.config.v1.Settings.ListenersEntry
+	6,  // 5: keyward.config.v1.Settings.access_log:type_name -> keyward.config.v1.AccessLog
+	9,  // 6: keyward.config.v1.Settings.policies:type_name -> keyward.config.v1.Binding
+	10, // 7: keyward.config.v1.Settings.created_at:type_name -> google.protobuf.Timestamp
+	10, // 8: keyward.config.v1.Settings.updated_at:type_name -> google.protobuf.Timestamp
+	1,  // 9: keyward.config.v1.AccessLog.client_ip:type_name -> keyward.config.v1.ClientIpForm
+	5,  // 10: keyward.config.v1.Settings.ListenersEntry.value:type_name -> keyward.config.v1.Listener
+	11, // [11:11] is the sub-list for method output_type
+	11, // [11:11] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_keyward_config_v1_settings_proto_init() }
@@ -448,13 +711,14 @@ func file_keyward_config_v1_settings_proto_init() {
 	}
 	file_keyward_config_v1_binding_proto_init()
 	file_keyward_config_v1_settings_proto_msgTypes[0].OneofWrappers = []any{}
+	file_keyward_config_v1_settings_proto_msgTypes[4].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keyward_config_v1_settings_proto_rawDesc), len(file_keyward_config_v1_settings_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   4,
+			NumEnums:      2,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

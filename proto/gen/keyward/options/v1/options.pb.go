@@ -283,6 +283,18 @@ const (
 	Format_FORMAT_NAME Format = 9
 	// An absolute path ("/…") of RFC 3986 pchars, without query.
 	Format_FORMAT_PATH Format = 10
+	// A share written as "20%" or "0.5%", kept in millionths.
+	Format_FORMAT_PERCENT Format = 11
+	// A host name or IP address, without port and brackets; normalised to lower case.
+	Format_FORMAT_HOST Format = 12
+	// A SHA-256 hash in hex or Base64; normalised to lower-case hex.
+	Format_FORMAT_SHA256 Format = 13
+	// A version of TLS, "1.2" or "1.3"; also written as a number, as "TLSv1.2", or as 771 and 772.
+	Format_FORMAT_TLS_VERSION Format = 14
+	// A protocol to upgrade to (RFC 9110 section 7.8), a token with an optional version; normalised to lower case.
+	Format_FORMAT_PROTOCOL Format = 15
+	// What a certificate can be for: a host name, an IP address or a URI such as "spiffe://…".
+	Format_FORMAT_SUBJECT Format = 16
 )
 
 // Enum value maps for Format.
@@ -299,6 +311,12 @@ var (
 		8:  "FORMAT_METHOD",
 		9:  "FORMAT_NAME",
 		10: "FORMAT_PATH",
+		11: "FORMAT_PERCENT",
+		12: "FORMAT_HOST",
+		13: "FORMAT_SHA256",
+		14: "FORMAT_TLS_VERSION",
+		15: "FORMAT_PROTOCOL",
+		16: "FORMAT_SUBJECT",
 	}
 	Format_value = map[string]int32{
 		"FORMAT_UNSPECIFIED":  0,
@@ -312,6 +330,12 @@ var (
 		"FORMAT_METHOD":       8,
 		"FORMAT_NAME":         9,
 		"FORMAT_PATH":         10,
+		"FORMAT_PERCENT":      11,
+		"FORMAT_HOST":         12,
+		"FORMAT_SHA256":       13,
+		"FORMAT_TLS_VERSION":  14,
+		"FORMAT_PROTOCOL":     15,
+		"FORMAT_SUBJECT":      16,
 	}
 )
 
@@ -1069,7 +1093,7 @@ const file_keyward_options_v1_options_proto_rawDesc = "" +
 	"\x04Body\x12\x14\n" +
 	"\x10BODY_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tBODY_NONE\x10\x01\x12\x0f\n" +
-	"\vBODY_STREAM\x10\x02*\xe0\x01\n" +
+	"\vBODY_STREAM\x10\x02*\xd9\x02\n" +
 	"\x06Format\x12\x16\n" +
 	"\x12FORMAT_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vFORMAT_SIZE\x10\x01\x12\x14\n" +
@@ -1083,7 +1107,13 @@ const file_keyward_options_v1_options_proto_rawDesc = "" +
 	"\rFORMAT_METHOD\x10\b\x12\x0f\n" +
 	"\vFORMAT_NAME\x10\t\x12\x0f\n" +
 	"\vFORMAT_PATH\x10\n" +
-	"*i\n" +
+	"\x12\x12\n" +
+	"\x0eFORMAT_PERCENT\x10\v\x12\x0f\n" +
+	"\vFORMAT_HOST\x10\f\x12\x11\n" +
+	"\rFORMAT_SHA256\x10\r\x12\x16\n" +
+	"\x12FORMAT_TLS_VERSION\x10\x0e\x12\x13\n" +
+	"\x0fFORMAT_PROTOCOL\x10\x0f\x12\x12\n" +
+	"\x0eFORMAT_SUBJECT\x10\x10*i\n" +
 	"\aStorage\x12\x17\n" +
 	"\x13STORAGE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12STORAGE_KEYED_HASH\x10\x01\x12\x19\n" +

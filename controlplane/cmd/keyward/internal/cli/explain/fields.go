@@ -119,7 +119,10 @@ func (w *writer) inner(md protoreflect.MessageDescriptor, depth int) {
 
 // expand answers the message whose fields are worth showing below a field, nil for scalars and well-known types.
 func expand(fd protoreflect.FieldDescriptor) protoreflect.MessageDescriptor {
-	if fd.IsMap() || fd.Message() == nil || !strings.HasPrefix(string(fd.Message().FullName()), "keyward.") {
+	if fd.IsMap() {
+		fd = fd.MapValue()
+	}
+	if fd.Message() == nil || !strings.HasPrefix(string(fd.Message().FullName()), "keyward.") {
 		return nil
 	}
 	switch fd.Message().Name() {
@@ -148,10 +151,11 @@ func describe(fd protoreflect.FieldDescriptor, opts *optionsv1.FieldOptions) str
 }
 
 func typeWord(fd protoreflect.FieldDescriptor, opts *optionsv1.FieldOptions) string {
+	if fd.IsMap() {
+		return mapWord(fd.MapValue())
+	}
 	one := scalarWord(fd, opts)
 	switch {
-	case fd.IsMap():
-		return "mapping of strings"
 	case fd.IsList() && opts.GetScalarOk():
 		return one + ", or a list of them"
 	case fd.IsList():
@@ -159,6 +163,13 @@ func typeWord(fd protoreflect.FieldDescriptor, opts *optionsv1.FieldOptions) str
 	default:
 		return one
 	}
+}
+
+func mapWord(value protoreflect.FieldDescriptor) string {
+	if value.Message() != nil {
+		return "mapping of names to mappings"
+	}
+	return "mapping of strings"
 }
 
 func scalarWord(fd protoreflect.FieldDescriptor, opts *optionsv1.FieldOptions) string {
