@@ -3,18 +3,19 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
-	"os"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"keyward.dev/dataplane/internal/accesslog"
 	"keyward.dev/dataplane/internal/compile"
+	"keyward.dev/dataplane/internal/conn"
 	"keyward.dev/dataplane/internal/hostsvc"
 	"keyward.dev/dataplane/internal/policies"
 	"keyward.dev/dataplane/internal/runtime"
@@ -53,10 +54,11 @@ type Gateway struct {
 	runtime   *runtime.Holder
 	upstreams *upstream.Manager
 	access    *accesslog.Log
-	closeLog  func() error
+	accessTo  accessSink
 	status    *status.Status
 	certs     *certfile.Certificate
 	server    *server.Server
+	sweeper   *conn.Sweeper
 	statusLn  net.Listener
 	source    Source
 	loaded    <-chan struct{} // closed when the first configuration is in force
@@ -75,18 +77,23 @@ func Run(ctx context.Context, s Settings, stdout io.Writer, log *slog.Logger) er
 // first configuration are answered 503.
 func New(ctx context.Context, s Settings, stdout io.Writer, log *slog.Logger, source NewSource) (*Gateway, error) {
 	g := &Gateway{
-		settings: s, log: log, registry: telemetry.NewRegistry("gateway"), runtime: &runtime.Holder{}, upstreams: upstream.NewManager(),
+		settings: s, log: log, registry: telemetry.NewRegistry("gateway"), runtime: &runtime.Holder{}, sweeper: conn.NewSweeper(),
 	}
-	sink, closeLog, err := accessSink(s.AccessLog, stdout)
-	if err != nil {
-		return nil, fmt.Errorf("open access log: %w", err)
+	g.upstreams = upstream.NewManager(upstream.Config{
+		Sweeper: g.sweeper, Log: log, Registry: g.registry, FileRoots: s.FileRoots, Engine: s.HTTPEngine,
+	})
+	var err error
+	if g.accessTo, err = openAccessSink(s.AccessLog, stdout); err != nil {
+		return nil, err
 	}
-	g.closeLog = closeLog
-	g.access = accesslog.New(sink, log)
+	g.access = accesslog.New(g.accessTo.out, log)
 	g.status = status.New(status.Config{
-		Registry: g.registry, Runtime: g.runtime, Version: telemetry.Version(), Dropped: g.access.Dropped, Log: log,
-		Draining: func() bool { return g.server != nil && g.server.Draining() },
-		InFlight: func() int64 { return g.server.Active() },
+		Registry: g.registry, Runtime: g.runtime, Version: telemetry.Version(), Engine: s.HTTPEngine, Dropped: g.access.Dropped, Log: log,
+		Draining:    func() bool { return g.server != nil && g.server.Draining() },
+		InFlight:    func() int64 { return g.server.Active() },
+		Connections: func() int64 { return g.server.Stats().Open },
+		Handshakes:  func() int64 { return g.server.Stats().Handshakes },
+		Refused:     func() uint64 { return g.server.Stats().Refused },
 	})
 	compiler := compile.New(compile.Deps{
 		Factories: policies.All(), Host: hostsvc.New(hostsvc.Config{}), Monitor: g.status, Log: log, Group: s.Group,
@@ -98,13 +105,13 @@ func New(ctx context.Context, s Settings, stdout io.Writer, log *slog.Logger, so
 	if err != nil {
 		return nil, fmt.Errorf("prepare sync: %w", err)
 	}
-	if err := g.listen(ctx, sink != nil); err != nil {
+	if err := g.listen(ctx); err != nil {
 		return nil, err
 	}
 	return g, nil
 }
 
-func (g *Gateway) listen(ctx context.Context, logged bool) error {
+func (g *Gateway) listen(ctx context.Context) error {
 	s := g.settings
 	listeners, err := s.listeners()
 	if err != nil {
@@ -116,12 +123,12 @@ func (g *Gateway) listen(ctx context.Context, logged bool) error {
 		}
 	}
 	observers := []server.Observer{g.status}
-	if logged {
+	if g.accessTo.out != nil {
 		observers = append(observers, g.access)
 	}
 	g.server, err = server.Listen(ctx, server.Config{
-		Listeners: listeners, Certificates: g.certs, Runtime: g.runtime, Upstreams: g.upstreams, Observers: observers,
-		DrainTimeout: s.DrainTimeout, Log: g.log,
+		Listeners: listeners, Certificates: g.certs, Runtime: g.runtime, Upstreams: g.upstreams, Sweeper: g.sweeper,
+		Observers: observers, DrainTimeout: s.DrainTimeout, Timeouts: s.ClientTimeouts, Engine: server.Engine(s.HTTPEngine), MaxConns: cmp.Or(s.MaxConnections, connectionLimit()), Log: g.log,
 	})
 	if err != nil {
 		return err
@@ -146,7 +153,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	defer end()
 	tasks := []run.Task{
 		func(ctx context.Context) error { collectOften(ctx, g.loaded); return nil },
-		g.source.Run, g.upstreams.Run, g.access.Run, g.status.Run, g.serveStatus,
+		g.sweeper.Run, g.source.Run, g.upstreams.Run, g.access.Run, g.rotate, g.status.Run, g.serveStatus,
 		func(inner context.Context) error {
 			defer end()
 			serving, stop := context.WithCancel(inner)
@@ -159,7 +166,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 		tasks = append(tasks, g.certs.Run)
 	}
 	err := run.Group(around, tasks...)
-	return errors.Join(err, g.closeLog())
+	return errors.Join(err, g.accessTo.close())
 }
 
 // serveStatus serves the status port until ctx ends.
@@ -167,22 +174,6 @@ func (g *Gateway) serveStatus(ctx context.Context) error {
 	mux := telemetry.StatusHandler(g.registry, nil, g.status.Ready)
 	mux.Handle("GET /status", g.status.Handler())
 	return status.Serve(ctx, g.statusLn, mux)
-}
-
-// accessSink opens where the access log goes; nil means nowhere.
-func accessSink(where string, stdout io.Writer) (io.Writer, func() error, error) {
-	nothing := func() error { return nil }
-	switch where {
-	case "off", "":
-		return nil, nothing, nil
-	case "stdout":
-		return stdout, nothing, nil
-	}
-	f, err := os.OpenFile(where, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
-	if err != nil {
-		return nil, nothing, err
-	}
-	return f, f.Close, nil
 }
 
 func syncSource(s Settings, d SourceDeps) (Source, error) {

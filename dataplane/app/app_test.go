@@ -73,10 +73,13 @@ type gateway struct {
 	done   chan error
 }
 
-func start(t *testing.T) *gateway {
+func start(t *testing.T, change ...func(*app.Settings)) *gateway {
 	t.Helper()
 	g := &gateway{t: t, source: &fakeSource{sets: make(chan *state.Set), acks: make(chan []syncclient.Fault)}, log: &buffer{}, done: make(chan error, 1)}
 	s := app.Settings{Listen: []string{"http=127.0.0.1:0"}, StatusListen: "127.0.0.1:0", DrainTimeout: 2 * time.Second, AccessLog: "stdout", Group: "default"}
+	for _, c := range change {
+		c(&s)
+	}
 	gw, err := app.New(t.Context(), s, g.log, slog.New(slog.DiscardHandler), func(d app.SourceDeps) (app.Source, error) {
 		g.source.deps = d
 		return g.source, nil

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"net"
+	"path/filepath"
 	"time"
 
 	"keyward.dev/dataplane/internal/server"
@@ -30,7 +31,13 @@ type Settings struct {
 	StatusListen string
 	DrainTimeout time.Duration
 	AccessLog    string
-	Log          telemetry.LogOptions
+	// HTTPEngine reads HTTP/1.1.
+	HTTPEngine     string
+	MaxConnections int
+	ClientTimeouts server.Timeouts
+	// FileRoots are directories below which resources may name files of this machine.
+	FileRoots []string
+	Log       telemetry.LogOptions
 }
 
 // Flags declares the settings.
@@ -50,6 +57,14 @@ func (s *Settings) Flags(fs *flag.FlagSet) {
 	fs.StringVar(&s.StatusListen, "status-listen", "127.0.0.1:8100", "`host:port` of /livez, /readyz, /metrics and /status")
 	fs.DurationVar(&s.DrainTimeout, "drain-timeout", 30*time.Second, "how `long` requests under way may take after SIGTERM")
 	fs.StringVar(&s.AccessLog, "access-log", "stdout", "`stdout, off or a path`")
+	fs.StringVar(&s.HTTPEngine, "http-engine", string(server.Keyward),
+		"what speaks HTTP/1.1: `keyward`, or net/http, Go's own, which is slower and there to fall back on")
+	fs.IntVar(&s.MaxConnections, "max-connections", 0, "`how many` connections of clients there may be; 0: three quarters of how many files may be open")
+	fs.DurationVar(&s.ClientTimeouts.Head, "client-head-timeout", 10*time.Second, "how `long` a client may take to send a request's head")
+	fs.DurationVar(&s.ClientTimeouts.Idle, "client-idle-timeout", 75*time.Second, "how `long` a client's connection without a request is kept")
+	fs.DurationVar(&s.ClientTimeouts.Write, "client-write-timeout", 30*time.Second, "how `long` a client may take nothing of what is sent")
+	settings.ListVar(fs, &s.FileRoots, "file-root", nil,
+		"`directory` below which resources may name files of this machine, as gateway:/path; may be repeated; none: no files")
 	s.Log.Flags(fs)
 }
 
@@ -75,6 +90,24 @@ func (s *Settings) Check() error {
 	faults.Add("label", err)
 	_, err = s.pin()
 	faults.Add("root-spki", err)
+	if e := server.Engine(s.HTTPEngine); e != server.Keyward && e != server.NetHTTP {
+		faults.Addf("http-engine", "is neither %s nor %s", server.Keyward, server.NetHTTP)
+	}
+	for name, d := range map[string]time.Duration{
+		"client-head-timeout": s.ClientTimeouts.Head, "client-idle-timeout": s.ClientTimeouts.Idle, "client-write-timeout": s.ClientTimeouts.Write,
+	} {
+		if d <= 0 {
+			faults.Addf(name, "is not positive")
+		}
+	}
+	if s.MaxConnections < 0 {
+		faults.Addf("max-connections", "is negative")
+	}
+	for _, root := range s.FileRoots {
+		if !filepath.IsAbs(root) {
+			faults.Addf("file-root", "%q is no absolute path", root)
+		}
+	}
 	if s.DrainTimeout < 0 {
 		faults.Addf("drain-timeout", "is negative")
 	}

@@ -1,29 +1,39 @@
-// Package accesslog writes one JSON line for each exchange. It never makes a request wait: lines that do not fit into the
-// buffer are dropped and counted. It prints no credentials: no header values but the user agent, no query, and of the
-// caller only names. Called by the server at the end of each exchange.
+// Package accesslog writes one JSON line for each exchange. It never makes a request wait for the sink: lines are
+// collected in memory, and those that do not fit any more are dropped and counted. It prints no credentials: no query, no
+// header values but the user agent and what the settings name, and of the caller only names. Called by the server at the
+// end of each exchange.
 package accesslog
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"log/slog"
-	"net/netip"
-	"strconv"
+	mathrand "math/rand/v2"
+	goruntime "runtime"
+	"sync"
 	"sync/atomic"
 	"time"
-	"unicode/utf8"
 
 	"keyward.dev/dataplane/internal/exchange"
+	"keyward.dev/dataplane/internal/runtime"
 )
 
 const (
-	// buffered is how many lines may wait for the writer.
-	buffered = 8192
-	// maxText bounds what a client can make a line hold, for each field.
-	maxText = 2048
-	// batchBytes is how much is written at once at most.
-	batchBytes = 64 << 10
+	// flushEvery is how long a line waits at most for the writer, flushBytes after how many it does not wait for that.
+	flushEvery = 100 * time.Millisecond
+	flushBytes = 64 << 10
+	// bufferBytes has room for an ordinary line more, so that none makes a buffer grow.
+	bufferBytes = flushBytes + 8<<10
+	// pendingBytes bounds the lines that wait behind a slow sink, of all shards together.
+	pendingBytes = 16 << 20
+	// keptBuffers is how many empty buffers are kept for the next time many are needed.
+	keptBuffers = 32
+	maxShards   = 16
+	// million is a sample of everything.
+	million = 1_000_000
 )
 
 // Outcome is what an exchange does not say about its end.
@@ -36,213 +46,219 @@ type Outcome struct {
 	Code string
 	// Aborted: the response is incomplete.
 	Aborted bool
+	// Settings are those of the runtime that served the exchange; nil before the first: everything is logged, as it is.
+	Settings *runtime.AccessLog
+	// Route is what the request matched; nil if nothing. It knows which header fields carry credentials.
+	Route *runtime.Route
 }
 
-// Log buffers lines until Run writes them.
+// Log collects lines until Run writes them. Each shard is mostly used by one processor, so that exchanges do not wait for
+// each other; lines are in order only within a shard.
 type Log struct {
-	out   io.Writer
-	log   *slog.Logger
-	lines chan []byte
-	free  chan []byte
+	out    io.Writer
+	log    *slog.Logger
+	shards []shard
+	limit  int // full buffers that may wait in a shard
+	next   atomic.Uint32
+	near   sync.Pool // of *shard: a pool hands out what was last used on the processor it runs on
+	empty  chan []byte
+	kick   chan struct{}
+	lost   atomic.Uint64 // lines that the sink did not take
+
+	key hashKey
+
+	// The rest belongs to Run.
+	spare        [][]byte
+	torn, failed bool
+}
+
+type shard struct {
+	mu    sync.Mutex
+	buf   []byte   // whole lines
+	full  [][]byte // buffers that wait for the writer, before buf
+	clock clock
+	view  view // of the settings that were used last
 	drops atomic.Uint64
-	fails atomic.Uint64
+	_     [128]byte // keeps neighbours out of each other's cache lines
 }
 
 // New returns a log that writes to out.
 func New(out io.Writer, log *slog.Logger) *Log {
-	return &Log{out: out, log: log, lines: make(chan []byte, buffered), free: make(chan []byte, buffered)}
+	n := min(max(goruntime.GOMAXPROCS(0), 2), maxShards)
+	l := &Log{
+		out: out, log: log, shards: make([]shard, n), limit: pendingBytes / n / flushBytes,
+		empty: make(chan []byte, keptBuffers), kick: make(chan struct{}, 1),
+	}
+	_, _ = rand.Read(l.key[:]) // never fails
+	l.near.New = func() any { return &l.shards[int(l.next.Add(1))%n] }
+	return l
 }
 
-// Dropped returns how many lines were not written because the buffer was full or the writer failed.
-func (l *Log) Dropped() uint64 { return l.drops.Load() + l.fails.Load() }
+// Dropped returns how many lines were not written because too many waited or the sink failed.
+func (l *Log) Dropped() uint64 {
+	n := l.lost.Load()
+	for i := range l.shards {
+		n += l.shards[i].drops.Load()
+	}
+	return n
+}
 
-// Observe logs an exchange. It does not block.
+// Observe logs an exchange. It does not block, and does not keep the exchange or anything of it.
 func (l *Log) Observe(x *exchange.Exchange, o Outcome) {
-	var line []byte
-	select {
-	case line = <-l.free:
-	default:
-		line = make([]byte, 0, 512)
+	if !wanted(x, &o) {
+		return
 	}
-	line = Append(line[:0], x, o)
-	select {
-	case l.lines <- line:
-	default:
-		l.drops.Add(1)
-		l.recycle(line)
+	near, ok := l.near.Get().(*shard)
+	if !ok {
+		near = &l.shards[0]
+	}
+	l.add(near, x, &o)
+	l.near.Put(near)
+}
+
+// wanted decides by chance about exchanges that went well. Refusals, failures and what a policy would have refused are
+// always logged.
+func wanted(x *exchange.Exchange, o *Outcome) bool {
+	if o.Settings == nil || o.Settings.Sample >= million {
+		return true
+	}
+	if o.Status < 100 || o.Status >= 400 || o.Aborted || o.Code != "" || len(x.Reports) > 0 {
+		return true
+	}
+	return o.Settings.Sample > 0 && mathrand.IntN(million) < o.Settings.Sample
+}
+
+func (l *Log) add(near *shard, x *exchange.Exchange, o *Outcome) {
+	s := l.lock(near)
+	defer s.mu.Unlock()
+	if len(s.buf) >= flushBytes && !l.turn(s) {
+		s.drops.Add(1)
+		return
+	}
+	if s.buf == nil {
+		s.buf = l.buffer()
+	}
+	if s.view.of != o.Settings {
+		s.view = newView(o.Settings)
+	}
+	w := line{b: s.buf, view: &s.view, clock: &s.clock, key: &l.key}
+	w.exchange(x, o)
+	s.buf = w.b // only now: a panic before leaves no half line
+	if len(s.buf) >= flushBytes {
+		l.turn(s)
 	}
 }
 
-func (l *Log) recycle(line []byte) {
+// turn puts the shard's buffer, which is full, to those that wait for the writer, and says whether there was room.
+func (l *Log) turn(s *shard) bool {
+	if len(s.full) >= l.limit {
+		return false
+	}
+	s.full, s.buf = append(s.full, s.buf), nil
 	select {
-	case l.free <- line:
+	case l.kick <- struct{}{}:
 	default:
 	}
+	return true
+}
+
+func (l *Log) buffer() []byte {
+	select {
+	case b := <-l.empty:
+		return b
+	default:
+		return make([]byte, 0, bufferBytes)
+	}
+}
+
+func (l *Log) recycle(b []byte) {
+	if cap(b) > bufferBytes {
+		return // it held a line that was not ordinary
+	}
+	select {
+	case l.empty <- b[:0]:
+	default:
+	}
+}
+
+// lock returns a shard that is locked: near, or another if near is in use, by a goroutine that may not be running now.
+func (l *Log) lock(near *shard) *shard {
+	if near.mu.TryLock() {
+		return near
+	}
+	for i := range l.shards {
+		if s := &l.shards[i]; s.mu.TryLock() {
+			return s
+		}
+	}
+	near.mu.Lock() // for one line, or until the writer has taken the buffers
+	return near
 }
 
 // Run writes lines until ctx ends and then those that are left.
 func (l *Log) Run(ctx context.Context) error {
-	batch := make([]byte, 0, batchBytes)
+	t := time.NewTicker(flushEvery)
+	defer t.Stop()
 	for {
 		select {
-		case line := <-l.lines:
-			batch = l.gather(append(batch[:0], line...), line)
-			l.write(batch)
 		case <-ctx.Done():
-			for len(l.lines) > 0 {
-				line := <-l.lines
-				l.write(l.gather(append(batch[:0], line...), line))
-			}
+			l.flush(true)
 			return nil
+		case <-l.kick:
+			l.flush(false)
+		case <-t.C:
+			l.flush(true)
 		}
 	}
 }
 
-// gather adds lines that wait already.
-func (l *Log) gather(batch, line []byte) []byte {
-	l.recycle(line)
-	for len(batch) < batchBytes {
-		select {
-		case line := <-l.lines:
-			batch = append(batch, line...)
-			l.recycle(line)
-		default:
-			return batch
+// flush writes the full buffers of all shards, or everything. A shard is locked only while they are taken.
+func (l *Log) flush(everything bool) {
+	for i := range l.shards {
+		s := &l.shards[i]
+		s.mu.Lock()
+		if everything && len(s.buf) > 0 {
+			s.full, s.buf = append(s.full, s.buf), nil
 		}
-	}
-	return batch
-}
-
-func (l *Log) write(batch []byte) {
-	if _, err := l.out.Write(batch); err != nil {
-		if l.fails.Add(1) == 1 {
-			l.log.Error("access log cannot be written", "err", fmt.Errorf("write access log: %w", err))
+		full := s.full
+		s.full = l.spare
+		s.mu.Unlock()
+		for _, lines := range full {
+			l.write(lines)
+			l.recycle(lines)
 		}
+		clear(full)
+		l.spare = full[:0]
 	}
 }
 
-// Append appends the line of an exchange.
-func Append(b []byte, x *exchange.Exchange, o Outcome) []byte {
-	b = append(b, `{"time":"`...)
-	b = x.Timings.Received.UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z")
-	b = append(b, `","id":"`...)
-	b = x.ID().Append(b)
-	b = append(b, '"')
-	b = address(b, "client_ip", x.Request.ClientIP)
-	b = address(b, "peer", x.Request.RemoteAddr.Addr())
-	b = text(b, "scheme", x.Request.Scheme)
-	b = text(b, "protocol", protocol(x.Request.Proto))
-	b = text(b, "method", string(x.Request.Method))
-	b = text(b, "host", string(x.Request.Host))
-	b = text(b, "path", string(x.Request.Path))
-	b = number(b, "status", int64(o.Status))
-	b = number(b, "bytes_in", o.BytesIn)
-	b = number(b, "bytes_out", o.BytesOut)
-	b = number(b, "duration_us", since(x.Timings.Received, x.Timings.Done))
-	if !x.Timings.UpstreamStarted.IsZero() {
-		b = number(b, "upstream_us", since(x.Timings.UpstreamStarted, x.Timings.UpstreamHead))
-	}
-	b = text(b, "route", x.Route.Name)
-	b = text(b, "service", x.Route.Service)
-	if p := x.Principal; p != nil {
-		b = text(b, "consumer", p.Consumer)
-		b = text(b, "credential", p.Credential)
-	}
-	b = text(b, "user_agent", string(x.Request.Header.Get("User-Agent")))
-	b = text(b, "code", o.Code)
-	if by := x.StoppedBy; by != nil {
-		b = text(b, "policy", by.Type)
-		b = text(b, "binding", by.OwnerKind+"/"+by.OwnerName+"/"+by.Name)
-	}
-	b = reports(b, x.Reports)
-	if o.Aborted {
-		b = append(b, `,"aborted":true`...)
-	}
-	return append(b, "}\n"...)
-}
-
-// reports lists what bindings in report mode would have refused.
-func reports(b []byte, list []exchange.Report) []byte {
-	if len(list) == 0 {
-		return b
-	}
-	b = append(b, `,"would_refuse":[`...)
-	for i, r := range list {
-		if i > 0 {
-			b = append(b, ',')
+// write hands whole lines to the sink. After a line of which the sink took only a part the next begins on a new one.
+func (l *Log) write(lines []byte) {
+	if l.torn {
+		if _, err := l.out.Write([]byte("\n")); err != nil {
+			l.fail(lines, err)
+			return
 		}
-		b = append(b, `{"policy":`...)
-		b = quote(b, r.By.Type)
-		b = text(b, "binding", r.By.OwnerKind+"/"+r.By.OwnerName+"/"+r.By.Name)
-		b = number(b, "status", int64(r.Refusal.Status()))
-		b = append(b, '}')
+		l.torn = false
 	}
-	return append(b, ']')
+	n, err := l.out.Write(lines)
+	if err != nil {
+		n = min(max(n, 0), len(lines))
+		l.torn = n > 0 && lines[n-1] != '\n'
+		l.fail(lines[n:], err)
+		return
+	}
+	if l.failed {
+		l.failed = false
+		l.log.Info("access log is written again", "dropped", l.Dropped())
+	}
 }
 
-func since(from, to time.Time) int64 {
-	if from.IsZero() || to.IsZero() {
-		return 0
+// fail counts lines as lost, and tells of the first failure of a row.
+func (l *Log) fail(lines []byte, err error) {
+	l.lost.Add(uint64(bytes.Count(lines, []byte("\n"))))
+	if !l.failed {
+		l.failed = true
+		l.log.Error("access log cannot be written", "err", fmt.Errorf("write access log: %w", err))
 	}
-	return to.Sub(from).Microseconds()
-}
-
-func protocol(p int) string {
-	switch p {
-	case 10:
-		return "HTTP/1.0"
-	case 11:
-		return "HTTP/1.1"
-	case 20:
-		return "HTTP/2"
-	}
-	return ""
-}
-
-func address(b []byte, key string, a netip.Addr) []byte {
-	if !a.IsValid() {
-		return b
-	}
-	b = name(b, key)
-	b = append(b, '"')
-	return append(a.AppendTo(b), '"')
-}
-
-func name(b []byte, key string) []byte {
-	b = append(b, ',', '"')
-	b = append(b, key...)
-	return append(b, '"', ':')
-}
-
-func number(b []byte, key string, v int64) []byte { return strconv.AppendInt(name(b, key), v, 10) }
-
-// text appends a member unless it is empty.
-func text(b []byte, key, v string) []byte {
-	if v == "" {
-		return b
-	}
-	return quote(name(b, key), v)
-}
-
-// quote appends a JSON string. What clients send is data: control characters are escaped and bytes that are no UTF-8
-// replaced, so that a request can neither break a line nor forge one.
-func quote(b []byte, v string) []byte {
-	const digits = "0123456789abcdef"
-	if len(v) > maxText {
-		v = v[:maxText]
-	}
-	b = append(b, '"')
-	for _, r := range v {
-		switch {
-		case r == '"' || r == '\\':
-			b = append(b, '\\', byte(r))
-		case r < ' ' || r == 0x7f:
-			b = append(b, '\\', 'u', '0', '0', digits[r>>4], digits[r&15])
-		case r == 0x2028 || r == 0x2029:
-			b = append(b, '\\', 'u', '2', '0', '2', digits[r&15])
-		default:
-			b = utf8.AppendRune(b, r)
-		}
-	}
-	return append(b, '"')
 }

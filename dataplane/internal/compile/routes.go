@@ -111,7 +111,7 @@ func (b *build) policies(route *runtime.Route, r *state.Record, m *configv1.Rout
 	if owner.Broken() {
 		b.close(route, nil, "one of its policies cannot be built")
 	}
-	b.routeService(route, r)
+	b.routeService(route, r, m)
 	maker := &runtime.OverlayMaker{
 		Lookup: b.lookup, Settings: b.rt.Settings.Owner, Route: owner, Authn: m.GetAuthn(), Monitor: b.deps.Monitor,
 	}
@@ -134,7 +134,7 @@ func (b *build) close(route *runtime.Route, r *state.Record, reason string) {
 	}
 }
 
-func (b *build) routeService(route *runtime.Route, r *state.Record) {
+func (b *build) routeService(route *runtime.Route, r *state.Record, m *configv1.Route) {
 	s, ok := b.services.Get(route.ServiceName)
 	if !ok {
 		b.close(route, r, "its service does not exist")
@@ -144,6 +144,18 @@ func (b *build) routeService(route *runtime.Route, r *state.Record) {
 	route.Info.Service, route.Info.ServiceUID = s.Name, s.UID
 	if s.Closed != "" {
 		b.close(route, nil, s.Closed)
+	}
+	var err error
+	if route.Call, err = callOf(s, m); err != nil {
+		b.close(route, r, err.Error())
+	}
+	if s.Protocol == runtime.HTTP1 { // HTTP/2 cannot be upgraded; admission says so
+		route.Upgrades = m.GetUpgrade()
+	}
+	route.MaxStreamAge = duration(m.GetMaxStreamAge(), 0)
+	route.MaxBody = b.rt.Settings.MaxBody
+	if l := m.GetLimits(); l != nil && l.Body != nil {
+		route.MaxBody = bodyLimit(l.GetBody())
 	}
 }
 

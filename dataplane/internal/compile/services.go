@@ -7,13 +7,11 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
-	"time"
-
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	"keyward.dev/dataplane/internal/runtime"
 	"keyward.dev/dataplane/internal/state"
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
+	"keyward.dev/shared/check"
 	"keyward.dev/shared/check/chain"
 	"keyward.dev/shared/check/match"
 )
@@ -46,12 +44,11 @@ func (b *build) service(r *state.Record) *runtime.Service {
 		return &runtime.Service{UID: r.UID, Name: r.Name, Closed: "its service cannot be read"}
 	}
 	s := &runtime.Service{UID: r.UID, Name: r.Name}
-	sum := sha256.Sum256(r.Bytes)
-	s.Key = r.UID + "/" + hex.EncodeToString(sum[:16])
 	if err := fillService(s, m); err != nil {
 		b.fault(r, err.Error())
 		s.Closed = "its service does not compile"
 	}
+	s.Key = r.UID + "/" + dialKey(s)
 	s.Owner = b.owner(r, m.GetPolicies())
 	b.ownFaults(r, chain.Input{Service: &s.Owner.Owner})
 	return s
@@ -77,29 +74,23 @@ func fillService(s *runtime.Service, m *configv1.Service) error {
 		}
 		s.Host, s.HostName = runtime.HostLiteral, h
 	}
-	t, p := m.GetTimeouts(), m.GetPool()
-	s.Connect = duration(t.GetConnect(), 5*time.Second)
-	s.ResponseHead = duration(t.GetResponseHead(), 60*time.Second)
-	s.Idle = duration(t.GetIdle(), 60*time.Second)
-	s.Total = duration(t.GetTotal(), 0)
-	s.MaxIdle = 512
-	if p != nil && p.MaxIdle != nil {
-		s.MaxIdle = int(p.GetMaxIdle())
-	}
-	s.IdleTimeout = duration(p.GetIdleTimeout(), 60*time.Second)
-	s.MaxConns = int(p.GetMaxConnections())
-	return nil
+	return fillCalls(s, m)
 }
 
-func duration(d *durationpb.Duration, fallback time.Duration) time.Duration {
-	if d == nil {
-		return fallback
+// dialKey is equal for services whose targets are dialled and whose connections are kept in the same way.
+func dialKey(s *runtime.Service) string {
+	sum := sha256.New()
+	fmt.Fprintf(sum, "%d %+v", s.Protocol, s.Pool)
+	if t := s.TLS; t != nil {
+		fmt.Fprintf(sum, " %t %q %q %q %x %d %d", t.Verify, t.CA, t.ServerName, t.SANs, t.Pins, t.MinVersion, t.MaxVersion)
 	}
-	return d.AsDuration()
+	return hex.EncodeToString(sum.Sum(nil)[:16])
 }
 
 func fillTargets(s *runtime.Service, m *configv1.Service) error {
-	s.TLS = m.GetProtocol() == configv1.Protocol_PROTOCOL_HTTPS
+	if err := fillProtocol(s, m); err != nil {
+		return err
+	}
 	s.Path = m.GetPath()
 	if m.GetUrl() != "" {
 		return fillURL(s, m.GetUrl())
@@ -118,6 +109,26 @@ func fillTargets(s *runtime.Service, m *configv1.Service) error {
 	return nil
 }
 
+// fillProtocol never settles for less than what is asked for: where one field says TLS, there is TLS or no connection.
+func fillProtocol(s *runtime.Service, m *configv1.Service) error {
+	if check.OverHTTP2(m) {
+		s.Protocol = runtime.HTTP2
+	}
+	switch {
+	case check.ProtocolContradicts(m):
+		return errors.New("protocol contradicts the scheme of url")
+	case !check.OverTLS(m) && m.GetTls() != nil:
+		return errors.New("tls is given, but the protocol is without")
+	case !check.OverTLS(m):
+		return nil
+	}
+	var err error
+	if s.TLS, err = targetTLS(m.GetTls()); err != nil {
+		return fmt.Errorf("tls: %w", err)
+	}
+	return nil
+}
+
 func fillURL(s *runtime.Service, raw string) error {
 	u, err := url.Parse(raw)
 	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
@@ -126,9 +137,8 @@ func fillURL(s *runtime.Service, raw string) error {
 	port := "80"
 	switch u.Scheme {
 	case "http":
-		s.TLS = false
 	case "https":
-		s.TLS, port = true, "443"
+		port = "443"
 	default:
 		return errors.New("url is neither http nor https")
 	}

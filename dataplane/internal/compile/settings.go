@@ -73,13 +73,22 @@ func (b *build) compileSettings(r *state.Record, s *configv1.Settings) (reason s
 		RequireHTTPS: s.RequireHttps == nil || s.GetRequireHttps(),
 		StrictPaths:  s.GetPathPolicy() != configv1.PathPolicy_PATH_POLICY_PERMISSIVE,
 		MaxHeaders:   defaultMaxHeaders, MaxHead: defaultMaxHead, MaxURI: defaultMaxURI, MaxBody: defaultMaxBody,
+		Upgrades: s.Upgrades == nil || s.GetUpgrades(),
 	}
 	if l := s.GetLimits(); l != nil {
-		out.MaxBody = int64(min(l.GetBody(), 1<<62))
+		out.MaxBody = bodyLimit(l.GetBody())
 		setIf(&out.MaxHeaders, int(l.GetHeaders()))
 		setIf(&out.MaxHead, int(l.GetHead()))
 		setIf(&out.MaxURI, int(l.GetUri()))
+		out.MaxConns, out.MaxConnsPerClient = int(l.GetConnections()), int(l.GetConnectionsPerClient())
 	}
+	for name, l := range s.GetListeners() {
+		if out.Listeners == nil {
+			out.Listeners = map[string]runtime.ListenerOptions{}
+		}
+		out.Listeners[name] = runtime.ListenerOptions{ProxyProtocol: l.GetProxyProtocol()}
+	}
+	out.AccessLog = accessLog(s.GetAccessLog())
 	var err error
 	if out.Proxies, err = hostsvc.ParsePrefixes(s.GetTrustedProxies()); err != nil {
 		return "trusted_proxies: " + err.Error()
@@ -95,6 +104,38 @@ func (b *build) compileSettings(r *state.Record, s *configv1.Settings) (reason s
 	}
 	b.rt.Settings = out
 	return ""
+}
+
+// bodyLimit is a size as the server counts.
+func bodyLimit(bytes uint64) int64 { return int64(min(bytes, 1<<62)) }
+
+// everything is all exchanges, of a million.
+const everything = 1_000_000
+
+// accessLog shows as little of an address as it can if it does not know the form that is asked for.
+func accessLog(m *configv1.AccessLog) runtime.AccessLog {
+	l := runtime.AccessLog{Sample: everything}
+	if m != nil && m.Sample != nil {
+		l.Sample = int(m.GetSample())
+	}
+	for _, member := range m.GetRedact() {
+		if l.Redact == nil {
+			l.Redact = map[string]struct{}{}
+		}
+		l.Redact[member] = struct{}{}
+	}
+	for _, name := range m.GetHeaders() {
+		l.Headers = append(l.Headers, strings.ToLower(name))
+	}
+	switch m.GetClientIp() {
+	case configv1.ClientIpForm_CLIENT_IP_FORM_UNSPECIFIED, configv1.ClientIpForm_CLIENT_IP_FORM_FULL:
+		l.ClientIP = runtime.ClientIPFull
+	case configv1.ClientIpForm_CLIENT_IP_FORM_TRUNCATED:
+		l.ClientIP = runtime.ClientIPTruncated
+	default:
+		l.ClientIP = runtime.ClientIPHashed
+	}
+	return l
 }
 
 func setIf(field *int, v int) {

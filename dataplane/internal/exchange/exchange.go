@@ -1,7 +1,6 @@
 package exchange
 
 import (
-	"math/rand/v2"
 	"net/netip"
 	"time"
 )
@@ -19,6 +18,8 @@ type Exchange struct {
 	// that policies always look into the newest table, also when they themselves were built for an earlier one.
 	Directory Directory
 	Timings   Timings
+	// Trace is what other servers know the exchange by.
+	Trace Trace
 
 	// StoppedBy is the binding that refused or answered the request; nil if none did.
 	StoppedBy *PolicyRef
@@ -115,9 +116,6 @@ type Report struct {
 	Refusal *Refusal
 }
 
-// ID identifies an exchange in refusals and in the access log.
-type ID [16]byte
-
 // Directory finds who owns a presented credential.
 type Directory interface {
 	// Credential returns the credential of this type whose secret was presented, or nil. Validity times are the
@@ -152,36 +150,6 @@ type Progress struct {
 	Ran   int
 	Slots []Slot
 }
-
-// ID returns the exchange's id, drawing one on first use. It correlates; it is no secret.
-func (x *Exchange) ID() ID {
-	for x.id == (ID{}) {
-		a, b := rand.Uint64(), rand.Uint64()
-		for i := range 8 {
-			x.id[i], x.id[8+i] = byte(a>>(8*i)), byte(b>>(8*i))
-		}
-		x.id[6], x.id[8] = x.id[6]&0x0f|0x40, x.id[8]&0x3f|0x80 // version 4 of RFC 9562
-	}
-	return x.id
-}
-
-// SetID gives the exchange an id that was chosen elsewhere.
-func (x *Exchange) SetID(id ID) { x.id = id }
-
-// Append appends the id's text form.
-func (id ID) Append(b []byte) []byte {
-	const digits = "0123456789abcdef"
-	for i, c := range id {
-		if i == 4 || i == 6 || i == 8 || i == 10 {
-			b = append(b, '-')
-		}
-		b = append(b, digits[c>>4], digits[c&15])
-	}
-	return b
-}
-
-// String returns the id's text form.
-func (id ID) String() string { return string(id.Append(make([]byte, 0, 36))) }
 
 // Slot returns what the running policy keeps for this exchange.
 func (x *Exchange) Slot() *Slot { return x.current }

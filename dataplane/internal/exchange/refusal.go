@@ -73,7 +73,6 @@ func (x *Exchange) Answer(r *Refusal) {
 	if r.head == nil {
 		return
 	}
-	const idLen = 36
 	body := append(x.Alloc(len(r.head)+idLen+len(r.tail)), r.head...)
 	body = x.ID().Append(body)
 	x.Response.Body = append(body, r.tail...)

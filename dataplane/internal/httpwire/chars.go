@@ -1,36 +1,85 @@
 package httpwire
 
-// isTokenByte are the characters of a token (RFC 9110 section 5.6.2); isHostByte those of a host name.
-var isTokenByte, isHostByte = charTables()
+import (
+	"encoding/binary"
+	"math/bits"
+)
 
-func charTables() (token, host [256]bool) {
+// What a byte may be part of.
+const (
+	tokenByte  = 1 << iota // token, RFC 9110 section 5.6.2
+	hostByte               // reg-name without percent-escapes and sub-delimiters
+	targetByte             // visible ASCII without '#'
+	valueByte              // field value or reason phrase, RFC 9110 section 5.5
+	hexByte                // HEXDIG
+)
+
+// class says for each byte what it may be part of. It is a constant table.
+var class = classes()
+
+func classes() (t [256]uint8) {
 	for c := range 256 {
-		alnum := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
-		token[c], host[c] = alnum, alnum
+		digit, letter := '0' <= c && c <= '9', c|0x20
+		if digit || 'a' <= letter && letter <= 'z' {
+			t[c] |= tokenByte | hostByte
+		}
+		if digit || 'a' <= letter && letter <= 'f' {
+			t[c] |= hexByte
+		}
+		if '!' <= c && c <= '~' && c != '#' {
+			t[c] |= targetByte
+		}
+		if c >= ' ' && c != 0x7f || c == '\t' {
+			t[c] |= valueByte
+		}
 	}
 	for _, c := range "!#$%&'*+-.^_`|~" {
-		token[c] = true
+		t[c] |= tokenByte
 	}
 	for _, c := range "-_." {
-		host[c] = true
+		t[c] |= hostByte
 	}
-	return token, host
+	return t
 }
 
-func isToken(b []byte) bool {
+// allOf says whether b has bytes of one class only.
+func allOf(b []byte, of uint8) bool {
 	for _, c := range b {
-		if !isTokenByte[c] {
+		if class[c]&of == 0 {
 			return false
 		}
 	}
-	return len(b) > 0
+	return true
+}
+
+func isToken(b []byte) bool { return len(b) > 0 && allOf(b, tokenByte) }
+
+// valueEnd returns the position of the first byte at or after i that no field value has: a control other than tab. It
+// looks at eight bytes at once for one that may be a control; what stands beside one above 0x7f may be taken for one
+// first, and is looked at again.
+func valueEnd(b []byte, i int) int {
+	const each = 0x0101010101010101
+	for i < len(b) {
+		if len(b)-i >= 8 {
+			w := binary.LittleEndian.Uint64(b[i:])
+			controls := ((w - 0x20*each) | (w + each)) &^ w & (0x80 * each)
+			if controls == 0 {
+				i += 8
+				continue
+			}
+			i += bits.TrailingZeros64(controls) / 8
+		}
+		if class[b[i]]&valueByte == 0 {
+			return i
+		}
+		i++
+	}
+	return i
 }
 
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 
-func isHex(c byte) bool {
-	return isDigit(c) || 'a' <= c|0x20 && c|0x20 <= 'f'
-}
+func isHex(c byte) bool { return class[c]&hexByte != 0 }
 
 func hexValue(c byte) int64 {
 	if isDigit(c) {
@@ -53,11 +102,13 @@ func parseDecimal(b []byte) (n int64, ok bool) {
 	return n, len(b) > 0
 }
 
+func isSpace(c byte) bool { return c == ' ' || c == '\t' }
+
 func trimOWS(b []byte) []byte {
-	for len(b) > 0 && (b[0] == ' ' || b[0] == '\t') {
+	for len(b) > 0 && isSpace(b[0]) {
 		b = b[1:]
 	}
-	for len(b) > 0 && (b[len(b)-1] == ' ' || b[len(b)-1] == '\t') {
+	for len(b) > 0 && isSpace(b[len(b)-1]) {
 		b = b[:len(b)-1]
 	}
 	return b

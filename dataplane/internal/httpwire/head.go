@@ -6,7 +6,7 @@ import (
 	"keyward.dev/dataplane/internal/exchange"
 )
 
-// Limits bound a request head.
+// Limits bound a head.
 type Limits struct {
 	// Head bounds the bytes of the head, Target those of the request target, Fields the number of header fields.
 	Head, Target, Fields int
@@ -30,7 +30,8 @@ type Head struct {
 	// ContentLength is the length of the body, 0 without one, -1 if Chunked.
 	ContentLength int64
 	Chunked       bool
-	// Close: the connection ends after this exchange. Upgrade: the client offers a protocol switch.
+	// Close: the connection ends after this exchange. Upgrade: the client offers a protocol switch, by an Upgrade field
+	// and the connection option of that name.
 	Close, Upgrade, ExpectContinue bool
 }
 
@@ -40,49 +41,65 @@ func (h *Head) Reset() {
 	*h = Head{Fields: h.Fields[:0]}
 }
 
+// HeadEnd looks for the empty line that ends a head. It goes on at from (0 at first) and returns the length of the head, or
+// 0 and where to go on looking when more has come. Bare LFs end lines here, so that a malformed head is parsed, and
+// refused, at once. Most heads come whole: parse first, and look for the end only if that gave ErrIncomplete.
+func HeadEnd(buf []byte, from int) (length, next int) {
+	if n := emptyLine(buf); n > 0 || string(buf) == "\r" {
+		return n, 0
+	}
+	for next = from; ; next++ {
+		i := bytes.IndexByte(buf[next:], '\n')
+		if i < 0 {
+			return 0, len(buf)
+		}
+		next += i
+		after := buf[next+1:]
+		if n := emptyLine(after); n > 0 {
+			return next + 1 + n, 0
+		}
+		if len(after) == 0 || string(after) == "\r" {
+			return 0, next
+		}
+	}
+}
+
+// emptyLine returns the length of the line end at the beginning of b, or 0.
+func emptyLine(b []byte) int {
+	switch {
+	case len(b) > 0 && b[0] == '\n':
+		return 1
+	case len(b) > 1 && b[0] == '\r' && b[1] == '\n':
+		return 2
+	}
+	return 0
+}
+
 // ParseHead parses the request head at the beginning of buf and returns its length. It returns ErrIncomplete while the
-// head has not ended and an *Error as soon as it is known to be bad. Callers skip empty lines before a request
+// head has not ended, unless it is known to be bad already: then an *Error. Callers skip empty lines before a request
 // (RFC 9112 section 2.2) themselves.
 func ParseHead(buf []byte, h *Head, lim Limits) (int, error) {
 	h.Reset()
-	s := fieldState{length: -1}
-	n, err := h.requestLine(buf, lim)
+	n, err := h.parse(buf[:min(len(buf), lim.Head)], lim)
+	if isIncomplete(err) && len(buf) >= lim.Head {
+		return 0, ErrHeadLong
+	}
+	return n, err
+}
+
+func (h *Head) parse(b []byte, lim Limits) (int, error) {
+	n, err := h.requestLine(b, lim)
 	if err != nil {
 		return 0, err
 	}
-	for {
-		line, size, err := cutLine(buf[n:])
-		if err != nil {
-			return 0, incomplete(err, len(buf), lim.Head)
-		}
-		n += size
-		if n > lim.Head {
-			return 0, ErrHeadLong
-		}
-		if len(line) == 0 {
-			break
-		}
-		if len(h.Fields) >= lim.Fields {
-			return 0, ErrManyFields
-		}
-		f, err := parseField(line)
-		if err != nil {
-			return 0, err
-		}
-		h.Fields = append(h.Fields, f)
-		if err := h.note(f, &s); err != nil {
-			return 0, err
-		}
+	var size int
+	if h.Fields, size, err = parseFields(b[n:], h.Fields, lim.Fields); err != nil {
+		return 0, err
 	}
-	return n, h.conclude(&s)
-}
-
-// incomplete turns a missing line end into an error once the head may not grow any more.
-func incomplete(err error, have, limit int) error {
-	if err == ErrIncomplete && have >= limit { //nolint:errorlint // ours, and never wrapped
-		return ErrHeadLong
+	if err := h.interpret(); err != nil {
+		return 0, err
 	}
-	return err
+	return n + size, nil
 }
 
 // cutLine returns the line without its CRLF and its size with it.
@@ -97,13 +114,13 @@ func cutLine(b []byte) (line []byte, size int, err error) {
 	return b[:i-1], i + 1, nil
 }
 
-func (h *Head) requestLine(buf []byte, lim Limits) (int, error) {
-	line, n, err := cutLine(buf)
+func (h *Head) requestLine(b []byte, lim Limits) (int, error) {
+	line, n, err := cutLine(b)
+	if isIncomplete(err) && len(b) > maxMethod+lim.Target+len(" HTTP/1.1 \r") {
+		return 0, ErrTargetLong
+	}
 	if err != nil {
-		if err == ErrIncomplete && len(buf) > lim.Target+maxMethod+len(" HTTP/1.1 ") { //nolint:errorlint // ours, and never wrapped
-			return 0, ErrTargetLong
-		}
-		return 0, incomplete(err, len(buf), lim.Head)
+		return 0, err
 	}
 	sp := bytes.IndexByte(line, ' ')
 	if sp <= 0 {
@@ -120,7 +137,7 @@ func (h *Head) requestLine(buf []byte, lim Limits) (int, error) {
 	if len(h.Target) > lim.Target {
 		return 0, ErrTargetLong
 	}
-	if err := h.version(line); err != nil {
+	if h.Minor, err = version(line, ErrRequestLine); err != nil {
 		return 0, err
 	}
 	return n, h.target()
@@ -129,127 +146,51 @@ func (h *Head) requestLine(buf []byte, lim Limits) (int, error) {
 // maxMethod is longer than any registered method.
 const maxMethod = 32
 
-func (h *Head) version(v []byte) error {
+// version returns the minor version of HTTP/1.
+func version(v []byte, malformed error) (int, error) {
 	if len(v) != 8 || string(v[:5]) != "HTTP/" || !isDigit(v[5]) || v[6] != '.' || !isDigit(v[7]) {
-		return ErrRequestLine
+		return 0, malformed
 	}
 	if v[5] != '1' || v[7] > '1' {
-		return ErrVersion
+		return 0, ErrVersion
 	}
-	h.Minor = int(v[7] - '0')
-	return nil
+	return int(v[7] - '0'), nil
 }
 
-func parseField(line []byte) (exchange.Header, error) {
-	if line[0] == ' ' || line[0] == '\t' {
-		return exchange.Header{}, ErrFieldFold
-	}
-	colon := bytes.IndexByte(line, ':')
-	if colon <= 0 || !isToken(line[:colon]) {
-		return exchange.Header{}, ErrFieldName
-	}
-	value := trimOWS(line[colon+1:])
-	for _, c := range value {
-		if c < ' ' && c != '\t' || c == 0x7f {
-			return exchange.Header{}, ErrFieldValue
+// interpret finds out what the fields mean for the request as a whole.
+func (h *Head) interpret() error {
+	s := fieldState{length: -1}
+	for i := range h.Fields {
+		if err := s.note(&h.Fields[i]); err != nil {
+			return err
 		}
 	}
-	return exchange.Header{Name: line[:colon], Value: value}, nil
-}
-
-// fieldState is what the fields seen so far mean for the message as a whole.
-type fieldState struct {
-	length                            int64
-	host, coding, close, keep, expect bool
-	hostValue                         []byte
-}
-
-// note looks at the fields that decide about framing and connection.
-func (h *Head) note(f exchange.Header, s *fieldState) error {
-	switch len(f.Name) {
-	case len("Host"):
-		if exchange.EqualFold(f.Name, "Host") {
-			if s.host || !validAuthority(f.Value) {
-				return ErrHost
-			}
-			s.host, s.hostValue = true, f.Value
-		}
-	case len("Expect"):
-		if exchange.EqualFold(f.Name, "Expect") {
-			return h.expect(f.Value, s)
-		}
-	case len("Upgrade"): // also Trailer
-		if exchange.EqualFold(f.Name, "Upgrade") {
-			h.Upgrade = true
-		} else if exchange.EqualFold(f.Name, "Trailer") && badTrailer(f.Value) {
-			return ErrTrailerName
-		}
-	case len("Connection"):
-		if exchange.EqualFold(f.Name, "Connection") {
-			s.close = s.close || exchange.HasToken(f.Value, "close")
-			s.keep = s.keep || exchange.HasToken(f.Value, "keep-alive")
-		}
-	case len("Content-Length"):
-		if exchange.EqualFold(f.Name, "Content-Length") {
-			return noteLength(f.Value, s)
-		}
-	case len("Transfer-Encoding"):
-		if exchange.EqualFold(f.Name, "Transfer-Encoding") {
-			return h.coding(f.Value, s)
-		}
+	if err := s.framing(h.Minor); err != nil {
+		return err
 	}
-	return nil
-}
-
-func (h *Head) expect(value []byte, s *fieldState) error {
-	if s.expect || !exchange.EqualFold(value, "100-continue") {
+	if s.expects > 1 || s.expects == 1 && !exchange.EqualFold(s.expect, "100-continue") {
 		return ErrExpectation
-	}
-	s.expect = true
-	h.ExpectContinue = h.Minor > 0 // RFC 9110 section 10.1.1: ignored in HTTP/1.0
-	return nil
-}
-
-func noteLength(value []byte, s *fieldState) error {
-	n, ok := parseDecimal(value)
-	if s.length >= 0 || !ok {
-		return ErrContentLength
-	}
-	s.length = n
-	return nil
-}
-
-func (h *Head) coding(value []byte, s *fieldState) error {
-	if h.Minor == 0 {
-		return ErrEncodingOld
-	}
-	if s.coding || !exchange.EqualFold(value, "chunked") {
-		return ErrTransferCoding
-	}
-	s.coding = true
-	return nil
-}
-
-func (h *Head) conclude(s *fieldState) error {
-	if s.coding && s.length >= 0 {
-		return ErrLengthTwice
-	}
-	if !s.host && h.Minor > 0 {
-		return ErrHost
-	}
-	if h.Host == nil {
-		h.Host = s.hostValue
-	} else if s.host && !sameAuthority(h.Host, s.hostValue) {
-		return ErrHostMismatch
 	}
 	h.Chunked, h.ContentLength = s.coding, max(s.length, 0)
 	if s.coding {
 		h.ContentLength = -1
 	}
-	h.Close = s.close || h.Minor == 0 && !s.keep
-	return nil
+	h.Close = s.ends(h.Minor)
+	h.ExpectContinue = s.expects > 0 && h.Minor > 0             // RFC 9110 section 10.1.1: ignored in HTTP/1.0
+	h.Upgrade = len(s.protocol) > 0 && s.upgrade && h.Minor > 0 // RFC 9110 section 7.8: as well
+	return h.authority(&s)
 }
 
-func badTrailer(v []byte) bool {
-	return exchange.HasToken(v, "Transfer-Encoding") || exchange.HasToken(v, "Content-Length") || exchange.HasToken(v, "Trailer")
+// authority decides between the authority of the target and that of Host, which have to agree.
+func (h *Head) authority(s *fieldState) error {
+	switch {
+	case s.hosts == 0 && h.Minor == 0:
+	case s.hosts != 1, !validAuthority(s.host):
+		return ErrHost
+	case h.Host == nil:
+		h.Host = s.host
+	case !sameName(h.Host, s.host):
+		return ErrHostMismatch
+	}
+	return nil
 }

@@ -2,7 +2,6 @@ package httpwire
 
 import (
 	"bytes"
-	"net/netip"
 
 	"keyward.dev/dataplane/internal/exchange"
 )
@@ -27,7 +26,8 @@ func (h *Head) target() error {
 
 func (h *Head) authorityForm() error {
 	colon := bytes.LastIndexByte(h.Target, ':')
-	if colon < 0 || colon == len(h.Target)-1 || !validAuthority(h.Target) {
+	hasPort := colon > bytes.LastIndexByte(h.Target, ']') && colon < len(h.Target)-1
+	if !hasPort || !validAuthority(h.Target) {
 		return ErrTarget
 	}
 	h.Host = h.Target
@@ -35,19 +35,16 @@ func (h *Head) authorityForm() error {
 }
 
 func (h *Head) absoluteForm() error {
-	t := h.Target
-	colon := bytes.IndexByte(t, ':')
+	scheme, rest, _ := bytes.Cut(h.Target, []byte{':'})
 	switch {
-	case colon < 0:
-		return ErrTarget
-	case exchange.EqualFold(t[:colon], "http"):
+	case exchange.EqualFold(scheme, "http"):
 		h.Scheme = "http"
-	case exchange.EqualFold(t[:colon], "https"):
+	case exchange.EqualFold(scheme, "https"):
 		h.Scheme = "https"
 	default:
 		return ErrTarget
 	}
-	rest, ok := bytes.CutPrefix(t[colon+1:], []byte("//"))
+	rest, ok := bytes.CutPrefix(rest, []byte("//"))
 	if !ok {
 		return ErrTarget
 	}
@@ -64,71 +61,22 @@ func (h *Head) absoluteForm() error {
 // pathAndQuery splits at the first '?'. Bytes outside visible ASCII and '#' are refused, so are broken percent-escapes in
 // the path; what is unwise but unambiguous is for the path policy.
 func (h *Head) pathAndQuery(b []byte) error {
-	h.Path = b
-	if before, after, ok := bytes.Cut(b, []byte{'?'}); ok {
-		h.Path, h.Query = before, after
-	}
-	for _, c := range b {
-		if c <= ' ' || c >= 0x7f || c == '#' {
-			return ErrTarget
-		}
-	}
-	for i := bytes.IndexByte(h.Path, '%'); i >= 0 && i < len(h.Path); i++ {
-		if h.Path[i] != '%' {
-			continue
-		}
-		if i+2 >= len(h.Path) || !isHex(h.Path[i+1]) || !isHex(h.Path[i+2]) {
-			return ErrTarget
-		}
+	h.Path, h.Query, _ = bytes.Cut(b, []byte{'?'})
+	if !allOf(b, targetByte) || !validEscapes(h.Path) {
+		return ErrTarget
 	}
 	return nil
 }
 
-// validAuthority accepts host names of letters, digits, '-', '_' and '.', IPv4 addresses and IPv6 addresses in brackets,
-// each with an optional port. User information is never accepted.
-func validAuthority(b []byte) bool {
-	if len(b) == 0 || len(b) > 300 {
-		return false
-	}
-	if b[0] == '[' {
-		end := bytes.IndexByte(b, ']')
-		if end < 0 || end > 46 {
+func validEscapes(path []byte) bool {
+	for {
+		i := bytes.IndexByte(path, '%')
+		if i < 0 {
+			return true
+		}
+		if i+2 >= len(path) || !isHex(path[i+1]) || !isHex(path[i+2]) {
 			return false
 		}
-		a, err := netip.ParseAddr(string(b[1:end]))
-		return err == nil && a.Is6() && a.Zone() == "" && validPort(b[end+1:])
+		path = path[i+3:]
 	}
-	end := bytes.IndexByte(b, ':')
-	if end < 0 {
-		end = len(b)
-	}
-	for _, c := range b[:end] {
-		if !isHostByte[c] {
-			return false
-		}
-	}
-	return end > 0 && validPort(b[end:])
-}
-
-// validPort accepts nothing, or a colon and a decimal port.
-func validPort(b []byte) bool {
-	if len(b) == 0 {
-		return true
-	}
-	if b[0] != ':' || len(b) > 6 {
-		return false
-	}
-	port := 0
-	for _, c := range b[1:] {
-		if !isDigit(c) {
-			return false
-		}
-		port = port*10 + int(c-'0')
-	}
-	return len(b) == 1 || port <= 65535
-}
-
-// sameAuthority compares without regard to case; the port must be written alike.
-func sameAuthority(a, b []byte) bool {
-	return len(a) == len(b) && bytes.EqualFold(a, b)
 }

@@ -126,3 +126,14 @@ func addChallenge(h *exchange.Headers, f exchange.Header) {
 	}
 	h.Add(f)
 }
+
+func credentialFields(branches [][]Link) (names []string) {
+	for _, b := range branches {
+		for _, l := range b {
+			if bearer, ok := l.Policy.(Bearer); ok {
+				names = append(names, bearer.CredentialFields()...)
+			}
+		}
+	}
+	return names
+}

@@ -116,3 +116,25 @@ func TestA401NamesEveryChallenge(t *testing.T) {
 		t.Errorf("challenges (-want +got):\n%s", diff)
 	}
 }
+
+// bearing is an authentication policy that looks into header fields.
+type bearing struct {
+	proof
+	fields []string
+}
+
+func (b *bearing) CredentialFields() []string { return b.fields }
+
+func TestAChainNamesTheFieldsOfEveryCredential(t *testing.T) {
+	t.Parallel()
+	branches := [][]policy.Link{
+		{{Policy: &bearing{fields: []string{"X-A", "X-B"}}}, {Policy: &proof{name: "p"}}},
+		{{Policy: &bearing{fields: []string{"X-C"}}}},
+	}
+	if diff := cmp.Diff([]string{"X-A", "X-B", "X-C"}, policy.NewRoute(nil, branches, nil).CredentialFields()); diff != "" {
+		t.Errorf("CredentialFields() (-want +got):\n%s", diff)
+	}
+	if got := policy.NewRoute(nil, nil, nil).CredentialFields(); got != nil {
+		t.Errorf("CredentialFields() = %q without authentication", got)
+	}
+}

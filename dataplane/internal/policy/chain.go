@@ -36,6 +36,7 @@ type Chain struct {
 	// bodies and responses say whether any link needs them.
 	bodies, responses bool
 	preflight         bool
+	credentials       []string
 }
 
 // compiled is a link with its optional interfaces looked up once.
@@ -55,7 +56,9 @@ func NewRoute(edge []Link, branches [][]Link, m Monitor) *Chain {
 		a := newAuthn(branches)
 		links = append(append([]Link(nil), edge...), Link{Binding: a.binding(), Policy: a})
 	}
-	return compile(routeHalf, links, m)
+	c := compile(routeHalf, links, m)
+	c.credentials = credentialFields(branches)
+	return c
 }
 
 // NewOverlay compiles the overlay half: authz, traffic and transform links in order.
@@ -83,6 +86,9 @@ type Preflighter interface {
 
 // AnswersPreflight says whether no preflight request passes the chain: a link answers each, unless one before it refuses.
 func (c *Chain) AnswersPreflight() bool { return c.preflight }
+
+// CredentialFields names the header fields in which authentication looks for credentials.
+func (c *Chain) CredentialFields() []string { return c.credentials }
 
 // NeedsBody says whether Body must be called with the request body.
 func (c *Chain) NeedsBody() bool { return c.bodies }

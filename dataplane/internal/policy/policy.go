@@ -54,6 +54,13 @@ type Hider interface {
 	Hide(x *exchange.Exchange)
 }
 
+// Bearer is an authentication policy that finds credentials in header fields. What these hold is never written down,
+// whether it was accepted, refused or not even looked at.
+type Bearer interface {
+	// CredentialFields returns the names of the fields.
+	CredentialFields() []string
+}
+
 // Identity names the binding a policy was built for.
 type Identity = exchange.PolicyRef
 

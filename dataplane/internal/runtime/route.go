@@ -32,6 +32,15 @@ type Route struct {
 	StripPrefix bool
 	AddPrefix   string
 
+	// Call is how the service is called for this route.
+	Call CallOptions
+	// Upgrades are the protocols, in lower case, that a connection may be switched to; empty: none.
+	Upgrades []string
+	// MaxStreamAge bounds tunnels and responses without an end; 0: no bound.
+	MaxStreamAge time.Duration
+	// MaxBody bounds the request body.
+	MaxBody int64
+
 	maker    *OverlayMaker
 	anybody  *Overlay
 	overlays atomic.Pointer[map[*Profile]*Overlay]
@@ -137,41 +146,3 @@ func (m *OverlayMaker) make(p *Profile) *Overlay {
 	}
 	return &Overlay{Chain: policy.NewOverlay(links, m.Monitor)}
 }
-
-// Service is somewhere requests are forwarded to.
-type Service struct {
-	UID, Name string
-	Owner     *Owner
-	Closed    string // why its routes are answered 503
-	// Key is equal for services whose connections may be shared.
-	Key string
-
-	Targets  []Target
-	Weight   int // of all targets together
-	TLS      bool
-	Path     string // prefix, without a slash at its end
-	Host     HostHeader
-	HostName string // with HostLiteral
-
-	Connect, ResponseHead, Idle, Total time.Duration
-
-	MaxIdle     int
-	IdleTimeout time.Duration
-	MaxConns    int
-}
-
-// Target is an address of a service.
-type Target struct {
-	Address string
-	Weight  int
-}
-
-// HostHeader says which Host an upstream is sent.
-type HostHeader int
-
-// Forms of HostHeader.
-const (
-	HostUpstream HostHeader = iota
-	HostPreserve
-	HostLiteral
-)

@@ -60,7 +60,42 @@ type Settings struct {
 	MaxHead      int
 	MaxURI       int
 	MaxBody      int64
+	// Upgrades: connections may be switched to other protocols where a route says so.
+	Upgrades bool
+	// MaxConns bounds the clients' connections to this gateway, MaxConnsPerClient those of one address; 0: no bound.
+	MaxConns, MaxConnsPerClient int
+	// Listeners is what the group says about listeners, by name.
+	Listeners map[string]ListenerOptions
+	AccessLog AccessLog
 }
+
+// ListenerOptions is what a group says about one listener.
+type ListenerOptions struct {
+	// ProxyProtocol: trusted proxies begin each connection with a PROXY header, version 1 or 2.
+	ProxyProtocol bool
+}
+
+// AccessLog says what is written down of exchanges.
+type AccessLog struct {
+	// Sample is how many of a million exchanges below status 400 are logged; those from 400 on always are.
+	Sample int
+	// Redact are members of the line whose values are replaced.
+	Redact map[string]struct{}
+	// Headers are request header fields, in lower case, that are logged as well. Never those that carry credentials.
+	Headers []string
+	// ClientIP is how much of an address is shown.
+	ClientIP ClientIPForm
+}
+
+// ClientIPForm is how much of a client's address is shown.
+type ClientIPForm uint8
+
+// Forms: whole; without its last octet or its last 80 bits; or as a hash under a key of the process.
+const (
+	ClientIPFull ClientIPForm = iota
+	ClientIPTruncated
+	ClientIPHashed
+)
 
 // Trusted reports whether the address belongs to a trusted proxy.
 func (s *Settings) Trusted(a netip.Addr) bool {

@@ -1,106 +1,256 @@
 package server
 
 import (
+	"io"
+	"net"
 	"net/http"
 	"net/netip"
+	"net/textproto"
+	"strconv"
 	"strings"
+	"sync"
+	"time"
 
+	"keyward.dev/dataplane/internal/conn"
 	"keyward.dev/dataplane/internal/exchange"
 )
 
+const copyBytes = 32 << 10
+
+var copyBuffers = sync.Pool{New: func() any { return new([copyBytes]byte) }} //nolint:gochecknoglobals // memory, not state
+
+// adaptor is the wire of a request that net/http has read.
+type adaptor struct {
+	w    http.ResponseWriter
+	r    *http.Request
+	ctl  *http.ResponseController
+	call *call
+	buf  *[copyBytes]byte
+	idle time.Duration
+	bad  bool // the response could not be written
+
+	sending sync.Mutex
+	begins  bool // guarded by sending
+}
+
+// serveHTTP gives an exchange to a request of net/http's.
+func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request, tls bool) {
+	c := s.take()
+	a := &adaptor{w: w, r: r, ctl: http.NewResponseController(w), call: c}
+	c.wire = a
+	s.active.Add(1)
+	defer func() {
+		v := recover()
+		abort := c.end(v)
+		a.release(c)
+		s.give(c)
+		s.active.Add(-1)
+		if abort {
+			panic(http.ErrAbortHandler)
+		}
+	}()
+	c.x.Timings.Received = time.Now()
+	s.last.Store(c.x.Timings.Received.UnixNano())
+	c.rt = s.config.Runtime.Load()
+	a.fill(c, tls)
+	c.run(r.Context())
+}
+
+func (a *adaptor) release(c *call) {
+	if a.buf != nil {
+		copyBuffers.Put(a.buf)
+	}
+	if c.x.Request.ContentLength != 0 {
+		_ = a.ctl.SetReadDeadline(time.Now().Add(a.call.server.config.Timeouts.Linger))
+	}
+}
+
 // fill writes down the request as it was received. Everything it takes has been checked for form by net/http: method,
 // field names and values, framing.
-func (c *call) fill(r *http.Request) {
-	x := &c.x
-	q := &x.Request
+func (a *adaptor) fill(c *call, tls bool) {
+	q, r := &c.x.Request, a.r
 	q.Method = c.copy(r.Method)
 	q.RawTarget = c.copy(r.RequestURI)
 	q.Proto = r.ProtoMajor*10 + r.ProtoMinor
-	q.TLS = c.tls
-	q.Scheme = "http"
-	if q.TLS {
+	q.TLS, q.Scheme = tls, "http"
+	if tls {
 		q.Scheme = "https"
 	}
 	q.ContentLength = r.ContentLength
+	if r.Body == http.NoBody {
+		q.ContentLength = 0
+	}
 	q.RemoteAddr, _ = netip.ParseAddrPort(r.RemoteAddr)
+	c.host = c.copy(r.Host)
+	c.peer = c.copy(q.RemoteAddr.Addr().Unmap().WithZone("").String())
 	c.headBytes = len(r.Method) + len(r.RequestURI) + len(r.Host) + len(" HTTP/1.1\r\nHost: \r\n\r\n")
 	for name, values := range r.Header {
 		for _, v := range values {
 			c.headBytes += len(name) + len(v) + len(": \r\n")
 			c.headFields++
-			q.Header.Add(exchange.Header{Name: c.copy(name), Value: c.copy(v)})
+			q.Header.Add(c.field(name, v))
 		}
 	}
 }
 
-func (c *call) copy(s string) []byte { return append(c.x.Alloc(len(s)), s...) }
+func (a *adaptor) whole() ([]byte, bool) { return nil, false }
+
+func (a *adaptor) read() ([]byte, error) {
+	if a.buf == nil {
+		a.buf, _ = copyBuffers.Get().(*[copyBytes]byte)
+		a.idle = a.call.route.Call.Idle
+	}
+	_ = a.ctl.SetReadDeadline(time.Now().Add(a.idle))
+	_ = a.ctl.SetWriteDeadline(time.Now().Add(a.call.server.config.Timeouts.Write)) // reading may write a 100 Continue
+	for {
+		n, err := a.r.Body.Read(a.buf[:])
+		if n > 0 {
+			return a.buf[:n], nil // an error comes again
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (a *adaptor) trailer() exchange.Headers {
+	var out exchange.Headers
+	for name, values := range a.r.Trailer {
+		for _, v := range values {
+			out = append(out, exchange.Field(name, v))
+		}
+	}
+	return out
+}
+
+func (a *adaptor) interrupt() { _ = a.ctl.SetReadDeadline(time.Unix(1, 0)) }
+
+func (a *adaptor) abort() {
+	_ = a.ctl.SetReadDeadline(time.Unix(1, 0))
+	_ = a.ctl.SetWriteDeadline(time.Unix(1, 0))
+}
+
+func (a *adaptor) interim(status int, h exchange.Headers) {
+	a.sending.Lock()
+	defer a.sending.Unlock()
+	if a.begins || !a.r.ProtoAtLeast(1, 1) {
+		return
+	}
+	out := a.w.Header()
+	for _, f := range h {
+		out.Add(string(f.Name), string(f.Value))
+	}
+	a.w.WriteHeader(status)
+	clear(out)
+}
+
+func (a *adaptor) begin(c *call, length int64) {
+	a.sending.Lock()
+	a.begins = true
+	a.sending.Unlock()
+	h := a.w.Header()
+	h["Content-Type"] = nil // else net/http would guess one
+	for _, f := range c.x.Response.Header {
+		name := textproto.CanonicalMIMEHeaderKey(string(f.Name))
+		if name != "Content-Length" {
+			h[name] = append(h[name], string(f.Value))
+		}
+	}
+	if length >= 0 {
+		h["Content-Length"] = []string{strconv.FormatInt(length, 10)}
+	}
+	if c.server.draining.Load() || c.body.stopped {
+		h.Set("Connection", "close") // what is left of a refused body is not worth reading
+	}
+	_ = a.ctl.SetWriteDeadline(time.Now().Add(a.call.server.config.Timeouts.Write))
+	if c.x.Response.Status == http.StatusSwitchingProtocols {
+		h.Set("Connection", "Upgrade")
+		h.Set("Upgrade", string(c.upgrade))
+	}
+	a.w.WriteHeader(c.x.Response.Status)
+}
+
+func (a *adaptor) write(p []byte, flush bool) error {
+	_ = a.ctl.SetWriteDeadline(time.Now().Add(a.call.server.config.Timeouts.Write))
+	if len(p) > 0 {
+		if _, err := a.w.Write(p); err != nil {
+			return err
+		}
+	}
+	if flush && a.call.x.Response.Status != http.StatusSwitchingProtocols {
+		return a.ctl.Flush()
+	}
+	return nil
+}
+
+func (a *adaptor) finish(trailer exchange.Headers) error {
+	for _, f := range trailer {
+		a.w.Header().Add(http.TrailerPrefix+string(f.Name), string(f.Value))
+	}
+	return nil
+}
+
+// hijack takes the connection from net/http, which has sent the 101, and from the guard before it.
+func (a *adaptor) hijack(c *call) (*conn.Conn, []byte, error) {
+	raw, rw, err := a.ctl.Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := rw.Flush(); err != nil {
+		_ = raw.Close()
+		return nil, nil, err
+	}
+	early := make([]byte, rw.Reader.Buffered())
+	if _, err := io.ReadFull(rw, early); err != nil {
+		_ = raw.Close()
+		return nil, nil, err
+	}
+	_ = raw.SetDeadline(time.Time{})
+	var below net.Conn = raw
+	if s, ok := raw.(*strictConn); ok {
+		below = s.Conn
+		early = append(early, s.buf...)
+	}
+	return conn.New(below, c.server.config.Sweeper), early, nil
+}
 
 // originForm returns the target without what an absolute form puts before the path. The authority of an absolute form is
-// the host (RFC 9112 section 3.2.2); net/http has taken it as such.
-func originForm(target string) (string, bool) {
-	if strings.HasPrefix(target, "/") {
+// the host (RFC 9112 section 3.2.2); the wire has taken it as such.
+func (c *call) originForm() ([]byte, bool) {
+	target := c.x.Request.RawTarget
+	if len(target) > 0 && target[0] == '/' {
 		return target, true
 	}
-	lower := strings.ToLower(target[:min(len(target), 8)])
+	lower := strings.ToLower(string(target[:min(len(target), 8)]))
 	for _, scheme := range []string{"http://", "https://"} {
 		if !strings.HasPrefix(lower, scheme) {
 			continue
 		}
 		rest := target[len(scheme):]
-		i := strings.IndexAny(rest, "/?")
+		i := strings.IndexAny(string(rest), "/?")
 		switch {
 		case i < 0:
-			return "/", true
+			return c.copy("/"), true
 		case rest[i] == '?':
-			return "/" + rest[i:], true
+			return append(c.copy("/"), rest[i:]...), true
 		}
 		return rest[i:], true
 	}
-	return "", false
+	return nil, false
 }
 
-// hopByHop are fields that concern one connection only (RFC 9110 section 7.6.1), beside those that Connection names.
-func hopByHop(name []byte) bool {
-	switch len(name) {
-	case 2:
-		return exchange.EqualFold(name, "TE")
-	case 7:
-		return exchange.EqualFold(name, "Trailer") || exchange.EqualFold(name, "Upgrade")
-	case 10:
-		return exchange.EqualFold(name, "Connection") || exchange.EqualFold(name, "Keep-Alive")
-	case 16:
-		return exchange.EqualFold(name, "Proxy-Connection")
-	case 17:
-		return exchange.EqualFold(name, "Transfer-Encoding")
-	case 18:
-		return exchange.EqualFold(name, "Proxy-Authenticate")
-	case 19:
-		return exchange.EqualFold(name, "Proxy-Authorization")
-	}
-	return false
-}
+var (
+	errSlowBody   = &slowError{"the client sends too slowly"}
+	errSlowClient = &slowError{"the client takes too slowly"}
+)
 
-// dropHopByHop removes what is not to be passed on. A Connection field may name any field: removing them before policies
-// run makes sure that what policies saw is what is forwarded.
-func dropHopByHop(h *exchange.Headers) {
-	var named []string
-	for v := range h.Values("Connection") {
-		for token := range strings.SplitSeq(string(v), ",") {
-			if token = strings.TrimSpace(token); token != "" {
-				named = append(named, token)
-			}
-		}
-	}
-	for i := 0; i < len(*h); {
-		if hopByHop((*h)[i].Name) {
-			h.DelAt(i)
-			continue
-		}
-		i++
-	}
-	for _, n := range named {
-		if !strings.EqualFold(n, "Content-Length") && !strings.EqualFold(n, "Host") {
-			h.Del(n)
-		}
-	}
-}
+// slowError is a deadline that has passed.
+type slowError struct{ text string }
+
+func (e *slowError) Error() string { return e.text }
+
+// Timeout says that it is one.
+func (e *slowError) Timeout() bool { return true }
+
+// Temporary is there for net.Error.
+func (e *slowError) Temporary() bool { return false }

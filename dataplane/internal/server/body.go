@@ -4,80 +4,102 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"sync"
-	"time"
 
 	"keyward.dev/dataplane/internal/exchange"
+	"keyward.dev/dataplane/internal/httpwire"
 	"keyward.dev/dataplane/internal/policy"
 )
 
-var (
-	errBodyRefused = errors.New("request body refused")
-	errDetached    = errors.New("exchange is over")
-)
+// errBodyRefused ends the sending of a body that a limit or a policy refused.
+var errBodyRefused = errors.New("request body refused")
 
-// requestBody reads the client's body for the upstream, shows it to policies and counts it. The upstream's connection
-// reads it on a goroutine of its own, also after the response has begun: mu guards the exchange, and detach takes it away.
+// requestBody is the client's body on its way to the upstream: it is counted, limited and shown to policies. Package
+// upstream may read it on another goroutine while the response has begun already; mu keeps that from the exchange while
+// policies look at the response.
 type requestBody struct {
-	body  io.Reader
-	ctl   *http.ResponseController
+	call  *call
 	limit int64
-	idle  time.Duration
 
 	mu      sync.Mutex
-	call    *call             // guarded by mu; nil once detached
-	n       int64             // guarded by mu
-	refused *exchange.Refusal // guarded by mu: an answer of the gateway's own
-	stopped bool              // guarded by mu: the exchange holds the answer, or refused does
-	ended   bool              // guarded by mu
+	n       int64
+	refused *exchange.Refusal // an answer of the gateway's own
+	stopped bool              // the exchange holds the answer, or refused does
+	ended   bool
+
+	all    []byte // the whole body, shown already
+	isAll  bool
+	handed bool // all was handed on by Next
 }
 
-func (b *requestBody) Read(p []byte) (int, error) {
-	if !b.expect() {
-		return 0, errDetached
+// reset forgets the body. Nobody reads it any more.
+func (b *requestBody) reset() {
+	b.call, b.limit, b.n, b.refused, b.stopped, b.ended = nil, 0, 0, nil, false, false
+	b.all, b.isAll, b.handed = nil, false, false
+}
+
+// begin takes the body if it is there already.
+func (b *requestBody) begin(c *call) {
+	b.call, b.limit = c, c.route.MaxBody
+	c.h1.idle = c.route.Call.Idle
+	if p, ok := c.wire.whole(); ok {
+		if err := b.took(p, true); err == nil {
+			b.all, b.isAll = p, true
+		}
 	}
-	n, err := b.body.Read(p)
+}
+
+// Whole returns all of the body if it is in memory.
+func (b *requestBody) Whole() ([]byte, bool) { return b.all, b.isAll }
+
+// Next returns the next piece.
+func (b *requestBody) Next() ([]byte, error) {
+	if b.isAll {
+		if b.handed {
+			return nil, io.EOF
+		}
+		b.handed = true
+		return b.all, nil
+	}
+	if b.complete() {
+		return nil, io.EOF
+	}
+	p, err := b.call.wire.read()
+	if err != nil && !ended(err) {
+		return nil, b.failed(err)
+	}
+	if err := b.took(p, err != nil); err != nil {
+		return nil, err
+	}
+	if len(p) > 0 {
+		return p, nil
+	}
+	return nil, err
+}
+
+// took counts a piece and shows it to the policies.
+func (b *requestBody) took(p []byte, last bool) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.call == nil {
-		return 0, errDetached
-	}
 	if b.stopped {
-		return 0, errBodyRefused
+		return errBodyRefused
 	}
-	b.n += int64(n)
+	b.n += int64(len(p))
 	if b.n > b.limit {
-		return 0, b.stop(b.call.server.refusals.body)
+		return b.stop(b.call.server.refusals.body)
 	}
-	if err != nil && err != io.EOF {
-		return n, b.failed(err)
-	}
-	last := err == io.EOF
-	if !b.ended && (n > 0 || last) && !b.show(p[:n], last) {
-		b.stopped = true
-		return 0, errBodyRefused
+	if !b.ended && (len(p) > 0 || last) && !b.show(p, last) {
+		return b.stop(nil)
 	}
 	b.ended = b.ended || last
-	return n, err
-}
-
-// expect gives the client time for the next piece, unless the exchange is over: then the deadline is the server's.
-func (b *requestBody) expect() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.call == nil {
-		return false
-	}
-	_ = b.ctl.SetReadDeadline(time.Now().Add(b.idle))
-	return true
+	return nil
 }
 
 // show gives a piece to the policies; false means that one of them refused.
-func (b *requestBody) show(chunk []byte, last bool) bool {
-	x := &b.call.x
-	return b.call.route.Chain.Body(x, chunk, last) == policy.Next && b.call.overlay.Chain.Body(x, chunk, last) == policy.Next
+func (b *requestBody) show(p []byte, last bool) bool {
+	c := b.call
+	return c.route.Chain.Body(&c.x, p, last) == policy.Next && c.overlay.Chain.Body(&c.x, p, last) == policy.Next
 }
 
 func (b *requestBody) stop(r *exchange.Refusal) error {
@@ -85,41 +107,41 @@ func (b *requestBody) stop(r *exchange.Refusal) error {
 	return errBodyRefused
 }
 
-// failed tells a client that is slow from one that is gone.
+// failed tells a client that is slow or talks nonsense from one that is gone.
 func (b *requestBody) failed(err error) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	var timeout net.Error
-	var tooLarge *http.MaxBytesError
-	switch {
+	no := b.call.server.refusals
+	switch malformed, ok := errors.AsType[*httpwire.Error](err); {
+	case ok && malformed.Status == 431:
+		return b.stop(no.headers)
+	case ok, errors.Is(err, errMalformedBody):
+		return b.stop(no.badBody)
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		return b.stop(b.call.server.refusals.timeout)
-	case errors.Is(err, errMalformedBody):
-		return b.stop(b.call.server.refusals.badBody)
-	case errors.As(err, &tooLarge):
-		return b.stop(b.call.server.refusals.body)
+		return b.stop(no.timeout)
 	}
 	return err
 }
 
-// verdict reports whether the body was refused; then either the exchange holds the answer or the refusal is returned.
-func (b *requestBody) verdict() (*exchange.Refusal, bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.refused, b.stopped
-}
-
-// detach takes the exchange away from the reader and returns how much was read.
-func (b *requestBody) detach() int64 {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.call = nil
-	return b.n
-}
-
-// exclusively runs fn while the body's reader is kept from the exchange.
-func (c *call) exclusively(fn func()) {
-	if c.body != nil {
-		c.body.mu.Lock()
-		defer c.body.mu.Unlock()
+// Trailer returns the trailer fields after io.EOF.
+func (b *requestBody) Trailer() exchange.Headers {
+	if b.isAll {
+		return nil
 	}
-	fn()
+	return b.call.wire.trailer()
+}
+
+// Abort makes a Next that waits return.
+func (b *requestBody) Abort() {
+	if !b.complete() {
+		b.call.wire.interrupt()
+	}
+}
+
+// complete says whether all of the body was read.
+func (b *requestBody) complete() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.ended
 }

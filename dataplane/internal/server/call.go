@@ -2,48 +2,69 @@ package server
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"time"
 
 	"keyward.dev/dataplane/internal/accesslog"
 	"keyward.dev/dataplane/internal/exchange"
+	"keyward.dev/dataplane/internal/httpwire"
 	"keyward.dev/dataplane/internal/policy"
 	"keyward.dev/dataplane/internal/router"
 	"keyward.dev/dataplane/internal/runtime"
+	"keyward.dev/dataplane/internal/trace"
+	"keyward.dev/dataplane/internal/upstream"
 	"keyward.dev/shared/check/match"
 )
 
 // call is one exchange and what the server needs around it. It is pooled.
 type call struct {
 	server *Server
+	wire   wire
 	x      exchange.Exchange
-	w      http.ResponseWriter
-	r      *http.Request
+	body   requestBody
+	resp   upstream.Response
+	stream streamEntry
+	h1     h1wire
+	// informational passes on interim responses. It is made once, so that no request makes a closure.
+	informational func(status int, h exchange.Headers)
 
+	progress
+}
+
+// progress is what a call knows about its exchange.
+type progress struct {
 	rt      *runtime.Runtime
 	route   *runtime.Route
 	overlay *runtime.Overlay // nil before it ran
 	prefix  int              // length of the matched prefix
 	trusted bool             // the peer is a trusted proxy
-	tls     bool             // the request came over TLS
 	entered bool             // the route half of the chain ran
 
+	// host is the host as the client sent it, peer the peer's address in text form, upgrade the protocol the client
+	// offers to switch to; nil: none.
+	host, peer, upgrade   []byte
 	headBytes, headFields int
-	body                  *requestBody
-	out                   accesslog.Outcome
-	headSent              bool
-	abort                 bool // the connection is to be cut
+
+	request   upstream.Request
+	forwarded bool // the request was given to the upstream
+	headSent  bool
+	abort     bool // the connection is to be cut
+	out       accesslog.Outcome
 }
 
-func (c *call) begin(w http.ResponseWriter, r *http.Request) {
-	c.w, c.r = w, r
-	c.x.Timings.Received = time.Now()
-	c.fill(r)
+func newCall(s *Server) *call {
+	c := &call{server: s}
+	c.informational = func(status int, h exchange.Headers) { c.wire.interim(status, h) }
+	return c
 }
 
+// reset makes the call ready for the next exchange, keeping memory.
 func (c *call) reset() {
 	c.x.Reset()
-	*c = call{server: c.server, x: c.x}
+	c.h1.reset()
+	c.body.reset()
+	c.wire, c.progress = nil, progress{}
 }
 
 // run is the way of a request.
@@ -78,33 +99,35 @@ func (c *call) run(ctx context.Context) {
 	c.forward(ctx)
 }
 
-// admit checks what holds for every request of the group, and normalises host and target.
+// admit checks what holds for every request of the group, and normalises host and target. The runtime is loaded.
 func (c *call) admit() *exchange.Refusal {
 	no := c.server.refusals
-	c.rt = c.server.config.Runtime.Load()
 	if c.rt == nil {
 		return no.notReady
 	}
 	c.x.Directory = c.rt.Directory
 	s := c.rt.Settings
+	c.out.Settings = &s.AccessLog
 	c.clientAddress(s)
+	trace.Propagate(&c.x, c.trusted)
+	q := &c.x.Request
 	switch {
 	case c.rt.Closed != "":
 		return no.closed
-	case len(c.x.Request.RawTarget) > s.MaxURI:
+	case len(q.RawTarget) > s.MaxURI:
 		return no.uri
 	case c.headFields > s.MaxHeaders || c.headBytes > s.MaxHead:
 		return no.headers
 	}
 	var err error
-	if c.x.Request.Host, err = match.Host(c.x.Alloc(len(c.r.Host)), c.copy(c.r.Host)); err != nil {
-		c.x.Request.Host = nil
+	if q.Host, err = match.Host(c.x.Alloc(len(c.host)), c.host); err != nil {
+		q.Host = nil
 		return no.badHost
 	}
-	if c.r.Method == http.MethodConnect {
+	if string(q.Method) == http.MethodConnect {
 		return no.badMethod
 	}
-	if s.RequireHTTPS && c.x.Request.Scheme != "https" {
+	if s.RequireHTTPS && q.Scheme != "https" {
 		return no.plain
 	}
 	return c.target(s)
@@ -112,19 +135,22 @@ func (c *call) admit() *exchange.Refusal {
 
 func (c *call) target(s *runtime.Settings) *exchange.Refusal {
 	no := c.server.refusals
-	origin, ok := originForm(c.r.RequestURI)
+	q := &c.x.Request
+	origin, ok := c.originForm()
 	if !ok {
 		return no.badTarget
 	}
-	path, query, err := match.Target(c.x.Alloc(2*len(origin)), c.copy(origin), s.StrictPaths)
+	path, query, err := match.Target(c.x.Alloc(2*len(origin)), origin, s.StrictPaths)
 	if err != nil {
 		return no.badTarget
 	}
-	c.x.Request.Path, c.x.Request.Query = path, query
-	if upgrade := c.x.Request.Header.Get("Upgrade"); exchange.HasToken(upgrade, "websocket") {
-		return no.upgrade
+	q.Path, q.Query = path, query
+	for v := range q.Header.Values("Connection") {
+		if exchange.HasToken(v, "upgrade") {
+			c.upgrade = q.Header.Get("Upgrade")
+		}
 	}
-	dropHopByHop(&c.x.Request.Header)
+	httpwire.DropHopByHop(&q.Header)
 	return nil
 }
 
@@ -149,12 +175,12 @@ func (c *call) find() *exchange.Refusal {
 	if !ok {
 		return c.server.refusals.internal
 	}
-	c.route, c.prefix = route, res.Prefix
+	c.route, c.prefix, c.out.Route = route, res.Prefix, route
 	c.x.Route = route.Info
 	if route.Closed != "" {
 		return c.server.refusals.closed
 	}
-	return nil
+	return c.upgradeAllowed()
 }
 
 // preflight says whether this is a CORS preflight request.
@@ -178,9 +204,30 @@ func (c *call) preflightRoute(req router.Request, otherwise router.Result) route
 	return res
 }
 
+// upgradeAllowed looks at an offer to switch protocols. One that the route does not take is not passed on, as RFC 9110
+// section 7.8 allows; a WebSocket handshake is refused then, because without the switch it means nothing.
+func (c *call) upgradeAllowed() *exchange.Refusal {
+	if c.upgrade == nil {
+		return nil
+	}
+	if c.rt.Settings.Upgrades && c.x.Request.Proto == 11 && c.x.Request.ContentLength == 0 {
+		for _, u := range c.route.Upgrades {
+			if exchange.EqualFold(c.upgrade, u) {
+				return nil
+			}
+		}
+	}
+	websocket := exchange.HasToken(c.upgrade, "websocket")
+	c.upgrade = nil
+	if websocket {
+		return c.server.refusals.upgrade
+	}
+	return nil
+}
+
 // bodyAllowed refuses bodies that are announced too large, before any policy runs.
 func (c *call) bodyAllowed() *exchange.Refusal {
-	if c.x.Request.ContentLength > c.rt.Settings.MaxBody {
+	if c.x.Request.ContentLength > c.route.MaxBody {
 		return c.server.refusals.body
 	}
 	return nil
@@ -188,12 +235,23 @@ func (c *call) bodyAllowed() *exchange.Refusal {
 
 // refuse answers with a refusal of the gateway itself.
 func (c *call) refuse(r *exchange.Refusal) {
-	c.exclusively(func() { c.x.Answer(r) })
+	c.body.mu.Lock()
+	c.x.Answer(r)
+	c.body.mu.Unlock()
 	c.respondLocally()
 }
 
-// unwind runs the response side of the policies whose request side ran, in reverse order.
+// respondLocally sends the answer that the exchange holds.
+func (c *call) respondLocally() {
+	c.unwind()
+	c.writeLocal()
+}
+
+// unwind runs the response side of the policies whose request side ran, in reverse order. Whoever still reads the
+// request's body is kept from the exchange meanwhile.
 func (c *call) unwind() {
+	c.body.mu.Lock()
+	defer c.body.mu.Unlock()
 	if c.overlay != nil {
 		c.overlay.Chain.Response(&c.x)
 	}
@@ -207,12 +265,8 @@ func (c *call) end(v any) (abort bool) {
 	if v != nil {
 		c.panicked(v)
 	}
-	if c.body != nil {
-		c.out.BytesIn = c.body.detach()
-	}
-	if c.hasBody() {
-		_ = http.NewResponseController(c.w).SetReadDeadline(time.Now().Add(lingerTimeout))
-	}
+	c.resp.Close() // joins whoever reads the body
+	c.out.BytesIn = c.body.n
 	c.x.Timings.Done = time.Now()
 	if r := c.x.Refusal(); r != nil && !r.IsAnswer() && c.out.Code == "" {
 		c.out.Code = r.Code()
@@ -239,3 +293,51 @@ func (c *call) panicked(v any) {
 	c.overlay, c.entered = nil, false
 	c.refuse(c.server.refusals.internal)
 }
+
+// writeLocal sends an answer of the gateway's own.
+func (c *call) writeLocal() {
+	x := &c.x
+	x.Response.Header.Del("Content-Length")
+	x.Response.Header.Set(c.field("Server", "keyward"))
+	length := int64(len(x.Response.Body))
+	if x.Response.Status == http.StatusNoContent || x.Response.Status == http.StatusNotModified {
+		length = -1
+	}
+	c.begin(length)
+	var err error
+	if c.withBody() {
+		err = c.wire.write(x.Response.Body, false)
+		c.out.BytesOut += length
+	}
+	if err == nil {
+		err = c.wire.finish(nil)
+	}
+	if err != nil {
+		c.abort = true
+	}
+}
+
+// begin hands the head of the response to the wire.
+func (c *call) begin(length int64) {
+	c.x.Timings.HeadSent = time.Now()
+	c.headSent = true
+	trace.Respond(&c.x)
+	c.out.Status = c.x.Response.Status
+	c.wire.begin(c, length)
+}
+
+// withBody says whether the response has a body (RFC 9110 section 6.4.1).
+func (c *call) withBody() bool {
+	status := c.x.Response.Status
+	return status >= 200 && status != http.StatusNoContent && status != http.StatusNotModified && string(c.x.Request.Method) != http.MethodHead
+}
+
+// field makes a field that lives as long as the exchange.
+func (c *call) field(name, value string) exchange.Header {
+	return exchange.Header{Name: c.copy(name), Value: c.copy(value)}
+}
+
+func (c *call) copy(s string) []byte { return append(c.x.Alloc(len(s)), s...) }
+
+// ended says whether an error of a body is its end.
+func ended(err error) bool { return err == io.EOF } //nolint:errorlint // as io.Reader says

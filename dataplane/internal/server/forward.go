@@ -3,95 +3,77 @@ package server
 import (
 	"context"
 	"errors"
-	"io"
 	"net/http"
-	"net/textproto"
-	"strconv"
-	"sync"
 	"time"
 
-	"keyward.dev/dataplane/internal/exchange"
 	"keyward.dev/dataplane/internal/upstream"
 )
-
-const copyBytes = 32 << 10
 
 // forward sends the request to the service and its response to the client.
 func (c *call) forward(ctx context.Context) {
 	c.announce()
-	up := c.upstreamCall()
+	c.prepare()
+	if c.body.stopped { // all of the body was there, and a policy refused it
+		c.bodyRefused()
+		return
+	}
 	c.x.Timings.UpstreamStarted = time.Now()
-	resp, err := c.server.config.Upstreams.Do(ctx, up)
+	c.forwarded = true
+	err := c.server.config.Upstreams.Do(ctx, &c.request, &c.resp)
 	c.x.Timings.UpstreamHead = time.Now()
-	if c.refusedBody() {
-		if err == nil {
-			resp.Body.Close()
-		}
-		return
-	}
-	if err != nil {
+	switch {
+	case err == nil && c.resp.Status == http.StatusSwitchingProtocols:
+		c.tunnel()
+	case err == nil:
+		c.respond()
+	case errors.Is(err, errBodyRefused):
+		c.resp.Close()
+		c.bodyRefused()
+	default:
 		c.failed(ctx, err)
-		return
 	}
-	defer resp.Body.Close()
-	c.respond(resp)
 }
 
-// upstreamCall writes down what is sent to the service.
-func (c *call) upstreamCall() *upstream.Call {
+// prepare writes down what is sent to the service.
+func (c *call) prepare() {
 	q := &c.x.Request
-	up := &upstream.Call{
-		Service: c.route.Service, Settings: c.rt.Settings, Method: string(q.Method), Path: c.path(), Query: q.Query,
-		ClientHost: c.r.Host, ContentLength: q.ContentLength, Header: make(http.Header, len(q.Header)),
+	q.Header.Del("Content-Length")
+	q.Header.Del("Expect")
+	q.Header.Del("Host")
+	c.request = upstream.Request{
+		Service: c.route.Service, Options: &c.route.Call, Settings: c.rt.Settings,
+		Method: q.Method, Path: c.path(), Query: q.Query, Host: c.host, Header: q.Header, ContentLength: q.ContentLength,
+		Upgrade: c.upgrade, ClientIP: q.ClientIP, Client: c.h1.client(), Informational: c.informational,
 	}
-	for _, f := range q.Header {
-		name := textproto.CanonicalMIMEHeaderKey(string(f.Name))
-		if name != "Content-Length" && name != "Expect" && name != "Host" {
-			up.Header[name] = append(up.Header[name], string(f.Value))
-		}
+	if q.ContentLength != 0 {
+		c.body.begin(c)
+		c.request.Body = &c.body
 	}
-	if c.hasBody() {
-		ctl := http.NewResponseController(c.w)
-		_ = ctl.SetWriteDeadline(time.Now().Add(writeTimeout)) // reading may write a 100 Continue
-		c.body = &requestBody{body: c.r.Body, ctl: ctl, limit: c.rt.Settings.MaxBody, idle: c.route.Service.Idle, call: c}
-		up.Body = c.body
-	}
-	return up
 }
-
-func (c *call) hasBody() bool { return c.x.Request.ContentLength != 0 && c.r.Body != http.NoBody }
 
 // path is what is forwarded: what was matched, rewritten as the route says, below the service's own path.
-func (c *call) path() string {
-	path := string(c.x.Request.Path)
-	if c.route.StripPrefix && c.prefix > 0 {
+func (c *call) path() []byte {
+	path, r := c.x.Request.Path, c.route
+	if r.StripPrefix && c.prefix > 0 {
 		path = path[c.prefix:]
-		if path != "" && path[0] != '/' {
-			path = "/" + path
-		}
 	}
-	path = c.route.Service.Path + c.route.AddPrefix + path
-	if path == "" {
-		return "/"
+	if r.Service.Path == "" && r.AddPrefix == "" && len(path) > 0 && path[0] == '/' {
+		return path
 	}
-	return path
+	b := c.x.Alloc(len(r.Service.Path) + len(r.AddPrefix) + len(path) + 1)
+	b = append(append(b, r.Service.Path...), r.AddPrefix...)
+	if len(path) > 0 && path[0] != '/' || len(b)+len(path) == 0 {
+		b = append(b, '/')
+	}
+	return append(b, path...)
 }
 
-// refusedBody answers if the body was refused while it was forwarded.
-func (c *call) refusedBody() bool {
-	if c.body == nil {
-		return false
-	}
-	r, stopped := c.body.verdict()
-	if !stopped {
-		return false
-	}
-	c.w.Header().Set("Connection", "close") // the rest of the body is not worth reading
-	if r != nil {
-		c.exclusively(func() { c.x.Answer(r) })
+// bodyRefused answers for a body that was refused.
+func (c *call) bodyRefused() {
+	if r := c.body.refused; r != nil {
+		c.x.Answer(r)
 	}
 	c.respondLocally()
-	return true
 }
 
 // failed answers for an upstream that did not.
@@ -111,115 +93,63 @@ func (c *call) failed(ctx context.Context, err error) {
 		}
 	}
 	c.server.config.Log.DebugContext(ctx, "upstream failed", "route", c.x.Route.Name, "service", c.x.Route.Service, "err", err)
+	c.resp.Close()
 	c.refuse(r)
 }
 
 // respond sends the upstream's response.
-func (c *call) respond(resp *http.Response) {
+func (c *call) respond() {
 	x := &c.x
-	c.exclusively(func() {
-		x.Response.Status = resp.StatusCode
-		for name, values := range resp.Header {
-			for _, v := range values {
-				x.Response.Header.Add(exchange.Header{Name: c.copy(name), Value: c.copy(v)})
-			}
-		}
-		dropHopByHop(&x.Response.Header)
-		c.unwind()
-	})
+	x.Response.Status = c.resp.Status
+	x.Response.Header = append(x.Response.Header[:0], c.resp.Header...)
+	length := c.resp.ContentLength
+	c.unwind()
 	if x.Response.Local {
+		c.resp.Close()
 		c.writeLocal()
 		return
 	}
-	c.writeHead(resp.ContentLength)
-	c.copyBody(resp)
-}
-
-// respondLocally sends the answer that the exchange holds.
-func (c *call) respondLocally() {
-	c.exclusively(c.unwind)
-	c.writeLocal()
-}
-
-func (c *call) writeLocal() {
-	x := &c.x
-	c.w.Header().Set("Server", "keyward")
-	bodyless := x.Response.Status == http.StatusNoContent || x.Response.Status == http.StatusNotModified
-	length := int64(len(x.Response.Body))
-	if bodyless {
-		length = -1
-	}
-	x.Response.Header.Del("Content-Length")
-	c.writeHead(length)
-	if bodyless || c.r.Method == http.MethodHead {
+	c.begin(length)
+	if !c.withBody() {
+		if err := c.wire.finish(nil); err != nil {
+			c.broke("client_gone")
+		}
 		return
 	}
-	n, err := c.w.Write(x.Response.Body)
-	c.out.BytesOut += int64(n)
-	c.abort = c.abort || err != nil
+	c.copyBody()
 }
 
-// writeHead sends status and fields. A length of -1 leaves the framing to the wire.
-func (c *call) writeHead(length int64) {
-	h := c.w.Header()
-	h["Content-Type"] = nil // else net/http would guess one
-	for _, f := range c.x.Response.Header {
-		name := textproto.CanonicalMIMEHeaderKey(string(f.Name))
-		h[name] = append(h[name], string(f.Value))
-	}
-	if c.x.Response.Local && length >= 0 {
-		h["Content-Length"] = []string{strconv.FormatInt(length, 10)}
-	}
-	if c.server.Draining() {
-		h.Set("Connection", "close")
-	}
-	c.x.Timings.HeadSent = time.Now()
-	_ = http.NewResponseController(c.w).SetWriteDeadline(c.x.Timings.HeadSent.Add(writeTimeout))
-	c.headSent = true
-	c.out.Status = c.x.Response.Status
-	c.w.WriteHeader(c.x.Response.Status)
-}
-
-// copyBody streams the response. Bodies without a length are sent on at once: somebody may wait for each piece.
-func (c *call) copyBody(resp *http.Response) {
-	buf, _ := copyBuffers.Get().(*[copyBytes]byte)
-	defer copyBuffers.Put(buf)
-	ctl := http.NewResponseController(c.w)
+// copyBody streams the response.
+func (c *call) copyBody() {
+	w, flush := c.wire, c.resp.Flush()
 	for {
-		n, err := resp.Body.Read(buf[:])
-		if n > 0 {
-			_ = ctl.SetWriteDeadline(time.Now().Add(c.route.Service.Idle + writeTimeout))
-			written, werr := c.w.Write(buf[:n])
-			c.out.BytesOut += int64(written)
-			if werr == nil && resp.ContentLength < 0 {
-				werr = ctl.Flush()
-			}
-			if werr != nil {
-				c.broke("client_gone")
-				return
-			}
-		}
-		if err == io.EOF {
+		p, err := c.resp.Next()
+		if ended(err) {
 			break
 		}
 		if err != nil {
 			c.broke("upstream_aborted")
 			return
 		}
-	}
-	for name, values := range resp.Trailer {
-		if !hopByHop([]byte(name)) {
-			c.w.Header()[http.TrailerPrefix+name] = values
+		c.out.BytesOut += int64(len(p))
+		last := c.resp.ContentLength >= 0 && c.out.BytesOut >= c.resp.ContentLength
+		if err := w.write(p, flush || !last); err != nil {
+			c.broke("client_gone")
+			return
 		}
+		if !last && !c.stream.listed() {
+			c.server.streams.add(c)
+		}
+	}
+	if err := w.finish(c.resp.Trailer()); err != nil {
+		c.broke("client_gone")
 	}
 }
 
 // broke ends a response that cannot be completed: the client must not take it for whole.
 func (c *call) broke(code string) {
-	if errors.Is(c.r.Context().Err(), context.Canceled) {
-		code = "client_gone"
+	if code = c.stream.reason(code); c.out.Code == "" {
+		c.out.Code = code
 	}
-	c.out.Code, c.abort = code, true
+	c.abort = true
 }
-
-var copyBuffers = sync.Pool{New: func() any { return new([copyBytes]byte) }}

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -12,11 +13,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"keyward.dev/dataplane/internal/accesslog"
 	"keyward.dev/dataplane/internal/compile"
+	"keyward.dev/dataplane/internal/conn"
 	"keyward.dev/dataplane/internal/exchange"
 	"keyward.dev/dataplane/internal/hostsvc"
 	"keyward.dev/dataplane/internal/policies"
@@ -55,19 +58,35 @@ type gateway struct {
 	done     chan error
 }
 
-func start(t *testing.T, listeners ...server.Listener) *gateway {
+// overEngines runs a test over each of what speaks HTTP/1.1: they are to be no different.
+func overEngines(t *testing.T, test func(t *testing.T, e server.Engine)) {
 	t.Helper()
+	t.Parallel()
+	for _, e := range []server.Engine{server.Keyward, server.NetHTTP} {
+		t.Run(string(e), func(t *testing.T) { test(t, e) })
+	}
+}
+
+func start(t *testing.T, e server.Engine, listeners ...server.Listener) *gateway {
+	t.Helper()
+	return startWith(t, server.Config{Engine: e, Listeners: listeners})
+}
+
+// startWith starts a gateway with what c says, and the rest as in all tests.
+func startWith(t *testing.T, c server.Config) *gateway {
+	t.Helper()
+	sweeper := conn.NewSweeper()
 	g := &gateway{t: t, log: &lines{got: make(chan struct{}, 100)}, done: make(chan error, 1)}
 	log := slog.New(slog.DiscardHandler)
 	g.compiler = compile.New(compile.Deps{Factories: policies.All(), Host: hostsvc.New(hostsvc.Config{}), Log: log, Group: "default"})
-	if len(listeners) == 0 {
-		listeners = []server.Listener{{Name: "http", Address: "127.0.0.1:0"}}
+	if len(c.Listeners) == 0 {
+		c.Listeners = []server.Listener{{Name: "http", Address: "127.0.0.1:0"}}
 	}
-	c := server.Config{
-		Listeners: listeners, Runtime: &g.holder, Upstreams: upstream.NewManager(), Observers: []server.Observer{g.log},
-		DrainTimeout: 4 * time.Second, Log: log,
-	}
-	for _, l := range listeners {
+	c.Runtime, c.Sweeper, c.Observers, c.DrainTimeout, c.Log = &g.holder, sweeper, []server.Observer{g.log}, 4*time.Second, log
+	c.Upstreams = upstream.NewManager(upstream.Config{
+		Sweeper: sweeper, Log: log, Registry: prometheus.NewRegistry(), Engine: string(cmp.Or(c.Engine, server.Keyward)),
+	})
+	for _, l := range c.Listeners {
 		if l.TLS {
 			c.Certificates = certificates(t)
 		}
@@ -78,6 +97,7 @@ func start(t *testing.T, listeners ...server.Listener) *gateway {
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	g.stop = cancel
+	go func() { _ = sweeper.Run(t.Context()) }()
 	go func() { g.done <- g.server.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()

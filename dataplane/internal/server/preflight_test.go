@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"keyward.dev/dataplane/internal/server"
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
 	policyv1 "keyward.dev/proto/gen/keyward/policy/v1"
 )
@@ -13,8 +14,12 @@ import (
 // TestPreflightIsMatchedByTheMethodItAsksFor lets browsers ask about a route that takes GET only, and lets nothing else
 // get past the route's methods.
 func TestPreflightIsMatchedByTheMethodItAsksFor(t *testing.T) {
+	overEngines(t, testPreflightIsMatchedByTheMethodItAsksFor)
+}
+
+func testPreflightIsMatchedByTheMethodItAsksFor(t *testing.T, e server.Engine) {
 	t.Parallel()
-	g := start(t)
+	g := start(t, e)
 	up := echo(t)
 	shared := route()
 	shared.Name, shared.Hosts, shared.Methods = "shared", []string{"cors.test"}, []string{http.MethodGet}

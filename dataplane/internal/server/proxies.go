@@ -1,9 +1,9 @@
 package server
 
 import (
+	"bytes"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"keyward.dev/dataplane/internal/exchange"
 	"keyward.dev/dataplane/internal/runtime"
@@ -19,16 +19,19 @@ func (c *call) clientAddress(s *runtime.Settings) {
 	if !c.trusted {
 		return
 	}
-	if v := q.Header.Get("X-Forwarded-Proto"); exchange.EqualFold(v, "https") || exchange.EqualFold(v, "http") {
-		q.Scheme = strings.ToLower(string(v))
+	switch v := q.Header.Get("X-Forwarded-Proto"); {
+	case exchange.EqualFold(v, "https"):
+		q.Scheme = "https"
+	case exchange.EqualFold(v, "http"):
+		q.Scheme = "http"
 	}
 	for _, f := range slices.Backward(q.Header) {
 		if !exchange.EqualFold(f.Name, "X-Forwarded-For") {
 			continue
 		}
-		list := string(f.Value)
+		list := f.Value
 		for more := true; more; {
-			var element string
+			var element []byte
 			list, element, more = cutLast(list)
 			addr, ok := forwardedAddress(element)
 			if !ok {
@@ -42,17 +45,21 @@ func (c *call) clientAddress(s *runtime.Settings) {
 	}
 }
 
-func cutLast(list string) (rest, last string, more bool) {
-	i := strings.LastIndexByte(list, ',')
+func cutLast(list []byte) (rest, last []byte, more bool) {
+	i := bytes.LastIndexByte(list, ',')
 	if i < 0 {
-		return "", strings.TrimSpace(list), false
+		return nil, bytes.TrimSpace(list), false
 	}
-	return list[:i], strings.TrimSpace(list[i+1:]), true
+	return list[:i], bytes.TrimSpace(list[i+1:]), true
 }
 
 // forwardedAddress reads an element of X-Forwarded-For; some proxies add a port.
-func forwardedAddress(s string) (netip.Addr, bool) {
-	if a, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(s, "["), "]")); err == nil {
+func forwardedAddress(b []byte) (netip.Addr, bool) {
+	s := string(b)
+	if len(s) > 1 && s[0] == '[' && s[len(s)-1] == ']' {
+		s = s[1 : len(s)-1]
+	}
+	if a, err := netip.ParseAddr(s); err == nil {
 		return a.Unmap().WithZone(""), true
 	}
 	if ap, err := netip.ParseAddrPort(s); err == nil {
@@ -65,47 +72,64 @@ func forwardedAddress(s string) (netip.Addr, bool) {
 func (c *call) announce() {
 	q := &c.x.Request
 	h := &q.Header
-	peer := q.RemoteAddr.Addr().Unmap().WithZone("").String()
-	forwardedFor, via := peer, "1.1 keyward"
-	if q.Proto == 20 {
+	if !c.trusted {
+		dropClaims(h)
+	}
+	via := "1.1 keyward"
+	switch q.Proto {
+	case 10:
+		via = "1.0 keyward"
+	case 20:
 		via = "2.0 keyward"
 	}
-	if !c.trusted {
-		for i := 0; i < len(*h); {
-			if claimsOrigin((*h)[i].Name) {
-				h.DelAt(i)
-				continue
-			}
-			i++
-		}
-	}
-	if have := joined(*h, "X-Forwarded-For"); have != "" {
-		forwardedFor = have + ", " + peer
-	}
-	if have := joined(*h, "Via"); have != "" {
-		via = have + ", " + via
-	}
-	h.Set(exchange.Field("X-Forwarded-For", forwardedFor))
-	h.Set(exchange.Field("Via", via))
+	c.extend("X-Forwarded-For", c.peer)
+	c.extend("Via", c.copy(via))
 	if !h.Has("X-Forwarded-Proto") {
-		h.Set(exchange.Field("X-Forwarded-Proto", q.Scheme))
+		h.Add(c.field("X-Forwarded-Proto", q.Scheme))
 	}
 	if !h.Has("X-Forwarded-Host") {
-		h.Set(exchange.Field("X-Forwarded-Host", c.r.Host))
+		h.Add(exchange.Header{Name: c.copy("X-Forwarded-Host"), Value: c.host})
 	}
+}
+
+// extend puts a value at the end of a list that proxies add to, in one field.
+func (c *call) extend(name string, value []byte) {
+	h := &c.x.Request.Header
+	if !h.Has(name) {
+		h.Add(exchange.Header{Name: c.copy(name), Value: value})
+		return
+	}
+	n := len(value)
+	for v := range h.Values(name) {
+		n += len(v) + len(", ")
+	}
+	list := c.x.Alloc(n)
+	for v := range h.Values(name) {
+		list = append(append(list, v...), ", "...)
+	}
+	h.Set(exchange.Header{Name: c.copy(name), Value: append(list, value...)})
+}
+
+// dropClaims removes the fields that say where a request came from.
+func dropClaims(h *exchange.Headers) {
+	kept := (*h)[:0]
+	for _, f := range *h {
+		if !claimsOrigin(f.Name) {
+			kept = append(kept, f)
+		}
+	}
+	clear((*h)[len(kept):])
+	*h = kept
 }
 
 // claimsOrigin says whether a field tells where a request came from.
 func claimsOrigin(name []byte) bool {
 	const prefix = "X-Forwarded-"
-	return exchange.EqualFold(name, "Forwarded") || exchange.EqualFold(name, "X-Real-Ip") ||
-		len(name) >= len(prefix) && exchange.EqualFold(name[:len(prefix)], prefix)
-}
-
-func joined(h exchange.Headers, name string) string {
-	var all []string
-	for v := range h.Values(name) {
-		all = append(all, string(v))
+	switch len(name) {
+	case 0:
+		return false
+	case len("Forwarded"): // and X-Real-Ip
+		return exchange.EqualFold(name, "Forwarded") || exchange.EqualFold(name, "X-Real-Ip")
 	}
-	return strings.Join(all, ", ")
+	return len(name) >= len(prefix) && name[0]|0x20 == 'x' && exchange.EqualFold(name[:len(prefix)], prefix)
 }

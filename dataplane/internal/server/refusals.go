@@ -4,12 +4,24 @@ import (
 	"strings"
 
 	"keyward.dev/dataplane/internal/exchange"
+	"keyward.dev/dataplane/internal/httpwire"
 )
 
 // refusals are the answers of the gateway itself, prepared once.
 type refusals struct {
 	notReady, closed, badTarget, badHost, badMethod, plain, headers, uri, body, badBody, notFound, upgrade, timeout *exchange.Refusal
-	internal, unreachable, upstreamTimeout, noTarget                                                                *exchange.Refusal
+	internal, unreachable, upstreamTimeout, noTarget, headTimeout                                                   *exchange.Refusal
+}
+
+// malformed returns the answer to a message that is refused for what is wrong with it.
+func (r *refusals) malformed(e *httpwire.Error) *exchange.Refusal {
+	switch e.Status {
+	case 414:
+		return r.uri
+	case 431:
+		return r.headers
+	}
+	return exchange.NewRefusal(e.Status, "malformed", "The request is malformed: "+e.Reason+".")
 }
 
 func newRefusals() *refusals {
@@ -31,6 +43,7 @@ func newRefusals() *refusals {
 		internal:        exchange.NewRefusal(500, "internal", "The gateway could not process the request."),
 		unreachable:     exchange.NewRefusal(502, "upstream_unreachable", "The service did not give a usable answer."),
 		upstreamTimeout: exchange.NewRefusal(504, "upstream_timeout", "The service did not answer in time."),
+		headTimeout:     exchange.NewRefusal(408, "request_timeout", "The request head did not come in time."),
 		noTarget:        exchange.NewRefusal(503, "no_target", "The service takes no requests now."),
 	}
 }

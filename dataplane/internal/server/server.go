@@ -2,24 +2,24 @@
 // listeners, the limits on what clients may send, the trust in proxies, and the draining of connections. It knows no
 // policy and no configuration format; what it may do with a request is all in the runtime it loads once per request.
 //
-// The wire is net/http's here, for HTTP/1.1 and HTTP/2 alike; adaptor.go is the only place that reads its requests, and
-// strict.go refuses HTTP/1.1 messages that it would repair.
+// HTTP/1.1 is our own (h1.go, h1wire.go), one goroutine for each connection; HTTP/2 is net/http's, behind adaptor.go. Both
+// are wires (wire.go) under the same way of a request (call.go, forward.go). With Engine NetHTTP, net/http reads HTTP/1.1
+// too, behind strict.go, which refuses what it would repair.
 package server
 
 import (
+	"cmp"
 	"context"
-	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"keyward.dev/dataplane/internal/accesslog"
+	"keyward.dev/dataplane/internal/conn"
 	"keyward.dev/dataplane/internal/exchange"
 	"keyward.dev/dataplane/internal/runtime"
 	"keyward.dev/dataplane/internal/upstream"
@@ -29,14 +29,7 @@ import (
 
 const (
 	// maxHeadBytes is what the wire accepts at most; settings bound it further.
-	maxHeadBytes      = 1 << 20
-	readHeaderTimeout = 10 * time.Second
-	idleTimeout       = 75 * time.Second
-	// writeTimeout bounds how long a client may take no bytes at all. A deadline is set before each write and never taken
-	// back: the wire flushes what is left after the exchange.
-	writeTimeout = 30 * time.Second
-	// lingerTimeout bounds how long the wire waits for what is left of a body that nobody wants.
-	lingerTimeout = 5 * time.Second
+	maxHeadBytes = 1 << 20
 	// quietPeriod without a request ends the first part of a drain, in which connections are told to go elsewhere.
 	quietPeriod = 500 * time.Millisecond
 )
@@ -70,38 +63,73 @@ type Observer interface {
 	Observe(x *exchange.Exchange, o accesslog.Outcome)
 }
 
+// Engine reads HTTP/1.1.
+type Engine string
+
+// Engines.
+const (
+	Keyward Engine = "keyward"
+	NetHTTP Engine = "net/http"
+)
+
+// Timeouts bound how long clients may take. 0 means the default.
+type Timeouts struct {
+	// Head bounds the wait for a request's head, and for the first one of a connection. 10s.
+	Head time.Duration
+	// Idle is how long a connection without a request is kept. 75s.
+	Idle time.Duration
+	// Write is how long a client may take none of what is sent. 30s.
+	Write time.Duration
+	// Linger bounds the wait for what is left of a body that nobody wants. 5s.
+	Linger time.Duration
+}
+
+func (t Timeouts) withDefaults() Timeouts {
+	return Timeouts{
+		Head: cmp.Or(t.Head, 10*time.Second), Idle: cmp.Or(t.Idle, 75*time.Second),
+		Write: cmp.Or(t.Write, 30*time.Second), Linger: cmp.Or(t.Linger, 5*time.Second),
+	}
+}
+
 // Config is what a server is made from.
 type Config struct {
 	Listeners    []Listener
 	Certificates *certfile.Certificate // needed for TLS listeners
 	Runtime      *runtime.Holder
 	Upstreams    *upstream.Manager
+	Sweeper      *conn.Sweeper
 	Observers    []Observer
 	DrainTimeout time.Duration
-	Log          *slog.Logger
+	Timeouts     Timeouts
+	Engine       Engine // empty: Keyward
+	// MaxConns bounds the clients' connections whatever the settings say, e.g. by how many files may be open; 0: not.
+	MaxConns int
+	Log      *slog.Logger
 }
 
 // Server serves a gateway's listeners.
 type Server struct {
 	config   Config
 	refusals *refusals
-	bound    []bound
-	draining atomic.Bool
+	goOn     []byte // 100 Continue
+	bound    []*bound
+	date     dateClock
+	streams  streams
+	conns    connections
+	caps     caps
+	calls    sync.Pool
+
+	draining atomic.Bool  // responses announce the end of their connection
+	closing  atomic.Bool  // connections without a request end
 	active   atomic.Int64 // exchanges under way
 	last     atomic.Int64 // when the last one began, in Unix nanoseconds
-	calls    sync.Pool
-}
-
-type bound struct {
-	Listener
-	ln   *strictListener
-	http *http.Server
 }
 
 // Listen binds every listener. Until Run, connections wait.
 func Listen(ctx context.Context, c Config) (*Server, error) {
-	s := &Server{config: c, refusals: newRefusals()}
-	s.calls.New = func() any { return &call{server: s} }
+	c.Timeouts = c.Timeouts.withDefaults()
+	s := &Server{config: c, refusals: newRefusals(), goOn: []byte("HTTP/1.1 100 Continue\r\n\r\n")}
+	s.calls.New = func() any { return newCall(s) }
 	for _, l := range c.Listeners {
 		b, err := s.bind(ctx, l)
 		if err != nil {
@@ -113,34 +141,18 @@ func Listen(ctx context.Context, c Config) (*Server, error) {
 	return s, nil
 }
 
-func (s *Server) bind(ctx context.Context, l Listener) (bound, error) {
-	if l.TLS && s.config.Certificates == nil {
-		return bound{}, errors.New("a TLS listener needs a certificate")
+func (s *Server) take() *call {
+	c, ok := s.calls.Get().(*call)
+	if !ok {
+		c = newCall(s)
 	}
-	var lc net.ListenConfig
-	ln, err := lc.Listen(ctx, "tcp", l.Address)
-	if err != nil {
-		return bound{}, err
-	}
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	protocols.SetHTTP2(l.TLS)
-	h := &http.Server{
-		Handler:           http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, l.TLS) }),
-		Protocols:         protocols,
-		ReadHeaderTimeout: readHeaderTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeadBytes,
-		ErrorLog:          slog.NewLogLogger(s.config.Log.Handler(), slog.LevelDebug),
+	return c
+}
 
-		DisableGeneralOptionsHandler: true,
-	}
-	if l.TLS {
-		h.TLSConfig = &tls.Config{
-			MinVersion: tls.VersionTLS12, GetCertificate: s.config.Certificates.Get, NextProtos: []string{"h2", "http/1.1"},
-		}
-	}
-	return bound{Listener: l, ln: newStrictListener(ln, h.TLSConfig), http: h}, nil
+func (s *Server) give(c *call) {
+	s.streams.remove(c)
+	c.reset()
+	s.calls.Put(c)
 }
 
 // Addresses returns the bound address of every listener by its name.
@@ -164,36 +176,58 @@ func (s *Server) close() {
 	}
 }
 
+// Stats are the server's connections.
+type Stats struct {
+	Open, Handshakes int64
+	// Refused were closed at once because there were too many.
+	Refused uint64
+}
+
+// Stats returns how things are now.
+func (s *Server) Stats() Stats {
+	return Stats{Open: s.caps.open.Load(), Handshakes: s.caps.handshakes.Load(), Refused: s.caps.refused.Load()}
+}
+
 // Run serves until ctx ends, and then until every exchange has ended or the drain timeout is over.
 func (s *Server) Run(ctx context.Context) error {
-	tasks := []run.Task{s.drain}
-	for _, b := range s.bound {
-		tasks = append(tasks, b.ln.Run, func(ctx context.Context) error {
-			s.config.Log.InfoContext(ctx, "listening", "listener", b.Name, "address", b.ln.Addr().String())
-			err := b.http.Serve(b.ln)
-			if errors.Is(err, http.ErrServerClosed) {
-				return nil
-			}
-			return fmt.Errorf("serve %s: %w", b.Name, err)
-		})
+	around, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	tasks := []run.Task{
+		func(ctx context.Context) error { return s.streams.run(ctx, s.config.Runtime) },
+		func(inner context.Context) error {
+			defer end()
+			return s.drain(ctx, inner)
+		},
 	}
-	if err := run.Group(ctx, tasks...); err != nil {
+	for _, b := range s.bound {
+		s.config.Log.InfoContext(ctx, "listening", "listener", b.Name, "address", b.ln.Addr().String())
+		tasks = append(tasks, func(context.Context) error { return b.accept() }, func(context.Context) error { return b.serveHTTP() })
+	}
+	if err := run.Group(around, tasks...); err != nil {
 		return fmt.Errorf("serve requests: %w", err)
 	}
 	return nil
 }
 
-// drain waits for ctx to end. Then it serves on for a while with every answer announcing the end of its connection, until
-// no request has come for a quiet period, at most half of the drain timeout; and then it closes listeners and idle
-// connections and waits for what is under way.
-func (s *Server) drain(ctx context.Context) error {
-	<-ctx.Done()
+// drain waits for ctx to end, or around, because something has failed. Then it serves on for a while with every answer
+// announcing the end of its connection, until no request has come for a quiet period, at most half of the drain timeout;
+// and then it closes listeners and idle connections and waits for what is under way.
+func (s *Server) drain(ctx, around context.Context) error {
+	select {
+	case <-ctx.Done():
+	case <-around.Done():
+	}
 	s.draining.Store(true)
 	s.config.Log.InfoContext(ctx, "draining", "active", s.active.Load())
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config.DrainTimeout)
 	defer cancel()
 	s.awaitQuiet(end)
-	var tasks []run.Task
+	s.closing.Store(true)
+	s.close()
+	tasks := []run.Task{func(context.Context) error {
+		s.conns.drain(end)
+		return nil
+	}}
 	for _, b := range s.bound {
 		tasks = append(tasks, func(ctx context.Context) error {
 			if err := b.http.Shutdown(end); err != nil {
@@ -203,7 +237,7 @@ func (s *Server) drain(ctx context.Context) error {
 			return nil
 		})
 	}
-	return run.Group(end, tasks...)
+	return run.Group(context.WithoutCancel(end), tasks...)
 }
 
 func (s *Server) awaitQuiet(end context.Context) {
@@ -228,27 +262,4 @@ func (s *Server) awaitQuiet(end context.Context) {
 		case <-t.C:
 		}
 	}
-}
-
-// serve gives an exchange to a request.
-func (s *Server) serve(w http.ResponseWriter, r *http.Request, tls bool) {
-	s.active.Add(1)
-	c, ok := s.calls.Get().(*call)
-	if !ok {
-		c = &call{server: s}
-	}
-	defer func() {
-		s.active.Add(-1)
-		v := recover()
-		abort := c.end(v)
-		c.reset()
-		s.calls.Put(c)
-		if abort {
-			panic(http.ErrAbortHandler)
-		}
-	}()
-	c.tls = tls
-	c.begin(w, r)
-	s.last.Store(c.x.Timings.Received.UnixNano())
-	c.run(r.Context())
 }

@@ -24,9 +24,11 @@ import (
 	policyv1 "keyward.dev/proto/gen/keyward/policy/v1"
 )
 
-func TestForward(t *testing.T) {
+func TestForward(t *testing.T) { overEngines(t, testForward) }
+
+func testForward(t *testing.T, e server.Engine) {
 	t.Parallel()
-	g := start(t)
+	g := start(t, e)
 	g.simple(echo(t).URL)
 	resp, body := get(t, g.address("http"), "/a/%41?x=1;y", "X-Forwarded-For", "1.2.3.4", "Forwarded", "for=1.2.3.4", "X-Real-Ip", "1.2.3.4",
 		"X-Forwarded-Port", "1", "Connection", "X-Drop", "X-Drop", "1", "Proxy-Authorization", "x")
@@ -49,8 +51,12 @@ func TestForward(t *testing.T) {
 }
 
 func TestRefusalsAreProblemsWithTheIDOfTheLog(t *testing.T) {
+	overEngines(t, testRefusalsAreProblemsWithTheIDOfTheLog)
+}
+
+func testRefusalsAreProblemsWithTheIDOfTheLog(t *testing.T, e server.Engine) {
 	t.Parallel()
-	g := start(t)
+	g := start(t, e)
 	resp, _ := get(t, g.address("http"), "/")
 	if resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
 		t.Errorf("without a runtime: %d, want 503 with Retry-After", resp.StatusCode)
@@ -78,9 +84,11 @@ func TestRefusalsAreProblemsWithTheIDOfTheLog(t *testing.T) {
 	}
 }
 
-func TestAdmission(t *testing.T) {
+func TestAdmission(t *testing.T) { overEngines(t, testAdmission) }
+
+func testAdmission(t *testing.T, e server.Engine) {
 	t.Parallel()
-	g := start(t)
+	g := start(t, e)
 	up := echo(t)
 	r := route()
 	r.Hosts = []string{"a.test"}
@@ -130,7 +138,9 @@ func TestAdmission(t *testing.T) {
 }
 
 // What follows a request whose length is ambiguous never reaches the upstream as a request of its own.
-func TestSmuggling(t *testing.T) {
+func TestSmuggling(t *testing.T) { overEngines(t, testSmuggling) }
+
+func testSmuggling(t *testing.T, e server.Engine) {
 	t.Parallel()
 	var mu sync.Mutex
 	var seen []string
@@ -141,7 +151,7 @@ func TestSmuggling(t *testing.T) {
 		seen = append(seen, r.RequestURI)
 	}))
 	defer up.Close()
-	g := start(t)
+	g := start(t, e)
 	r := route()
 	r.Paths = []*configv1.PathMatch{{Match: &configv1.PathMatch_Prefix{Prefix: "/open"}}}
 	g.config(settings(&configv1.Settings{}), record("services", "up", service(up.URL)), record("routes", "r", r))
@@ -162,7 +172,9 @@ func TestSmuggling(t *testing.T) {
 	}
 }
 
-func TestTrustedProxies(t *testing.T) {
+func TestTrustedProxies(t *testing.T) { overEngines(t, testTrustedProxies) }
+
+func testTrustedProxies(t *testing.T, e server.Engine) {
 	t.Parallel()
 	up := echo(t)
 	for _, tt := range []struct {
@@ -181,7 +193,7 @@ func TestTrustedProxies(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			g := start(t)
+			g := start(t, e)
 			r := route()
 			r.Policies = []*configv1.Binding{binding("ip-restriction", &policyv1.IpRestriction{Allow: []string{"192.0.2.0/24"}})}
 			g.config(settings(&configv1.Settings{TrustedProxies: tt.trusted}), record("services", "up", service(up.URL)), record("routes", "r", r))
@@ -193,7 +205,9 @@ func TestTrustedProxies(t *testing.T) {
 	}
 }
 
-func TestRewriteAndHost(t *testing.T) {
+func TestRewriteAndHost(t *testing.T) { overEngines(t, testRewriteAndHost) }
+
+func testRewriteAndHost(t *testing.T, e server.Engine) {
 	t.Parallel()
 	up := echo(t)
 	address := strings.TrimPrefix(up.URL, "http://")
@@ -219,7 +233,7 @@ func TestRewriteAndHost(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			g := start(t)
+			g := start(t, e)
 			tt.service.Name, tt.route.Name, tt.route.Service = "up", "r", "up"
 			g.config(settings(&configv1.Settings{}), record("services", "up", tt.service), record("routes", "r", tt.route))
 			got := raw(t, g.address("http"), "GET "+tt.path+" HTTP/1.1\r\nHost: Client.test:99\r\nConnection: close\r\n\r\n")
@@ -230,7 +244,9 @@ func TestRewriteAndHost(t *testing.T) {
 	}
 }
 
-func TestUpstreamFaults(t *testing.T) {
+func TestUpstreamFaults(t *testing.T) { overEngines(t, testUpstreamFaults) }
+
+func testUpstreamFaults(t *testing.T, e server.Engine) {
 	t.Parallel()
 	block := make(chan struct{})
 	hang := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -261,7 +277,7 @@ func TestUpstreamFaults(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			g := start(t)
+			g := start(t, e)
 			tt.service.Name = "up"
 			if tt.set == nil {
 				tt.set = &configv1.Settings{}
@@ -275,7 +291,7 @@ func TestUpstreamFaults(t *testing.T) {
 	}
 	t.Run("breaks off in the middle", func(t *testing.T) {
 		t.Parallel()
-		g := start(t)
+		g := start(t, e)
 		s := service(hang.URL)
 		s.Timeouts = short
 		g.config(settings(&configv1.Settings{}), record("services", "up", s), record("routes", "r", route()))
@@ -293,7 +309,9 @@ func selfSigned(t *testing.T) string {
 	return s.URL
 }
 
-func TestBodyPolicyAbortsTheUpstream(t *testing.T) {
+func TestBodyPolicyAbortsTheUpstream(t *testing.T) { overEngines(t, testBodyPolicyAbortsTheUpstream) }
+
+func testBodyPolicyAbortsTheUpstream(t *testing.T, e server.Engine) {
 	t.Parallel()
 	aborted := make(chan error, 1)
 	up := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -301,7 +319,7 @@ func TestBodyPolicyAbortsTheUpstream(t *testing.T) {
 		aborted <- err
 	}))
 	defer up.Close()
-	g := start(t)
+	g := start(t, e)
 	r := route()
 	r.Policies = []*configv1.Binding{binding("request-size-limit", &policyv1.RequestSizeLimit{Max: proto.Uint64(4)})}
 	g.config(settings(&configv1.Settings{}), record("services", "up", service(up.URL)), record("routes", "r", r))
@@ -319,7 +337,9 @@ func TestBodyPolicyAbortsTheUpstream(t *testing.T) {
 	}
 }
 
-func TestWeights(t *testing.T) {
+func TestWeights(t *testing.T) { overEngines(t, testWeights) }
+
+func testWeights(t *testing.T, e server.Engine) {
 	t.Parallel()
 	var counts [2]int
 	var mu sync.Mutex
@@ -333,7 +353,7 @@ func TestWeights(t *testing.T) {
 		t.Cleanup(s.Close)
 		targets = append(targets, &configv1.Target{Address: strings.TrimPrefix(s.URL, "http://"), Weight: &w})
 	}
-	g := start(t)
+	g := start(t, e)
 	g.config(settings(&configv1.Settings{}), record("services", "up", &configv1.Service{Name: "up", Targets: targets}), record("routes", "r", route()))
 	for range 400 {
 		get(t, g.address("http"), "/")
@@ -343,7 +363,9 @@ func TestWeights(t *testing.T) {
 	}
 }
 
-func TestConnectionsSurvivePushes(t *testing.T) {
+func TestConnectionsSurvivePushes(t *testing.T) { overEngines(t, testConnectionsSurvivePushes) }
+
+func testConnectionsSurvivePushes(t *testing.T, e server.Engine) {
 	t.Parallel()
 	var mu sync.Mutex
 	peers := map[string]bool{}
@@ -353,7 +375,7 @@ func TestConnectionsSurvivePushes(t *testing.T) {
 		mu.Unlock()
 	}))
 	defer up.Close()
-	g := start(t)
+	g := start(t, e)
 	for i := range 5 {
 		r := route()
 		r.Description = fmt.Sprint(i)
@@ -365,7 +387,9 @@ func TestConnectionsSurvivePushes(t *testing.T) {
 	}
 }
 
-func TestDrainAnnouncesAndFinishes(t *testing.T) {
+func TestDrainAnnouncesAndFinishes(t *testing.T) { overEngines(t, testDrainAnnouncesAndFinishes) }
+
+func testDrainAnnouncesAndFinishes(t *testing.T, e server.Engine) {
 	t.Parallel()
 	entered, release := make(chan struct{}), make(chan struct{})
 	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -376,7 +400,7 @@ func TestDrainAnnouncesAndFinishes(t *testing.T) {
 		_, _ = io.WriteString(w, "done")
 	}))
 	defer up.Close()
-	g := start(t)
+	g := start(t, e)
 	g.simple(up.URL)
 	idle, err := net.Dial("tcp", g.address("http"))
 	if err != nil {
@@ -419,10 +443,12 @@ func TestDrainAnnouncesAndFinishes(t *testing.T) {
 	}
 }
 
-func TestHTTPS(t *testing.T) {
+func TestHTTPS(t *testing.T) { overEngines(t, testHTTPS) }
+
+func testHTTPS(t *testing.T, e server.Engine) {
 	t.Parallel()
 	up := echo(t)
-	g := start(t, server.Listener{Name: "http", Address: "127.0.0.1:0"}, server.Listener{Name: "https", Address: "127.0.0.1:0", TLS: true})
+	g := start(t, e, server.Listener{Name: "http", Address: "127.0.0.1:0"}, server.Listener{Name: "https", Address: "127.0.0.1:0", TLS: true})
 	g.config(settings(&configv1.Settings{RequireHttps: new(true)}), record("services", "up", service(up.URL)), record("routes", "r", route()))
 	if resp, _ := get(t, g.address("http"), "/"); resp.StatusCode != 403 {
 		t.Errorf("plain http is answered %d, want 403", resp.StatusCode)
@@ -447,9 +473,11 @@ func TestHTTPS(t *testing.T) {
 }
 
 // A client that does not send the rest of a body nobody wants is not waited for.
-func TestSlowBodyOfARefusedRequest(t *testing.T) {
+func TestSlowBodyOfARefusedRequest(t *testing.T) { overEngines(t, testSlowBodyOfARefusedRequest) }
+
+func testSlowBodyOfARefusedRequest(t *testing.T, e server.Engine) {
 	t.Parallel()
-	g := start(t)
+	g := start(t, e)
 	g.config(settings(&configv1.Settings{}))
 	c, err := net.Dial("tcp", g.address("http"))
 	if err != nil {
@@ -468,11 +496,13 @@ func TestSlowBodyOfARefusedRequest(t *testing.T) {
 }
 
 // Clients that keep to what they are told see no failure while the gateway goes away under load.
-func TestNoRequestFailsWhileDraining(t *testing.T) {
+func TestNoRequestFailsWhileDraining(t *testing.T) { overEngines(t, testNoRequestFailsWhileDraining) }
+
+func testNoRequestFailsWhileDraining(t *testing.T, e server.Engine) {
 	t.Parallel()
 	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") }))
 	defer up.Close()
-	g := start(t)
+	g := start(t, e)
 	g.simple(up.URL)
 	var wg sync.WaitGroup
 	stopped := make(chan struct{})
@@ -528,14 +558,16 @@ func TestNoRequestFailsWhileDraining(t *testing.T) {
 }
 
 // An upstream that answers before it has read the body does not hold the client, nor the other way round.
-func TestEarlyResponse(t *testing.T) {
+func TestEarlyResponse(t *testing.T) { overEngines(t, testEarlyResponse) }
+
+func testEarlyResponse(t *testing.T, e server.Engine) {
 	t.Parallel()
 	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Connection", "close")
 		w.WriteHeader(http.StatusTeapot)
 	}))
 	defer up.Close()
-	g := start(t)
+	g := start(t, e)
 	g.simple(up.URL)
 	c, err := net.Dial("tcp", g.address("http"))
 	if err != nil {
@@ -552,10 +584,12 @@ func TestEarlyResponse(t *testing.T) {
 	}
 }
 
-func TestSlowBodyIsGivenUp(t *testing.T) {
+func TestSlowBodyIsGivenUp(t *testing.T) { overEngines(t, testSlowBodyIsGivenUp) }
+
+func testSlowBodyIsGivenUp(t *testing.T, e server.Engine) {
 	t.Parallel()
 	up := echo(t)
-	g := start(t)
+	g := start(t, e)
 	s := service(up.URL)
 	s.Timeouts = &configv1.Timeouts{Idle: durationpb.New(100 * time.Millisecond)}
 	g.config(settings(&configv1.Settings{}), record("services", "up", s), record("routes", "r", route()))

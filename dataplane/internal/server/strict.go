@@ -2,14 +2,10 @@ package server
 
 import (
 	"bytes"
-	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
 	"net/http"
-	"sync"
-	"time"
 
 	"keyward.dev/dataplane/internal/httpwire"
 )
@@ -20,11 +16,9 @@ import (
 
 const (
 	// strictTarget and strictFields are what settings can allow at most; they bound requests further.
-	strictTarget     = 64 << 10
-	strictFields     = 1001
-	strictBuffer     = 4 << 10
-	handshakeTimeout = 10 * time.Second
-	acceptPause      = 50 * time.Millisecond
+	strictTarget = 64 << 10
+	strictFields = 1001
+	strictBuffer = 4 << 10
 )
 
 // errMalformedBody is what reading a body gives whose chunks are not well-formed.
@@ -150,86 +144,4 @@ func (c *strictConn) checkHead() {
 	c.checked, c.chunked, c.chunks = n, c.head.Chunked, httpwire.Chunks{}
 	c.left = max(0, c.head.ContentLength)
 	c.head.Reset()
-}
-
-// strictListener hands on connections behind strictConn; over TLS, those that speak HTTP/2 as they are.
-type strictListener struct {
-	net.Listener
-	tls   *tls.Config // nil: plain
-	ready chan net.Conn
-	done  chan struct{}
-	close sync.Once
-}
-
-func newStrictListener(ln net.Listener, config *tls.Config) *strictListener {
-	return &strictListener{Listener: ln, tls: config, ready: make(chan net.Conn), done: make(chan struct{})}
-}
-
-// Accept waits for a connection that is ready to be read.
-func (l *strictListener) Accept() (net.Conn, error) {
-	if l.tls == nil {
-		conn, err := l.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		return &strictConn{Conn: conn}, nil
-	}
-	select {
-	case conn := <-l.ready:
-		return conn, nil
-	case <-l.done:
-		return nil, net.ErrClosed
-	}
-}
-
-// Close ends Accept and Run.
-func (l *strictListener) Close() error {
-	err := net.ErrClosed
-	l.close.Do(func() {
-		close(l.done)
-		err = l.Listener.Close()
-	})
-	return err
-}
-
-// Run does the TLS handshakes until the listener is closed. A plain listener has none.
-func (l *strictListener) Run(ctx context.Context) error {
-	if l.tls == nil {
-		return nil
-	}
-	var handshakes sync.WaitGroup
-	defer handshakes.Wait()
-	for {
-		raw, err := l.Listener.Accept()
-		if errors.Is(err, net.ErrClosed) {
-			return nil
-		}
-		if err != nil { // no file descriptors, or a client that has gone already: net/http waits, too
-			select {
-			case <-l.done:
-			case <-time.After(acceptPause):
-			}
-			continue
-		}
-		handshakes.Go(func() { l.handshake(ctx, raw) })
-	}
-}
-
-func (l *strictListener) handshake(ctx context.Context, raw net.Conn) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), handshakeTimeout)
-	defer cancel()
-	secure := tls.Server(raw, l.tls)
-	if err := secure.HandshakeContext(ctx); err != nil {
-		_ = raw.Close()
-		return
-	}
-	var conn net.Conn = secure
-	if secure.ConnectionState().NegotiatedProtocol != "h2" {
-		conn = &strictConn{Conn: secure}
-	}
-	select {
-	case l.ready <- conn:
-	case <-l.done:
-		_ = secure.Close()
-	}
 }

@@ -1,50 +1,35 @@
 package status
 
 import (
-	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"keyward.dev/dataplane/internal/exchange"
 	"keyward.dev/dataplane/internal/runtime"
 )
 
-// classes of answers, by the first digit of the status; 0 is for exchanges that broke off without one.
-func class(status int) int {
-	if c := status / 100; c >= 1 && c <= 5 {
-		return c
-	}
-	return 0
-}
+const (
+	namespace = "keyward"
+	subsystem = "gateway"
 
-func className(c int) string {
-	return [...]string{"none", "1xx", "2xx", "3xx", "4xx", "5xx"}[c]
-}
+	// MaxRoutes is how many routes have series of their own unless Config says otherwise.
+	MaxRoutes = 2000
+	// maxBindings is how many bindings in report mode have.
+	maxBindings = 1000
+)
 
 // metrics are the gateway's own; process and Go metrics are the registry's.
 type metrics struct {
 	revision, lastSuccess, faults prometheus.Gauge
 	applyErrors                   prometheus.Counter
 	info                          *prometheus.GaugeVec
-	duration                      *prometheus.HistogramVec
-	wouldRefuse, panics           *prometheus.CounterVec
-	bytesIn, bytesOut             prometheus.Counter
-
-	mu     sync.RWMutex
-	routes map[string]*[6]prometheus.Observer // guarded by mu; elements are made on first use under mu
+	panics                        *prometheus.CounterVec
+	requests                      *requests
+	reports                       *reports
 }
 
-const (
-	namespace = "keyward"
-	subsystem = "gateway"
-)
-
-func newMetrics(reg prometheus.Registerer, inFlight, dropped func() float64) *metrics {
-	gauge := func(name, help string) prometheus.Gauge {
-		return prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Subsystem: subsystem, Name: name, Help: help})
-	}
-	counter := func(name, help string) prometheus.CounterOpts {
-		return prometheus.CounterOpts{Namespace: namespace, Subsystem: subsystem, Name: name, Help: help}
-	}
+func newMetrics(c Config) *metrics {
 	m := &metrics{
 		revision:    gauge("config_revision", "Revision of the configuration in force; 0 before the first."),
 		lastSuccess: gauge("config_last_success_timestamp_seconds", "When configuration last came into force."),
@@ -53,55 +38,90 @@ func newMetrics(reg prometheus.Registerer, inFlight, dropped func() float64) *me
 		info: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Namespace: namespace, Subsystem: subsystem, Name: "config_info", Help: "Always 1; the labels say which configuration is in force.",
 		}, []string{"epoch", "digest"}),
-		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Namespace: namespace, Subsystem: subsystem, Name: "request_duration_seconds",
-			Help:    "From the request's head to the end of the answer, by route (empty: none matched) and class of status.",
-			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
-		}, []string{"route", "class"}),
-		wouldRefuse: prometheus.NewCounterVec(counter("would_have_refused_total", "Requests that a policy in report mode would have refused."),
-			[]string{"policy", "binding", "owner_kind", "owner"}),
 		panics:   prometheus.NewCounterVec(counter("policy_panics_total", "Requests answered 500 because a policy panicked."), []string{"policy"}),
-		bytesIn:  prometheus.NewCounter(counter("request_body_bytes_total", "Bytes of request bodies read.")),
-		bytesOut: prometheus.NewCounter(counter("response_body_bytes_total", "Bytes of response bodies sent.")),
-		routes:   map[string]*[6]prometheus.Observer{},
+		requests: newRequests(c.maxRoutes()),
+		reports:  newReports(),
 	}
-	reg.MustRegister(m.revision, m.lastSuccess, m.faults, m.applyErrors, m.info, m.duration, m.wouldRefuse, m.panics, m.bytesIn, m.bytesOut,
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Namespace: namespace, Subsystem: subsystem, Name: "requests_in_flight", Help: "Requests under way.",
-		}, inFlight),
-		prometheus.NewCounterFunc(counter("access_log_dropped_total", "Access log lines that were dropped rather than to wait."), dropped))
+	c.Registry.MustRegister(m.revision, m.lastSuccess, m.faults, m.applyErrors, m.info, m.panics, m.requests, m.reports)
+	m.ask(c)
 	return m
 }
 
-// observer returns the histogram of a route and class without allocating, but for the first time.
-func (m *metrics) observer(route string, class int) prometheus.Observer {
-	m.mu.RLock()
-	if r := m.routes[route]; r != nil && r[class] != nil {
-		defer m.mu.RUnlock()
-		return r[class]
-	}
-	m.mu.RUnlock()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	r := m.routes[route]
-	if r == nil {
-		r = &[6]prometheus.Observer{}
-		m.routes[route] = r
-	}
-	if r[class] == nil {
-		r[class] = m.duration.WithLabelValues(route, className(class))
-	}
-	return r[class]
+func gauge(name, help string) prometheus.Gauge {
+	return prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Subsystem: subsystem, Name: name, Help: help})
 }
 
-// forget drops the series of routes that are gone.
+func counter(name, help string) prometheus.CounterOpts {
+	return prometheus.CounterOpts{Namespace: namespace, Subsystem: subsystem, Name: name, Help: help}
+}
+
+// ask registers what others know. A function that is not given has no metric.
+func (m *metrics) ask(c Config) {
+	level := func(name, help string, f func() int64) {
+		if f != nil {
+			o := prometheus.GaugeOpts{Namespace: namespace, Subsystem: subsystem, Name: name, Help: help}
+			c.Registry.MustRegister(prometheus.NewGaugeFunc(o, func() float64 { return float64(f()) }))
+		}
+	}
+	count := func(name, help string, f func() uint64) {
+		if f != nil {
+			o := prometheus.CounterOpts{Namespace: namespace, Subsystem: subsystem, Name: name, Help: help}
+			c.Registry.MustRegister(prometheus.NewCounterFunc(o, func() float64 { return float64(f()) }))
+		}
+	}
+	level("requests_in_flight", "Requests under way.", c.InFlight)
+	level("connections", "Open connections of clients.", c.Connections)
+	level("tls_handshakes_in_progress", "TLS handshakes of clients under way.", c.Handshakes)
+	count("connections_refused_total", "Connections of clients that were closed at once because there were too many.", c.Refused)
+	count("access_log_dropped_total", "Access log lines that were dropped rather than to wait.", c.Dropped)
+	if c.Engine != "" {
+		e := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Namespace: namespace, Subsystem: subsystem, Name: "http_engine_info", Help: "Always 1; the label says what speaks HTTP/1.1.",
+		}, []string{"engine"})
+		e.WithLabelValues(c.Engine).Set(1)
+		c.Registry.MustRegister(e)
+	}
+}
+
+// forget drops the series of routes and bindings that are gone.
 func (m *metrics) forget(rt *runtime.Runtime) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for name := range m.routes {
-		if name != "" && rt.Set.Get("routes", name) == nil {
-			delete(m.routes, name)
-			m.duration.DeletePartialMatch(prometheus.Labels{"route": name})
+	m.requests.routes.forget(func(route string) bool { return route != "" && rt.Set.Get("routes", route) == nil })
+	m.reports.bindings.forget(func(b binding) bool { return rt.Set.Get(b.kind, b.owner) == nil })
+}
+
+// reports counts what bindings in report mode would have refused.
+type reports struct {
+	bindings *table[binding, reported]
+	desc     *prometheus.Desc
+}
+
+type binding struct{ policy, name, kind, owner string }
+
+type reported struct {
+	binding
+	n atomic.Uint64
+}
+
+func newReports() *reports {
+	return &reports{
+		bindings: newTable(maxBindings, binding{name: "(other)"}, func(b binding) *reported { return &reported{binding: b} }),
+		desc: prometheus.NewDesc(prometheus.BuildFQName(namespace, subsystem, "would_have_refused_total"),
+			"Requests that a policy in report mode would have refused.", []string{"policy", "binding", "owner_kind", "owner"}, nil),
+	}
+}
+
+func (r *reports) add(by *exchange.PolicyRef) {
+	r.bindings.get(binding{by.Type, by.Name, by.OwnerKind, by.OwnerName}).n.Add(1)
+}
+
+// Describe implements prometheus.Collector.
+func (r *reports) Describe(out chan<- *prometheus.Desc) { out <- r.desc }
+
+// Collect implements prometheus.Collector.
+func (r *reports) Collect(out chan<- prometheus.Metric) {
+	for _, b := range r.bindings.all() {
+		if n := b.n.Load(); n > 0 {
+			out <- prometheus.MustNewConstMetric(r.desc, prometheus.CounterValue, float64(n), b.policy, b.name, b.kind, b.owner)
 		}
 	}
 }

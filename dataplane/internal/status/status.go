@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -30,17 +29,31 @@ type Config struct {
 	Registry prometheus.Registerer
 	Runtime  *runtime.Holder
 	Version  string
+	// Engine is what speaks HTTP/1.1.
+	Engine   string
 	Draining func() bool
 	InFlight func() int64
-	Dropped  func() uint64 // access log lines
-	Log      *slog.Logger
+	// Connections are those of clients that are open, Handshakes those of them that negotiate TLS, Refused those that were
+	// closed at once because a bound was reached.
+	Connections, Handshakes func() int64
+	Refused                 func() uint64
+	Dropped                 func() uint64 // access log lines
+	// MaxRoutes is how many routes have series of their own; 0: MaxRoutes. The others are counted together, as "(other)".
+	MaxRoutes int
+	Log       *slog.Logger
+}
+
+func (c *Config) maxRoutes() int {
+	if c.MaxRoutes > 0 {
+		return c.MaxRoutes
+	}
+	return MaxRoutes
 }
 
 // Status is a gateway's view of itself.
 type Status struct {
-	config    Config
-	metrics   *metrics
-	responses [6]atomic.Uint64 // by class
+	config  Config
+	metrics *metrics
 
 	mu      sync.Mutex
 	applied time.Time       // guarded by mu
@@ -49,9 +62,7 @@ type Status struct {
 
 // New registers the gateway's metrics.
 func New(c Config) *Status {
-	s := &Status{config: c}
-	s.metrics = newMetrics(c.Registry, func() float64 { return float64(c.InFlight()) }, func() float64 { return float64(c.Dropped()) })
-	return s
+	return &Status{config: c, metrics: newMetrics(c)}
 }
 
 // Run forgets what is gone, until ctx ends.
@@ -91,18 +102,14 @@ func (s *Status) ApplyFailed() { s.metrics.applyErrors.Inc() }
 
 // Observe counts an exchange.
 func (s *Status) Observe(x *exchange.Exchange, o accesslog.Outcome) {
-	c := class(o.Status)
-	s.responses[c].Add(1)
-	s.metrics.observer(x.Route.Name, c).Observe(x.Timings.Done.Sub(x.Timings.Received).Seconds())
-	s.metrics.bytesIn.Add(float64(o.BytesIn))
-	s.metrics.bytesOut.Add(float64(o.BytesOut))
+	s.metrics.requests.observe(x, &o)
 }
 
 // Responses returns how many exchanges ended so far, by class of status.
 func (s *Status) Responses() map[string]uint64 {
 	out := map[string]uint64{}
-	for c := range s.responses {
-		if n := s.responses[c].Load(); n > 0 {
+	for c, n := range s.metrics.requests.responses() {
+		if n > 0 {
 			out[className(c)] = n
 		}
 	}
@@ -111,7 +118,7 @@ func (s *Status) Responses() map[string]uint64 {
 
 // Reported implements policy.Monitor.
 func (s *Status) Reported(_ *exchange.Exchange, by *exchange.PolicyRef, _ *exchange.Refusal) {
-	s.metrics.wouldRefuse.WithLabelValues(by.Type, by.Name, by.OwnerKind, by.OwnerName).Inc()
+	s.metrics.reports.add(by)
 }
 
 // Panicked implements policy.Monitor.

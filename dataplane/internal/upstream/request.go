@@ -1,168 +1,75 @@
 package upstream
 
 import (
-	"context"
-	"io"
-	"net/http"
-	"net/http/httptrace"
-	"net/url"
-	"strings"
-	"sync"
-	"time"
+	"net/netip"
 
+	"keyward.dev/dataplane/internal/conn"
+	"keyward.dev/dataplane/internal/exchange"
 	"keyward.dev/dataplane/internal/runtime"
 )
 
-// newRequest writes down what is sent. The path goes out byte for byte as it was matched.
-func newRequest(ctx context.Context, c *Call, target string, w *watch) *http.Request {
-	u := &url.URL{Scheme: "http", Host: target, RawQuery: string(c.Query), ForceQuery: c.Query != nil && len(c.Query) == 0}
-	if c.Service.TLS {
-		u.Scheme = "https"
-	}
-	if path := c.Path; strings.HasPrefix(path, "//") {
-		// Opaque would make it an absolute form; this keeps it too, at the cost of decoding it.
-		u.RawPath = path
-		u.Path, _ = url.PathUnescape(path)
-	} else {
-		u.Opaque = path
-	}
-	req := &http.Request{
-		Method: c.Method, URL: u, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: c.Header, Host: host(c, target), ContentLength: c.ContentLength,
-	}
-	if _, ok := c.Header["User-Agent"]; !ok {
-		c.Header["User-Agent"] = nil // else net/http would name itself
-	}
-	if c.Body == nil {
-		req.Body, req.ContentLength = http.NoBody, 0
-	} else {
-		req.Body = &requestBody{body: c.Body, watch: w, idle: c.Service.Idle}
-	}
-	return req.WithContext(httptrace.WithClientTrace(ctx, w.trace()))
+// Request is what is sent. It is the caller's, who uses it again and again; it must stay as it is until Response.Close.
+type Request struct {
+	Service *runtime.Service
+	// Options are the route's; nil: the service's.
+	Options *runtime.CallOptions
+	// Settings has the egress rules.
+	Settings *runtime.Settings
+
+	// Method, Path and Query go out byte for byte. Query is nil without one.
+	Method, Path, Query []byte
+	// Host is the Host the client sent, for services that are to see it.
+	Host []byte
+	// Header are the fields but those that concern one connection only, Host, Content-Length and Expect.
+	Header exchange.Headers
+	// ContentLength is the length of the body: 0 without one, -1 if it is unknown.
+	ContentLength int64
+	// Body is nil without one.
+	Body Body
+	// Upgrade is the protocol to switch to; nil: none. Over HTTP/2 there is no such thing, and it is left out.
+	Upgrade []byte
+
+	// ClientIP is what a consistent hash falls back on.
+	ClientIP netip.Addr
+	// Client is the client's connection, which is watched until Close: if the client goes away, the exchange is aborted.
+	// Without it the end of Do's context says so.
+	Client *conn.Conn
+	// Informational gets each interim response but 100 and 101; nil: they are dropped. What it is given is valid until it
+	// returns.
+	Informational func(status int, h exchange.Headers)
 }
 
-func host(c *Call, target string) string {
-	switch c.Service.Host {
-	case runtime.HostPreserve:
-		return c.ClientHost
-	case runtime.HostLiteral:
-		return c.Service.HostName
-	case runtime.HostUpstream:
+// Body gives the body of a request piece by piece. One goroutine uses it at a time, not always the one that called Do.
+type Body interface {
+	// Whole returns all of the body if it is in memory already. Then Next is not called.
+	Whole() ([]byte, bool)
+	// Next returns the next piece, valid until the next call, and io.EOF, with no data, after the last. It is not called
+	// again once ContentLength bytes have come.
+	Next() ([]byte, error)
+	// Trailer returns the trailer, after io.EOF or with a body that is whole.
+	Trailer() exchange.Headers
+	// Abort ends a Next that waits, and all later ones. Any goroutine may call it.
+	Abort()
+}
+
+// idempotent are the methods that may be repeated (RFC 9110 section 9.2.2).
+func idempotent(method []byte) bool {
+	switch string(method) {
+	case "GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE":
+		return true
 	}
-	standard := ":80"
-	if c.Service.TLS {
-		standard = ":443"
+	return false
+}
+
+// repeatable says whether the method may be repeated although the target may have seen the request.
+func repeatable(method []byte, listed []string) bool {
+	if listed == nil {
+		return idempotent(method)
 	}
-	return strings.TrimSuffix(target, standard)
-}
-
-// watch ends a call that does not get on. Only one thing is waited for at a time.
-type watch struct {
-	cancel context.CancelCauseFunc
-	total  *time.Timer
-
-	mu    sync.Mutex
-	timer *time.Timer // guarded by mu; nil before the first start
-	cause error       // guarded by mu
-	live  bool        // guarded by mu: the timer counts
-	ended bool        // guarded by mu
-}
-
-func newWatch(ctx context.Context, s *runtime.Service) (context.Context, *watch) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	w := &watch{cancel: cancel}
-	if s.Total > 0 {
-		w.total = time.AfterFunc(s.Total, func() { cancel(errTotal) })
+	for _, m := range listed {
+		if m == string(method) {
+			return true
+		}
 	}
-	return ctx, w
-}
-
-// start ends the call with cause after d, unless stopped.
-func (w *watch) start(d time.Duration, cause error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.ended {
-		return
-	}
-	w.cause, w.live = cause, true
-	if w.timer == nil {
-		w.timer = time.AfterFunc(d, w.expire)
-		return
-	}
-	w.timer.Reset(d)
-}
-
-func (w *watch) stop() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.live = false
-	if w.timer != nil {
-		w.timer.Stop()
-	}
-}
-
-func (w *watch) expire() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.live {
-		w.cancel(w.cause)
-	}
-}
-
-// end releases everything the call holds.
-func (w *watch) end() {
-	w.mu.Lock()
-	w.ended, w.live = true, false
-	if w.timer != nil {
-		w.timer.Stop()
-	}
-	w.mu.Unlock()
-	if w.total != nil {
-		w.total.Stop()
-	}
-	w.cancel(context.Canceled)
-}
-
-func (w *watch) trace() *httptrace.ClientTrace {
-	return &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { w.stop() }}
-}
-
-// requestBody watches that the upstream takes what it is given. How fast the client gives is the server's to watch.
-type requestBody struct {
-	body  io.Reader
-	watch *watch
-	idle  time.Duration
-}
-
-func (b *requestBody) Read(p []byte) (int, error) {
-	b.watch.stop()
-	n, err := b.body.Read(p)
-	if err == nil {
-		b.watch.start(b.idle, errIdle)
-	}
-	return n, err
-}
-
-// Close does nothing: the body is the server's.
-func (b *requestBody) Close() error { return nil }
-
-// responseBody watches that the upstream goes on sending.
-type responseBody struct {
-	body  io.ReadCloser
-	watch *watch
-	idle  time.Duration
-}
-
-func (b *responseBody) Read(p []byte) (int, error) {
-	b.watch.start(b.idle, errIdle)
-	n, err := b.body.Read(p)
-	b.watch.stop()
-	return n, err
-}
-
-// Close ends the call.
-func (b *responseBody) Close() error {
-	err := b.body.Close()
-	b.watch.end()
-	return err
+	return false
 }

@@ -1,212 +1,189 @@
-// Package upstream forwards requests to the targets of services over kept-alive connections. Connections belong to a
-// service and survive configuration changes that do not change it. It decides nothing about who may call; it gives each
-// request at most one try, but for one repetition on a kept-alive connection that turned out to be closed. Called by the
-// server.
+// Package upstream forwards requests to the targets of services over kept-alive connections. It chooses the target, sends
+// the request once or, where that is safe, once more, and hands out the response piece by piece as it comes, in place.
+// Connections, health and load of a service survive configuration changes that leave its key as it is.
+//
+// There are two implementations behind one interface: our own HTTP/1.1 client, which in the steady state allocates nothing
+// and uses no goroutine but the caller's, and net/http's transport, for HTTP/2 and as the other opinion about HTTP/1.1.
+//
+// It decides nothing about who may call. Called by the server.
 package upstream
 
 import (
 	"context"
-	"crypto/tls"
-	"errors"
-	"fmt"
-	"io"
-	"math/rand/v2"
-	"net/http"
+	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
+	"keyward.dev/dataplane/internal/conn"
 	"keyward.dev/dataplane/internal/hostsvc"
 	"keyward.dev/dataplane/internal/runtime"
 )
 
+// EngineNetHTTP as Config.Engine has net/http's transport speak HTTP/1.1 too.
+const EngineNetHTTP = "net/http"
+
 const (
-	// maxResponseHead bounds what an upstream can make a gateway hold for one response head.
-	maxResponseHead = 256 << 10
-	sweepEvery      = time.Minute
-	// unusedAfter is when connections of a service that nobody called for are given up.
-	unusedAfter = 10 * time.Minute
+	sweepEvery  = time.Second
+	forgetEvery = 15 // sweeps
+	// serviceUnused is when a service that no configuration names and nobody called is forgotten, viewUnused when it is
+	// forgotten how it was configured once.
+	serviceUnused = 10 * time.Minute
+	viewUnused    = time.Minute
 )
 
-// Manager keeps the connections of all services.
-type Manager struct {
-	now func() time.Time
-
-	mu    sync.RWMutex
-	pools map[poolKey]*pool // guarded by mu
+// Config is what a manager works with.
+type Config struct {
+	Sweeper *conn.Sweeper
+	Log     *slog.Logger
+	// Registry gets the metrics; nil: none.
+	Registry prometheus.Registerer
+	// FileRoots are the directories below which CA files may be.
+	FileRoots []string
+	// Engine speaks HTTP/1.1: our own, or EngineNetHTTP.
+	Engine string
 }
 
-// poolKey is equal for what may share connections: the same service, dialled under the same rules.
-type poolKey struct{ service, egress string }
+// Manager keeps connections and health of all services.
+type Manager struct {
+	sweeper *conn.Sweeper
+	log     *slog.Logger
+	files   *hostsvc.Files
+	engine  string
+	started time.Time
 
-type pool struct {
-	transport *http.Transport
-	used      atomic.Int64 // Unix seconds of the last call
+	views   sync.Map  // *runtime.Service: *view
+	calls   sync.Pool // of *call
+	buffers sync.Pool // of *[pumpPiece]byte
+	workers workers
+	changed chan struct{} // what is to be probed may have changed
+
+	mu       sync.Mutex
+	services map[serviceKey]*service // guarded by mu
 }
 
 // NewManager returns a manager without connections.
-func NewManager() *Manager {
-	return &Manager{now: time.Now, pools: map[poolKey]*pool{}}
+func NewManager(c Config) *Manager {
+	m := &Manager{
+		sweeper: c.Sweeper, log: c.Log, engine: c.Engine, started: time.Now(),
+		changed: make(chan struct{}, 1), services: map[serviceKey]*service{},
+	}
+	m.calls.New = func() any { return newCall(m) }
+	m.buffers.New = func() any { return new([pumpPiece]byte) }
+	var err error
+	if m.files, err = hostsvc.NewFiles(c.FileRoots); err != nil {
+		m.log.Error("no file can be read for services", "err", err)
+		m.files = &hostsvc.Files{}
+	}
+	if c.Registry != nil {
+		c.Registry.MustRegister(&collector{manager: m})
+	}
+	return m
 }
 
-// Run gives up connections of services that are gone, until ctx ends; then it closes all that are idle.
+// Run looks after connections and probes targets until ctx ends; then it closes what is idle.
 func (m *Manager) Run(ctx context.Context) error {
+	p := newProbers(ctx)
 	t := time.NewTicker(sweepEvery)
 	defer t.Stop()
-	for {
+	for tick := 1; ; tick++ {
 		select {
 		case <-ctx.Done():
-			m.sweep(time.Time{})
+			p.wait()
+			m.end()
 			return nil
-		case now := <-t.C:
-			m.sweep(now.Add(-unusedAfter))
+		case <-m.changed:
+			p.reconcile(m.all())
+		case <-t.C:
+			m.sweep(tick)
 		}
 	}
 }
 
-// sweep forgets pools that were not used since the given time; the zero time means all.
-func (m *Manager) sweep(since time.Time) {
+// Adopt says which services there are now. Their targets are probed although nobody called yet, and what is kept of
+// others goes soon. Without it services are known from the first call on.
+func (m *Manager) Adopt(rt *runtime.Runtime) {
+	named := map[serviceKey]bool{}
+	for _, s := range rt.Services.All() {
+		if s.Closed != "" {
+			continue
+		}
+		named[serviceKey{s.Key, rt.Settings.EgressKey}] = true
+		m.view(s, rt.Settings).adopt()
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for k, p := range m.pools {
-		if since.IsZero() || p.used.Load() < since.Unix() {
-			delete(m.pools, k)
-			p.transport.CloseIdleConnections()
+	for k, s := range m.services {
+		s.named.Store(named[k])
+	}
+}
+
+// now is the time for everything but latencies: it costs nothing.
+func (m *Manager) now() int64 { return m.sweeper.Now() }
+
+func (m *Manager) all() []*service {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	list := make([]*service, 0, len(m.services))
+	for _, s := range m.services {
+		list = append(list, s)
+	}
+	return list
+}
+
+// reprobe has it found out what is to be probed.
+func (m *Manager) reprobe() {
+	select {
+	case m.changed <- struct{}{}:
+	default:
+	}
+}
+
+// sweep closes connections that were idle for too long and ends goroutines that wait for work; now and then it forgets
+// what nobody uses.
+func (m *Manager) sweep(tick int) {
+	now := m.now()
+	for _, s := range m.all() {
+		s.sweep(now)
+	}
+	m.workers.sweep(now)
+	if tick%forgetEvery == 0 {
+		m.forget(now)
+	}
+}
+
+// forget drops how services were configured once, targets that are in no view any more, and services without views.
+func (m *Manager) forget(now int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	live := map[*target]bool{}
+	for _, v := range m.views.Range {
+		v, ok := v.(*view)
+		if !ok {
+			continue
+		}
+		if v.forgettable(now) {
+			m.views.Delete(v.conf)
+			continue
+		}
+		for _, t := range v.targets {
+			live[t] = true
+		}
+	}
+	for k, s := range m.services {
+		if s.retire(live) == 0 {
+			delete(m.services, k)
+			s.close()
+			m.reprobe()
 		}
 	}
 }
 
-func (m *Manager) pool(s *runtime.Service, g *runtime.Settings) *pool {
-	k := poolKey{s.Key, g.EgressKey}
-	m.mu.RLock()
-	p := m.pools[k]
-	m.mu.RUnlock()
-	if p == nil {
-		m.mu.Lock()
-		if p = m.pools[k]; p == nil {
-			p = &pool{transport: newTransport(s, g)}
-			m.pools[k] = p
-		}
-		m.mu.Unlock()
+// end closes what is idle. Connections in use are closed when they come back.
+func (m *Manager) end() {
+	m.workers.end()
+	for _, s := range m.all() {
+		s.close()
 	}
-	p.used.Store(m.now().Unix())
-	return p
-}
-
-func newTransport(s *runtime.Service, g *runtime.Settings) *http.Transport {
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	idle := s.MaxIdle
-	if idle == 0 {
-		idle = -1 // for net/http 0 means a default and a negative number none
-	}
-	return &http.Transport{
-		DialContext:            hostsvc.NewDialer(g.Egress, s.Connect).DialContext,
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout:    s.Connect,
-		ResponseHeaderTimeout:  s.ResponseHead,
-		MaxIdleConnsPerHost:    idle,
-		MaxConnsPerHost:        s.MaxConns,
-		IdleConnTimeout:        s.IdleTimeout,
-		MaxResponseHeaderBytes: maxResponseHead,
-		DisableCompression:     true, // what the upstream sends is what the client gets
-		Protocols:              protocols,
-	}
-}
-
-// Call is a request to be forwarded.
-type Call struct {
-	Service  *runtime.Service
-	Settings *runtime.Settings
-	Method   string
-	Path     string // as it is to be sent
-	Query    []byte // nil: none
-	Header   http.Header
-	// ClientHost is the Host the client sent.
-	ClientHost string
-	// Body is nil without one. It is read until it ends or the call does.
-	Body          io.Reader
-	ContentLength int64 // -1 if unknown
-}
-
-// Error says why there is no response.
-type Error struct {
-	Status int    // to be answered: 502, 503 or 504; 0 if the client is gone
-	Code   string // stable word for the log
-	Err    error
-}
-
-func (e *Error) Error() string { return fmt.Sprintf("call upstream: %s: %v", e.Code, e.Err) }
-
-// Unwrap returns the cause.
-func (e *Error) Unwrap() error { return e.Err }
-
-// Causes of a call's end by time.
-var (
-	errConnect = errors.New("no connection in time")
-	errIdle    = errors.New("nothing moved for too long")
-	errTotal   = errors.New("the whole exchange took too long")
-)
-
-// Do forwards the call. The caller reads the response's body to its end or closes it; Close ends the call.
-func (m *Manager) Do(ctx context.Context, c *Call) (*http.Response, error) {
-	target, ok := pick(c.Service)
-	if !ok {
-		return nil, &Error{Status: 503, Code: "no_target", Err: errors.New("no target takes requests")}
-	}
-	client := ctx
-	ctx, w := newWatch(ctx, c.Service)
-	req := newRequest(ctx, c, target, w)
-	w.start(c.Service.Connect, errConnect)
-	resp, err := m.pool(c.Service, c.Settings).transport.RoundTrip(req)
-	if err != nil {
-		cause := context.Cause(ctx)
-		w.end()
-		return nil, classify(client, err, cause)
-	}
-	w.stop()
-	if resp.StatusCode == http.StatusSwitchingProtocols {
-		resp.Body.Close()
-		w.end()
-		return nil, &Error{Status: 502, Code: "upstream_protocol", Err: errors.New("switched protocols without being asked")}
-	}
-	resp.Body = &responseBody{body: resp.Body, watch: w, idle: c.Service.Idle}
-	return resp, nil
-}
-
-// classify says what a failed call is to the client.
-func classify(client context.Context, err, cause error) *Error {
-	var timeout interface{ Timeout() bool }
-	switch {
-	case errors.Is(cause, errConnect):
-		return &Error{Status: 504, Code: "connect_timeout", Err: cause}
-	case errors.Is(cause, errIdle):
-		return &Error{Status: 504, Code: "idle_timeout", Err: cause}
-	case errors.Is(cause, errTotal):
-		return &Error{Status: 504, Code: "total_timeout", Err: cause}
-	case client.Err() != nil:
-		return &Error{Code: "client_gone", Err: err}
-	case errors.Is(err, hostsvc.ErrDenied):
-		return &Error{Status: 502, Code: "egress_denied", Err: err}
-	case errors.As(err, &timeout) && timeout.Timeout():
-		return &Error{Status: 504, Code: "upstream_timeout", Err: err}
-	}
-	return &Error{Status: 502, Code: "upstream_unreachable", Err: err}
-}
-
-// pick chooses a target by weight.
-func pick(s *runtime.Service) (string, bool) {
-	if s.Weight <= 0 {
-		return "", false
-	}
-	if len(s.Targets) == 1 {
-		return s.Targets[0].Address, true
-	}
-	n := rand.IntN(s.Weight)
-	for _, t := range s.Targets {
-		if n -= t.Weight; n < 0 {
-			return t.Address, true
-		}
-	}
-	return "", false
 }

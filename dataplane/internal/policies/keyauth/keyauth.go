@@ -143,5 +143,8 @@ func (k *keyAuth) Hide(x *exchange.Exchange) {
 	}
 }
 
+// CredentialFields implements policy.Bearer.
+func (k *keyAuth) CredentialFields() []string { return k.headers }
+
 // Challenge implements policy.Challenger.
 func (k *keyAuth) Challenge() exchange.Header { return k.challenge }

@@ -85,6 +85,12 @@ func (d *Directory) Credential(typ string, presented []byte) *exchange.Credentia
 // Complete implements exchange.Directory.
 func (d *Directory) Complete() bool { return !d.lost }
 
+// Has says whether the credential is there and belongs to a consumer.
+func (d *Directory) Has(uid string) bool {
+	e := d.byUID[nameShard(uid)][uid]
+	return e != nil && e.found != nil
+}
+
 // Consumer returns a principal-like view of a consumer by name: its uid and groups.
 func (d *Directory) Consumer(name string) (Consumer, bool) {
 	c := d.consumers[nameShard(name)][name]

@@ -1,0 +1,11 @@
+//go:build !unix
+
+package conn
+
+import "errors"
+
+const socketReads = false
+
+func readSocket(uintptr, []byte) (int, error) { return 0, errors.ErrUnsupported }
+
+func hungUp(uintptr) bool { return false }

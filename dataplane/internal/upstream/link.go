@@ -1,0 +1,75 @@
+package upstream
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+
+	"keyward.dev/dataplane/internal/conn"
+)
+
+// link is a connection to a target that is used again and again.
+type link struct {
+	conn   *conn.Conn
+	socket *socket
+	in     conn.Buffer
+	pool   *pool
+
+	uses  int    // answers received before
+	since int64  // idle since; guarded by the pool's mu
+	epoch uint64 // the pool's when it was made
+}
+
+// quiet says whether the link may be used once more.
+func (l *link) quiet() bool {
+	return l.in.Len() == 0 && !l.conn.Expired() && l.socket.quiet(l.conn.NetConn())
+}
+
+// truncated says whether the stream ended without TLS saying so.
+func (l *link) truncated() bool { return l.socket.tls && l.socket.ended }
+
+// dial connects to an address of the service: TCP, and TLS over it if the service says so.
+func (s *service) dial(ctx context.Context, address, hostname string) (net.Conn, *socket, error) {
+	var config *tls.Config
+	if s.trust != nil {
+		var err error
+		if config, err = s.trust.forTarget(hostname); err != nil {
+			return nil, nil, err
+		}
+	}
+	s.stats.dials.Add(1)
+	c, err := s.dialer.DialContext(ctx, "tcp", address)
+	if err != nil {
+		s.stats.dialFailures.Add(1)
+		return nil, nil, err
+	}
+	tcp, ok := c.(*net.TCPConn)
+	if !ok {
+		c.Close()
+		return nil, nil, fmt.Errorf("dial upstream: %T is no TCP connection", c)
+	}
+	plain := newSocket(tcp)
+	if config == nil {
+		return plain, plain, nil
+	}
+	over, err := plain.handshake(ctx, config)
+	if err != nil {
+		s.stats.dialFailures.Add(1)
+		c.Close()
+		return nil, nil, err
+	}
+	return over, plain, nil
+}
+
+func (s *socket) handshake(ctx context.Context, config *tls.Config) (*tls.Conn, error) {
+	s.tls = true
+	over := tls.Client(s, config)
+	if err := over.HandshakeContext(ctx); err != nil {
+		return nil, fmt.Errorf("TLS handshake: %w", err)
+	}
+	if want := config.NextProtos[0]; want == "h2" && over.ConnectionState().NegotiatedProtocol != want {
+		return nil, &trustError{"the target does not speak HTTP/2"}
+	}
+	return over, nil
+}
