@@ -18,7 +18,7 @@ var (
 type Buffer struct {
 	mem       []byte
 	pin, r, w int
-	old       []byte // memory with something pinned that became too small
+	old       [][]byte // memory with something pinned that became too small
 }
 
 // Bytes returns what is unused. It is valid until the next Fill.
@@ -36,19 +36,20 @@ func (b *Buffer) Pin() { b.pin = b.r }
 // Unpin lets go of what was pinned.
 func (b *Buffer) Unpin() {
 	b.pin = 0
-	if b.old != nil {
-		give(b.old)
-		b.old = nil
+	for i, mem := range b.old {
+		give(mem)
+		b.old[i] = nil
 	}
+	b.old = b.old[:0]
 }
 
 // Release gives the memory back if nothing is unused or pinned.
 func (b *Buffer) Release() {
-	if b.mem == nil || b.Len() > 0 || b.pin > 0 || b.old != nil {
+	if b.mem == nil || b.Len() > 0 || b.pin > 0 || len(b.old) > 0 {
 		return
 	}
 	give(b.mem)
-	*b = Buffer{}
+	*b = Buffer{old: b.old}
 }
 
 // Grow has what is read from now on read with a large buffer: for bodies.
@@ -86,8 +87,8 @@ func (b *Buffer) move(n int) {
 	w := copy(mem, b.mem[b.r:b.w])
 	switch {
 	case b.mem == nil:
-	case b.pin > 0 && b.old == nil:
-		b.old = b.mem
+	case b.pin > 0:
+		b.old = append(b.old, b.mem)
 	default:
 		give(b.mem)
 	}

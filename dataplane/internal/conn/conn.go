@@ -40,6 +40,17 @@ type Conn struct {
 		err  error
 		try  func(fd uintptr) bool
 	}
+	// sent is what a write to the socket works on; of the writing goroutine, as is ask, which writes and then reads.
+	sent struct {
+		p   []byte
+		n   int
+		err error
+		try func(fd uintptr) bool
+	}
+	ask struct {
+		done bool // all was sent
+		try  func(fd uintptr) bool
+	}
 	first [1]byte
 
 	mu      sync.Mutex
@@ -62,7 +73,7 @@ func New(c net.Conn, s *Sweeper) *Conn {
 	if sc, ok := below.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil && socketReads {
 			w.socket, w.plain = raw, below == c
-			w.fill.try = w.tryFill
+			w.fill.try, w.sent.try, w.ask.try = w.tryFill, w.trySend, w.tryAsk
 		}
 	}
 	s.add(w)
@@ -117,7 +128,7 @@ func (c *Conn) WriteBy(d time.Duration) bool { return c.setDeadline(&c.writeBy, 
 func (c *Conn) setDeadline(by *atomic.Int64, d time.Duration) bool {
 	var at int64
 	if d > 0 {
-		at = c.sweeper.Now() + int64(d)
+		at = c.sweeper.Now() + int64(d+Resolution) // the clock may be that late: never too early
 	}
 	for {
 		old := by.Load()
@@ -160,7 +171,82 @@ func (c *Conn) Unwatch() (gone bool) {
 func (c *Conn) Read(p []byte) (int, error) { return c.net.Read(p) }
 
 // Write writes p.
-func (c *Conn) Write(p []byte) (int, error) { return c.net.Write(p) }
+func (c *Conn) Write(p []byte) (int, error) {
+	if !c.plain {
+		return c.net.Write(p)
+	}
+	c.sent.p, c.sent.n, c.sent.err = p, 0, nil
+	err := c.socket.Write(c.sent.try)
+	c.sent.p = nil
+	if err == nil && c.sent.err != nil {
+		err = os.NewSyscallError("write", c.sent.err)
+	}
+	return c.sent.n, err
+}
+
+// trySend sends as much as the socket takes.
+func (c *Conn) trySend(fd uintptr) bool {
+	for s := &c.sent; s.n < len(s.p); {
+		n, err := writeSocket(fd, s.p[s.n:])
+		if err == syscall.EAGAIN { //nolint:errorlint // a plain errno
+			return false
+		}
+		if err != nil {
+			s.err = err
+			return true
+		}
+		s.n += n
+	}
+	return true
+}
+
+// Ask writes p and then fills b with the answer, and returns how much was written. It is Write and Fill in one, for a
+// peer that has nothing to say before: then there is no use in looking for an answer before it is waited for. A deadline
+// for writing ends with the writing.
+func (c *Conn) Ask(p []byte, b *Buffer, limit int) (int, error) {
+	if !c.plain || b.Len() > 0 {
+		n, err := c.Write(p)
+		if c.WriteBy(0); err != nil {
+			return n, err
+		}
+		return n, c.Fill(b, limit)
+	}
+	if b.mem != nil {
+		b.reserve(limit)
+	}
+	c.sent.p, c.sent.n, c.sent.err, c.ask.done = p, 0, nil, false
+	c.fill.into, c.fill.n, c.fill.err = b, 0, nil
+	err := c.socket.Read(c.ask.try)
+	c.sent.p, c.fill.into = nil, nil
+	switch n := c.sent.n; {
+	case c.sent.err != nil:
+		return n, os.NewSyscallError("write", c.sent.err)
+	case !c.ask.done && err == nil: // the socket did not take all at once
+		m, err := c.Write(p[n:])
+		if c.WriteBy(0); err != nil {
+			return n + m, err
+		}
+		return len(p), c.Fill(b, limit)
+	}
+	if err = c.filled(err); err == nil {
+		b.w += c.fill.n
+	}
+	return c.sent.n, err
+}
+
+// tryAsk sends at its first call, which comes after the socket was got ready for waiting: so an answer that is there
+// before it is waited for is not missed. It reads at the next.
+func (c *Conn) tryAsk(fd uintptr) bool {
+	if c.ask.done {
+		return c.tryFill(fd)
+	}
+	if !c.trySend(fd) || c.sent.err != nil {
+		return true
+	}
+	c.ask.done = true
+	c.WriteBy(0)
+	return false
+}
 
 // ErrFull says that a buffer holds as much as it may and more would be needed.
 var ErrFull = errors.New("buffer is full")
@@ -206,6 +292,14 @@ func (c *Conn) fillPlain(b *Buffer, limit int) error {
 	c.fill.into, c.fill.n, c.fill.err = b, 0, nil
 	err := c.socket.Read(c.fill.try)
 	c.fill.into = nil
+	if err = c.filled(err); err == nil {
+		b.w += c.fill.n
+	}
+	return err
+}
+
+// filled says how a read from the socket ended.
+func (c *Conn) filled(err error) error {
 	switch {
 	case err != nil:
 		return err
@@ -214,7 +308,6 @@ func (c *Conn) fillPlain(b *Buffer, limit int) error {
 	case c.fill.n == 0:
 		return io.EOF
 	}
-	b.w += c.fill.n
 	return nil
 }
 
@@ -243,7 +336,7 @@ func (c *Conn) peerGone() bool {
 		return false
 	}
 	gone := false
-	err := c.socket.Control(func(fd uintptr) { gone = hungUp(fd) })
+	err := c.socket.Control(func(fd uintptr) { gone = hungUp(fd) || !c.plain && closedByPeer(fd) })
 	return gone || err != nil
 }
 
@@ -257,7 +350,10 @@ func (c *Conn) sweep(now int64) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.watcher == nil || now-c.since < int64(watchAfter) || !c.peerGone() {
+	if c.watcher == nil || now-c.since < int64(watchAfter) {
+		return
+	}
+	if c.since = now; !c.peerGone() {
 		return
 	}
 	c.gone = true

@@ -8,4 +8,6 @@ const socketReads = false
 
 func readSocket(uintptr, []byte) (int, error) { return 0, errors.ErrUnsupported }
 
+func writeSocket(uintptr, []byte) (int, error) { return 0, errors.ErrUnsupported }
+
 func hungUp(uintptr) bool { return false }

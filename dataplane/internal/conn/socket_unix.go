@@ -4,12 +4,21 @@ package conn
 
 import "syscall"
 
-// socketReads: readSocket and hungUp work here.
+// socketReads: readSocket, writeSocket and hungUp work here.
 const socketReads = true
 
 func readSocket(fd uintptr, p []byte) (int, error) {
 	for {
-		n, err := syscall.Read(int(fd), p)
+		n, err := receive(fd, p)
+		if err != syscall.EINTR { //nolint:errorlint // a plain errno
+			return n, err
+		}
+	}
+}
+
+func writeSocket(fd uintptr, p []byte) (int, error) {
+	for {
+		n, err := send(fd, p)
 		if err != syscall.EINTR { //nolint:errorlint // a plain errno
 			return n, err
 		}

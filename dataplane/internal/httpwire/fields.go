@@ -194,8 +194,6 @@ func checkTrailer(value []byte) error {
 
 // cutElement cuts the first element off a comma-separated list.
 func cutElement(list []byte) (element, rest []byte) {
-	if i := bytes.IndexByte(list, ','); i >= 0 {
-		return trimOWS(list[:i]), list[i+1:]
-	}
-	return trimOWS(list), nil
+	element, rest, _ = bytes.Cut(list, []byte{','})
+	return trimOWS(element), rest
 }

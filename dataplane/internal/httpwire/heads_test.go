@@ -133,6 +133,14 @@ func TestHeadEnd(t *testing.T) {
 	}
 }
 
+// TestHeadEndWaitsForAnEmptyLine: callers skip empty lines before a request, also those that come in parts.
+func TestHeadEndWaitsForAnEmptyLine(t *testing.T) {
+	t.Parallel()
+	if length, next := httpwire.HeadEnd([]byte("\r"), 0); length != 0 || next != 0 {
+		t.Errorf("HeadEnd of CR = %d, %d, want to begin again", length, next)
+	}
+}
+
 // TestHeadEndDoesNotStartAgain: a head that comes byte by byte is looked at once.
 func TestHeadEndDoesNotStartAgain(t *testing.T) {
 	t.Parallel()

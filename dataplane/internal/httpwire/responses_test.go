@@ -74,6 +74,7 @@ func responseRules() []requirement {
 			[]refusal{
 				{status(99), httpwire.ErrStatusLine},
 				{wire("HTTP/1.1 099 "), httpwire.ErrStatusLine},
+				{wire("HTTP/1.1 0200 "), httpwire.ErrStatusLine},
 				{wire("HTTP/1.1 000 "), httpwire.ErrStatusLine},
 				{status(600), httpwire.ErrStatusLine},
 				{status(999), httpwire.ErrStatusLine},

@@ -71,10 +71,10 @@ func (c *call) begin(ctx context.Context, r *Request, resp *Response) {
 		c.opts = &r.Service.Call
 	}
 	if c.opts.Total > 0 {
-		c.ends = c.m.now() + int64(c.opts.Total)
+		c.ends = c.m.now() + int64(c.opts.Total) + int64(conn.Resolution) // the clock may be so much behind
 	}
 	c.isWhole = true
-	if r.Body != nil {
+	if r.Body != nil && r.ContentLength != 0 {
 		c.whole, c.isWhole = r.Body.Whole()
 	}
 	c.safe = c.isWhole && repeatable(r.Method, c.opts.Retry.Methods)
@@ -307,18 +307,24 @@ func (c *call) within(d time.Duration) time.Duration {
 	return min(d, left)
 }
 
-// connectBy is until when a connection has to be there; zero: no bound.
-func (c *call) connectBy() time.Time {
-	if d := c.within(c.opts.Connect); d > 0 {
-		return time.Now().Add(d)
+// deadline is until when a connection has to be there.
+type deadline struct {
+	at    time.Time // zero: no bound
+	total bool      // it is that of the whole exchange
+}
+
+func (c *call) connectBy() deadline {
+	d := c.within(c.opts.Connect)
+	if d <= 0 {
+		return deadline{}
 	}
-	return time.Time{}
+	return deadline{time.Now().Add(d), d != c.opts.Connect}
 }
 
 // unconnected says what a failed dial is, given that the exchange was not aborted.
-func (c *call) unconnected(err error) *failure {
+func (c *call) unconnected(err error, by deadline) *failure {
 	f := unconnected(err)
-	if f.Status == 504 && c.over() {
+	if f.Status == 504 && by.total {
 		f = fail(504, "total_timeout", errTotal)
 		f.blame = true
 	}

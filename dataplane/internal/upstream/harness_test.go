@@ -261,7 +261,7 @@ func (g *gateway) doWith(r *upstream.Request, resp *upstream.Response) answer {
 		}
 		if err != nil {
 			f := failed(err)
-			a.err, a.code = f.err, f.code
+			a.err, a.code, a.status = f.err, f.code, f.status
 			return a
 		}
 	}

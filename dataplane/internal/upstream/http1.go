@@ -121,19 +121,37 @@ func (h *http1) send() *failure {
 		out = h.appendWhole(out)
 	}
 	h.out = out
+	if inline {
+		return h.ask(out)
+	}
 	n, err := h.write(out)
 	switch {
 	case timedOut(err):
 		return h.tooLate(errIdle)
 	case err != nil:
 		return h.unwritten(n, err)
-	case !inline:
-		h.pump.start()
-		return nil
 	}
-	h.whole = true
-	h.headBy()
+	h.pump.start()
 	return nil
+}
+
+// ask sends all of the request and waits for the first piece of the answer.
+func (h *http1) ask(b []byte) *failure {
+	c := h.link.conn
+	if !c.WriteBy(h.call.within(h.call.opts.Idle)) {
+		return h.tooLate(errIdle)
+	}
+	h.headBy()
+	n, err := c.Ask(b, &h.link.in, maxResponseHead)
+	switch h.whole = n == len(b); {
+	case err == nil:
+		return nil
+	case h.whole:
+		return h.unanswered(err)
+	case timedOut(err):
+		return h.tooLate(errIdle)
+	}
+	return h.unwritten(n, err)
 }
 
 // write writes within the time between two writes.

@@ -97,41 +97,53 @@ func (s *service) newTransport(conf *runtime.Service) *http.Transport {
 	}
 }
 
-// netStream is an exchange by net/http's transport.
+// netStream is an exchange by net/http's transport, which may go on with it on goroutines of its own when the call has
+// ended already: those use nothing of the call.
 type netStream struct {
 	call   *call
+	opts   *runtime.CallOptions
+	stats  *stats
 	ctx    context.Context //nolint:containedctx // of this one exchange
 	cancel context.CancelCauseFunc
-	total  *time.Timer
-	up     limit // on what is sent, and on the time to the head
-	down   limit // on what is received
-	body   *netBody
+	all    limit    // on everything
+	up     limit    // on what is sent, and on the time to the head
+	down   limit    // on what is received
+	body   *netBody // nil without one
 	resp   *http.Response
 	buf    *[pumpPiece]byte
 	late   error // comes after the piece that was handed out with it
-	broken bool
 	trail  exchange.Headers
+
+	switched bool // the connection is a tunnel now
 
 	mu      sync.Mutex
 	socket  net.Conn // guarded by mu: nil before there is a connection
 	wrote   bool     // guarded by mu: the head of the request
 	came    bool     // guarded by mu: something of the answer
 	settled bool     // guarded by mu: RoundTrip has returned
+	interim int      // guarded by mu: bytes of interim responses
 }
 
 func newNetStream(c *call) *netStream {
-	s := &netStream{call: c}
+	s := &netStream{call: c, opts: c.opts, stats: &c.view.stats}
 	s.ctx, s.cancel = context.WithCancelCause(context.WithoutCancel(c.ctx))
-	s.up.end, s.down.end = s.cancel, s.cancel
-	if c.ends != 0 {
-		s.total = time.AfterFunc(c.within(0), func() { s.cancel(errTotal) })
-	}
+	s.body = newNetBody(s)
+	s.all.stream, s.up.stream, s.down.stream = s, s, s
+	s.all.start(c.within(0), errTotal)
 	s.up.start(c.opts.Connect, errConnect)
 	return s
 }
 
 // Abort implements conn.Aborter.
-func (s *netStream) Abort() { s.cancel(errAborted) }
+func (s *netStream) Abort() { s.end(errAborted) }
+
+// end ends the exchange. The transport waits for a Read of the body that it has begun.
+func (s *netStream) end(cause error) {
+	s.cancel(cause)
+	if s.body != nil {
+		s.body.abort()
+	}
+}
 
 // request writes down what is sent. The path goes out byte for byte as it was matched.
 func (s *netStream) request() *http.Request {
@@ -151,8 +163,8 @@ func (s *netStream) request() *http.Request {
 		Method: string(r.Method), URL: u, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: s.header(), Host: string(c.view.appendHost(nil, r, c.target)), Body: http.NoBody,
 	}
-	if r.Body != nil {
-		s.setBody(req)
+	if s.body != nil {
+		s.body.giveTo(req)
 	}
 	return req.WithContext(httptrace.WithClientTrace(s.ctx, s.trace()))
 }
@@ -187,33 +199,41 @@ func (s *netStream) trace() *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
 		GotConn: func(i httptrace.GotConnInfo) {
 			locked(func() { s.socket = i.Conn })
-			s.up.start(s.call.opts.ResponseHead, errHead) // an HTTP/2 connection may have no place for another stream yet
+			s.up.start(s.opts.ResponseHead, errHead) // an HTTP/2 connection may have no place for another stream yet
 			if i.Reused {
-				s.call.view.stats.reused.Add(1)
+				s.stats.reused.Add(1)
 			}
 		},
 		WroteHeaders: func() {
 			locked(func() { s.wrote = true })
 			if s.body == nil {
-				s.up.start(s.call.opts.ResponseHead, errHead)
+				s.up.start(s.opts.ResponseHead, errHead)
 			}
 		},
 		GotFirstResponseByte: func() { locked(func() { s.came = true }) },
-		Got1xxResponse: func(status int, h textproto.MIMEHeader) error {
-			locked(func() { s.informational(status, h) })
-			return nil
+		Got1xxResponse: func(status int, h textproto.MIMEHeader) (err error) {
+			locked(func() { err = s.informational(status, h) })
+			return err
 		},
 	}
 }
 
 // informational passes an interim response on, as long as the call waits for the answer.
-func (s *netStream) informational(status int, h textproto.MIMEHeader) {
-	if s.settled || status == http.StatusContinue || status == http.StatusSwitchingProtocols || s.call.req.Informational == nil {
-		return
-	}
+func (s *netStream) informational(status int, h textproto.MIMEHeader) error {
 	fields := headers(http.Header(h))
+	s.interim += len("HTTP/1.1 100 \r\n\r\n")
+	for _, f := range fields {
+		s.interim += len(f.Name) + len(": \r\n") + len(f.Value)
+	}
+	if s.interim > maxResponseHead {
+		return httpwire.ErrHeadLong
+	}
+	if s.settled || status == http.StatusContinue || status == http.StatusSwitchingProtocols || s.call.req.Informational == nil {
+		return nil
+	}
 	httpwire.DropHopByHop(&fields)
 	s.call.req.Informational(status, fields)
+	return nil
 }
 
 // headCame ends the waiting for the head.
@@ -221,12 +241,11 @@ func (s *netStream) headCame() {
 	s.mu.Lock()
 	s.settled = true
 	s.mu.Unlock()
-	s.up.stopFor(errHead)
+	s.up.stop(errHead)
 }
 
 // failed says why there is no response.
 func (s *netStream) failed(err error) *failure {
-	c := s.call
 	if s.body != nil {
 		if own := s.body.failed(); own != nil {
 			return fail(0, "request_body", own)
@@ -238,7 +257,7 @@ func (s *netStream) failed(err error) *failure {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.socket == nil {
-		return c.unconnected(err)
+		return unconnected(err)
 	}
 	f := fail(502, "upstream_closed", fmt.Errorf("read response head: %w", err))
 	f.blame, f.unsent = true, !s.wrote && (s.body == nil || !s.body.touched())
@@ -280,18 +299,19 @@ func (s *netStream) tooLate() *failure {
 
 // limit ends an exchange that does not get on. Only one thing is waited for at a time.
 type limit struct {
-	end context.CancelCauseFunc
+	stream *netStream
 
 	mu    sync.Mutex
 	timer *time.Timer // guarded by mu; nil before the first start
 	cause error       // guarded by mu: of what is waited for; nil: nothing
+	over  bool        // guarded by mu: nothing will be waited for any more
 }
 
 // start ends the exchange with cause after d, unless stopped; 0: never.
 func (l *limit) start(d time.Duration, cause error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if d <= 0 {
+	if d <= 0 || l.over {
 		return
 	}
 	l.cause = cause
@@ -302,29 +322,28 @@ func (l *limit) start(d time.Duration, cause error) {
 	l.timer.Reset(d)
 }
 
-func (l *limit) stop() {
+// stop ends the waiting, if it is for that; nil: for anything.
+func (l *limit) stop(cause error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.cause = nil
-	if l.timer != nil {
+	if l.timer != nil && (cause == nil || l.cause == cause) { //nolint:errorlint // one of ours, as it was given
+		l.cause = nil
 		l.timer.Stop()
 	}
 }
 
-// stopFor stops if that is what is waited for.
-func (l *limit) stopFor(cause error) {
+// close ends the waiting for good. When it returns the exchange is not ended by it any more.
+func (l *limit) close() {
+	l.stop(nil)
 	l.mu.Lock()
-	match := l.cause == cause //nolint:errorlint // one of ours, as it was given
-	l.mu.Unlock()
-	if match {
-		l.stop()
-	}
+	defer l.mu.Unlock()
+	l.over = true
 }
 
 func (l *limit) expire() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.cause != nil {
-		l.end(l.cause)
+		l.stream.end(l.cause)
 	}
 }

@@ -1,12 +1,10 @@
 package upstream
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"sync"
 
 	"keyward.dev/dataplane/internal/conn"
 	"keyward.dev/dataplane/internal/exchange"
@@ -24,7 +22,7 @@ func (s *netStream) switchOver() *failure {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c.tunnel = conn.New(&netTunnel{Conn: s.socket, rwc: rwc}, c.m.sweeper)
+	c.tunnel, s.switched = conn.New(&netTunnel{Conn: s.socket, rwc: rwc}, c.m.sweeper), true
 	return nil
 }
 
@@ -66,30 +64,29 @@ func headers(h http.Header) exchange.Headers {
 
 // next implements stream.
 func (s *netStream) next() ([]byte, error) {
-	if s.late != nil || s.resp.StatusCode == http.StatusSwitchingProtocols {
-		return nil, s.end(s.late)
+	if s.late != nil || s.switched {
+		return nil, s.ending(s.late)
 	}
 	for {
-		s.down.start(s.call.opts.Idle, errIdle)
+		s.down.start(s.opts.Idle, errIdle)
 		n, err := s.resp.Body.Read(s.buf[:])
-		s.down.stop()
+		s.down.stop(nil)
 		if n > 0 {
 			s.late = err
 			return s.buf[:n], nil
 		}
 		if err != nil {
 			s.late = err
-			return nil, s.end(err)
+			return nil, s.ending(err)
 		}
 	}
 }
 
-// end says how the body ended.
-func (s *netStream) end(err error) error {
+// ending says how the body ended.
+func (s *netStream) ending(err error) error {
 	if err == nil || err == io.EOF && !s.truncated() { //nolint:errorlint // never wrapped
 		return io.EOF
 	}
-	s.broken = true
 	if s.body != nil {
 		if own := s.body.failed(); own != nil {
 			return &fail(0, "request_body", own).Error
@@ -137,210 +134,22 @@ func (s *netStream) spare() bool {
 
 // close implements stream.
 func (s *netStream) close() {
-	s.up.stop()
-	s.down.stop()
-	if s.total != nil {
-		s.total.Stop()
-	}
 	s.call.resp.hold(nil)
-	if s.resp != nil && (s.resp.StatusCode != http.StatusSwitchingProtocols || s.call.tunnel != nil) {
+	s.all.close()
+	s.up.close()
+	s.down.close()
+	switch {
+	case s.call.tunnel != nil:
+		s.call.tunnel.Close() // nobody has taken it
+	case s.resp != nil && !s.switched:
 		s.resp.Body.Close()
 	}
-	s.cancel(errAborted)
+	s.end(errAborted)
 	if s.body != nil {
 		s.body.detach()
 	}
 	if s.buf != nil {
 		s.call.m.buffers.Put(s.buf)
 		s.buf = nil
-	}
-}
-
-// setBody gives the request its body.
-func (s *netStream) setBody(req *http.Request) {
-	c := s.call
-	s.body = &netBody{stream: s, body: c.req.Body, left: -1}
-	s.body.idle.L = &s.body.mu
-	if !c.chunked() {
-		s.body.left = c.length()
-	}
-	if req.ContentLength = s.body.left; req.ContentLength == 0 {
-		s.body = nil
-		return // Body is NoBody
-	}
-	req.Body = &netReader{source: s.body}
-	if c.isWhole {
-		req.GetBody = func() (io.ReadCloser, error) { return &netReader{source: s.body}, nil }
-	}
-	if c.chunked() {
-		req.Trailer = http.Header{} // filled at the end
-		s.body.trailer = req.Trailer
-	}
-}
-
-// netBody is the body of a request as net/http reads it, on goroutines of its own and perhaps for longer than the
-// exchange. detach takes it away from them.
-type netBody struct {
-	stream  *netStream
-	body    Body
-	left    int64       // by length; -1: not known. Of the reading goroutine
-	piece   []byte      // not read yet; of the reading goroutine
-	trailer http.Header // of the reading goroutine, until the end
-
-	mu       sync.Mutex
-	idle     sync.Cond // signalled when nobody reads
-	reading  bool      // guarded by mu
-	started  bool      // guarded by mu
-	detached bool      // guarded by mu
-	eof      bool      // guarded by mu: all was read
-	err      error     // guarded by mu: the body's own
-}
-
-// netReader reads a body from its beginning. Only a body that is in memory is read more than once.
-type netReader struct {
-	source *netBody
-	offset int
-}
-
-var errDetached = errors.New("the exchange is over")
-
-// Read implements io.Reader.
-func (r *netReader) Read(p []byte) (int, error) {
-	b := r.source
-	b.mu.Lock()
-	if b.detached || b.err != nil {
-		b.mu.Unlock()
-		return 0, errDetached
-	}
-	b.reading, b.started = true, true
-	b.mu.Unlock()
-	b.stream.up.stop()
-	n, err := r.read(p)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.reading = false
-	b.idle.Broadcast()
-	b.note(err)
-	return n, err
-}
-
-// note says what is waited for now. b.mu is held.
-func (b *netBody) note(err error) {
-	opts := b.stream.call.opts
-	switch {
-	case b.detached:
-	case err == nil:
-		b.stream.up.start(opts.Idle, errIdle)
-	case err == io.EOF: //nolint:errorlint // never wrapped
-		b.eof = true
-		b.stream.awaitHead()
-	default:
-		b.err = err
-		b.stream.cancel(err)
-	}
-}
-
-// awaitHead begins the time for the head, unless it is there.
-func (s *netStream) awaitHead() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.settled {
-		s.up.start(s.call.opts.ResponseHead, errHead)
-	}
-}
-
-// read returns io.EOF with the last piece of a body by length, so that it is known at once that all was read.
-func (r *netReader) read(p []byte) (int, error) {
-	b := r.source
-	if b.stream.call.isWhole {
-		return r.readWhole(p)
-	}
-	if len(b.piece) == 0 {
-		if b.left == 0 {
-			return 0, io.EOF
-		}
-		if err := b.next(); err != nil {
-			return 0, err
-		}
-	}
-	n := copy(p, b.piece)
-	if b.piece = b.piece[n:]; b.left == 0 && len(b.piece) == 0 {
-		return n, io.EOF
-	}
-	return n, nil
-}
-
-func (r *netReader) readWhole(p []byte) (int, error) {
-	whole := r.source.stream.call.whole
-	n := copy(p, whole[r.offset:])
-	if r.offset += n; r.offset < len(whole) {
-		return n, nil
-	}
-	r.source.addTrailer()
-	return n, io.EOF
-}
-
-func (b *netBody) next() error {
-	piece, err := b.body.Next()
-	switch {
-	case err == io.EOF && b.left < 0: //nolint:errorlint // never wrapped
-		b.addTrailer()
-		return io.EOF
-	case err == io.EOF: //nolint:errorlint // never wrapped
-		return errLength
-	case err != nil:
-		return err
-	case b.left >= 0 && int64(len(piece)) > b.left:
-		return fmt.Errorf("the body is longer than announced by %d bytes", int64(len(piece))-b.left)
-	case b.left >= 0:
-		b.left -= int64(len(piece))
-	}
-	b.piece = piece
-	return nil
-}
-
-func (b *netBody) addTrailer() {
-	if b.trailer == nil {
-		return
-	}
-	for _, f := range b.body.Trailer() {
-		if httpwire.ValidTrailerName(f.Name) {
-			b.trailer.Add(string(f.Name), string(f.Value))
-		}
-	}
-}
-
-// Close implements io.Closer. The body is not ours to close.
-func (r *netReader) Close() error { return nil }
-
-// failed returns the error of the body itself, if there was one.
-func (b *netBody) failed() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.err
-}
-
-func (b *netBody) touched() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.started
-}
-
-func (b *netBody) sent() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.eof
-}
-
-// detach returns when nobody reads the body any more, nor will.
-func (b *netBody) detach() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.detached = true
-	if b.started && !b.eof && !b.stream.call.isWhole {
-		b.body.Abort()
-	}
-	for b.reading {
-		b.idle.Wait()
 	}
 }

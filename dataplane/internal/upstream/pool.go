@@ -3,7 +3,6 @@ package upstream
 import (
 	"context"
 	"sync"
-	"time"
 
 	"keyward.dev/dataplane/internal/conn"
 	"keyward.dev/dataplane/internal/runtime"
@@ -76,12 +75,12 @@ func (p *pool) pop(i int) *link {
 }
 
 // dial makes a new connection in a place that was taken.
-func (p *pool) dial(c *call, by time.Time) (*link, *failure) {
-	ctx, cancel := context.WithCancel(c.ctx)
+func (p *pool) dial(c *call, by deadline) (*link, *failure) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(c.ctx)) // Abort ends it
 	defer cancel()
-	if !by.IsZero() {
+	if !by.at.IsZero() {
 		var end context.CancelFunc
-		ctx, end = context.WithDeadline(ctx, by)
+		ctx, end = context.WithDeadline(ctx, by.at)
 		defer end()
 	}
 	if !c.resp.hold(canceller(cancel)) {
@@ -95,7 +94,7 @@ func (p *pool) dial(c *call, by time.Time) (*link, *failure) {
 		if !c.resp.hold(nil) {
 			return nil, c.gone()
 		}
-		return nil, c.unconnected(err)
+		return nil, c.unconnected(err, by)
 	}
 	return &link{conn: conn.New(nc, c.m.sweeper), socket: s, pool: p, epoch: epoch}, nil
 }

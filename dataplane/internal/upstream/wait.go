@@ -63,7 +63,7 @@ func (q *queue) remove(w *waiter) {
 }
 
 // wait waits in turn for a connection, or, with neither link nor failure, for place for a new one.
-func (p *pool) wait(c *call, by time.Time) (*link, *failure) {
+func (p *pool) wait(c *call, by deadline) (*link, *failure) {
 	stats, began := &p.target.service.stats, time.Now()
 	defer func() {
 		stats.waits.Add(1)
@@ -78,8 +78,8 @@ func (p *pool) wait(c *call, by time.Time) (*link, *failure) {
 		return nil, exhausted()
 	}
 	var timeout <-chan time.Time
-	if !by.IsZero() {
-		t := time.NewTimer(time.Until(by))
+	if !by.at.IsZero() {
+		t := time.NewTimer(time.Until(by.at))
 		defer t.Stop()
 		timeout = t.C
 	}
@@ -95,7 +95,7 @@ func (p *pool) wait(c *call, by time.Time) (*link, *failure) {
 	if c.resp.isAborted() {
 		return nil, c.gone()
 	}
-	if c.over() {
+	if by.total {
 		return nil, fail(504, "total_timeout", errTotal)
 	}
 	return nil, exhausted()
