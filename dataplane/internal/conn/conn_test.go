@@ -334,6 +334,7 @@ func TestIdleHoldsNothing(t *testing.T) {
 			for range buffers {
 				c, peer := dial(t)
 				ours, peers = append(ours, conn.New(c, s)), append(peers, peer)
+				request(t, ours[len(ours)-1], peer) // what crypto/tls needs, it has now
 			}
 			before := heap()
 			for i := range buffers {
@@ -355,10 +356,10 @@ func TestIdleHoldsNothing(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if each := (heap() - before) / connections; each < smallest {
-				t.Errorf("each holds %d bytes after Fill: this test measures nothing", each)
-			}
 			for i := range buffers {
+				if buffers[i].Holds() < smallest {
+					t.Errorf("holds %d bytes after Fill", buffers[i].Holds())
+				}
 				buffers[i].Discard(1)
 				if buffers[i].Release(); buffers[i].Holds() != 0 {
 					t.Errorf("holds %d bytes after Release", buffers[i].Holds())
@@ -368,8 +369,9 @@ func TestIdleHoldsNothing(t *testing.T) {
 	}
 }
 
-// heap returns how much memory is in use.
+// heap returns how much memory is in use, after two collections: pools keep things over one.
 func heap() int {
+	runtime.GC()
 	runtime.GC()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)

@@ -32,5 +32,5 @@ func hungUp(fd uintptr) bool {
 	if err == nil {
 		return n == 0
 	}
-	return err != syscall.EAGAIN && err != syscall.EINTR //nolint:errorlint // plain errnos
+	return err != syscall.EAGAIN && err != syscall.EINTR
 }

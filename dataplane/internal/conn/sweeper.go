@@ -83,7 +83,7 @@ func (s *Sweeper) Len() int {
 }
 
 func (s *Sweeper) add(c *Conn) {
-	c.shard = &s.shards[s.next.Add(1)%uint32(len(s.shards))] //nolint:gosec // a small number
+	c.shard = &s.shards[s.next.Add(1)%uint32(len(s.shards))]
 	c.shard.mu.Lock()
 	defer c.shard.mu.Unlock()
 	c.index = len(c.shard.conns)

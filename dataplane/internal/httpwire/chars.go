@@ -54,6 +54,9 @@ func allOf(b []byte, of uint8) bool {
 
 func isToken(b []byte) bool { return len(b) > 0 && allOf(b, tokenByte) }
 
+// IsToken says whether b is a token (RFC 9110 section 5.6.2), as methods and field names are.
+func IsToken(b []byte) bool { return isToken(b) }
+
 // valueEnd returns the position of the first byte at or after i that no field value has: a control other than tab. It
 // looks at eight bytes at once for one that may be a control; what stands beside one above 0x7f may be taken for one
 // first, and is looked at again.

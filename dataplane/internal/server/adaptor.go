@@ -13,6 +13,7 @@ import (
 
 	"keyward.dev/dataplane/internal/conn"
 	"keyward.dev/dataplane/internal/exchange"
+	"keyward.dev/dataplane/internal/httpwire"
 )
 
 const copyBytes = 32 << 10
@@ -52,7 +53,10 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request, tls bool) {
 	c.x.Timings.Received = time.Now()
 	s.last.Store(c.x.Timings.Received.UnixNano())
 	c.rt = s.config.Runtime.Load()
-	a.fill(c, tls)
+	if bad := a.fill(c, tls); bad != nil {
+		c.refuse(bad)
+		return
+	}
 	c.run(r.Context())
 }
 
@@ -65,9 +69,9 @@ func (a *adaptor) release(c *call) {
 	}
 }
 
-// fill writes down the request as it was received. Everything it takes has been checked for form by net/http: method,
-// field names and values, framing.
-func (a *adaptor) fill(c *call, tls bool) {
+// fill writes down the request as it was received. Field names and values, and the framing of HTTP/1.1, have been checked
+// for form by net/http and the guard before it.
+func (a *adaptor) fill(c *call, tls bool) *exchange.Refusal {
 	q, r := &c.x.Request, a.r
 	q.Method = c.copy(r.Method)
 	q.RawTarget = c.copy(r.RequestURI)
@@ -91,6 +95,34 @@ func (a *adaptor) fill(c *call, tls bool) {
 			q.Header.Add(c.field(name, v))
 		}
 	}
+	if q.Proto == 20 {
+		return a.malformed(c)
+	}
+	return nil
+}
+
+// malformed refuses what RFC 9113 sections 8.1.1 and 8.3.1 call malformed and net/http takes: it would be another request
+// once it is written down in HTTP/1.1.
+func (a *adaptor) malformed(c *call) *exchange.Refusal {
+	no, q, h := c.server.refusals, &c.x.Request, a.r.Header
+	if !httpwire.IsToken(q.Method) {
+		return no.badRequest
+	}
+	if q.RawTarget[0] != '/' && string(q.RawTarget) != "*" && string(q.Method) != http.MethodConnect {
+		return no.badTarget
+	}
+	if hosts := h["Host"]; len(hosts) > 1 || len(hosts) == 1 && hosts[0] != a.r.Host {
+		return no.badHost
+	}
+	lengths := h["Content-Length"]
+	if len(lengths) == 0 {
+		return nil
+	}
+	n, err := strconv.ParseUint(lengths[0], 10, 63)
+	if err != nil || len(lengths) > 1 || n > 0 && a.r.Body == http.NoBody {
+		return no.badRequest
+	}
+	return nil
 }
 
 func (a *adaptor) whole() ([]byte, bool) { return nil, false }
@@ -117,7 +149,9 @@ func (a *adaptor) trailer() exchange.Headers {
 	var out exchange.Headers
 	for name, values := range a.r.Trailer {
 		for _, v := range values {
-			out = append(out, exchange.Field(name, v))
+			if f := exchange.Field(name, v); httpwire.ValidTrailerName(f.Name) {
+				out = append(out, f)
+			}
 		}
 	}
 	return out
@@ -159,7 +193,7 @@ func (a *adaptor) begin(c *call, length int64) {
 	if length >= 0 {
 		h["Content-Length"] = []string{strconv.FormatInt(length, 10)}
 	}
-	if c.server.draining.Load() || c.body.stopped {
+	if c.server.draining.Load() || c.body.stopped || c.last {
 		h.Set("Connection", "close") // what is left of a refused body is not worth reading
 	}
 	_ = a.ctl.SetWriteDeadline(time.Now().Add(a.call.server.config.Timeouts.Write))
@@ -185,6 +219,9 @@ func (a *adaptor) write(p []byte, flush bool) error {
 
 func (a *adaptor) finish(trailer exchange.Headers) error {
 	for _, f := range trailer {
+		if !httpwire.ValidTrailerName(f.Name) {
+			continue
+		}
 		a.w.Header().Add(http.TrailerPrefix+string(f.Name), string(f.Value))
 	}
 	return nil

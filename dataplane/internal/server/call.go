@@ -49,6 +49,7 @@ type progress struct {
 	request   upstream.Request
 	forwarded bool // the request was given to the upstream
 	headSent  bool
+	last      bool // the connection ends after the response
 	abort     bool // the connection is to be cut
 	out       accesslog.Outcome
 }
@@ -125,6 +126,7 @@ func (c *call) admit() *exchange.Refusal {
 		return no.badHost
 	}
 	if string(q.Method) == http.MethodConnect {
+		c.last = true // what follows may be meant for the tunnel that it asks for
 		return no.badMethod
 	}
 	if s.RequireHTTPS && q.Scheme != "https" {
@@ -207,10 +209,13 @@ func (c *call) preflightRoute(req router.Request, otherwise router.Result) route
 // upgradeAllowed looks at an offer to switch protocols. One that the route does not take is not passed on, as RFC 9110
 // section 7.8 allows; a WebSocket handshake is refused then, because without the switch it means nothing.
 func (c *call) upgradeAllowed() *exchange.Refusal {
+	if c.x.Request.Proto != 11 {
+		c.upgrade = nil // means nothing in other versions
+	}
 	if c.upgrade == nil {
 		return nil
 	}
-	if c.rt.Settings.Upgrades && c.x.Request.Proto == 11 && c.x.Request.ContentLength == 0 {
+	if c.rt.Settings.Upgrades && c.x.Request.ContentLength == 0 {
 		for _, u := range c.route.Upgrades {
 			if exchange.EqualFold(c.upgrade, u) {
 				return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strconv"
 	"time"
 
 	"keyward.dev/dataplane/internal/upstream"
@@ -11,6 +12,9 @@ import (
 
 // forward sends the request to the service and its response to the client.
 func (c *call) forward(ctx context.Context) {
+	if c.hops() {
+		return
+	}
 	c.announce()
 	c.prepare()
 	if c.body.stopped { // all of the body was there, and a policy refused it
@@ -32,6 +36,29 @@ func (c *call) forward(ctx context.Context) {
 	default:
 		c.failed(ctx, err)
 	}
+}
+
+// hops counts Max-Forwards down, which OPTIONS and TRACE may carry (RFC 9110 section 7.6.2). It answers, and says so, if
+// the request goes no further than here.
+func (c *call) hops() bool {
+	q := &c.x.Request
+	if m := string(q.Method); m != http.MethodOptions && m != http.MethodTrace {
+		return false
+	}
+	text := string(q.Header.Get("Max-Forwards"))
+	n, err := strconv.ParseUint(text, 10, 31)
+	switch {
+	case err != nil:
+		return false
+	case n > 0:
+		q.Header.Set(c.field("Max-Forwards", strconv.FormatUint(n-1, 10)))
+		return false
+	case string(q.Method) == http.MethodTrace: // to say back what was received would show fields that only proxies add
+		c.refuse(c.server.refusals.badMethod)
+	default:
+		c.refuse(c.server.refusals.lastHop)
+	}
+	return true
 }
 
 // prepare writes down what is sent to the service.

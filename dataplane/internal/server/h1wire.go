@@ -235,6 +235,7 @@ func (w *h1wire) begin(c *call, length int64) {
 
 // settle decides whether the connection goes on. A body that nobody reads to its end ends it.
 func (w *h1wire) settle(c *call) {
+	w.last = w.last || c.last
 	switch {
 	case w.conn.server.draining.Load():
 		w.last = true

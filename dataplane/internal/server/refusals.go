@@ -9,8 +9,8 @@ import (
 
 // refusals are the answers of the gateway itself, prepared once.
 type refusals struct {
-	notReady, closed, badTarget, badHost, badMethod, plain, headers, uri, body, badBody, notFound, upgrade, timeout *exchange.Refusal
-	internal, unreachable, upstreamTimeout, noTarget, headTimeout                                                   *exchange.Refusal
+	notReady, closed, badTarget, badHost, badMethod, plain, headers, uri, body, badBody, badRequest, notFound, upgrade, timeout *exchange.Refusal
+	internal, unreachable, upstreamTimeout, noTarget, headTimeout, lastHop                                                      *exchange.Refusal
 }
 
 // malformed returns the answer to a message that is refused for what is wrong with it.
@@ -30,6 +30,7 @@ func newRefusals() *refusals {
 		closed: exchange.NewRefusal(503, "closed",
 			"The configuration of this route cannot be used, so the gateway does not serve it.", exchange.Field("Retry-After", "10")),
 		badTarget:       exchange.NewRefusal(400, "bad_target", "The request target is malformed or ambiguous."),
+		badRequest:      exchange.NewRefusal(400, "malformed", "The request is malformed."),
 		badHost:         exchange.NewRefusal(400, "bad_host", "The host is missing or malformed."),
 		badMethod:       exchange.NewRefusal(501, "not_implemented", "The method is not supported."),
 		plain:           exchange.NewRefusal(403, "https_required", "Use https."),
@@ -43,6 +44,7 @@ func newRefusals() *refusals {
 		internal:        exchange.NewRefusal(500, "internal", "The gateway could not process the request."),
 		unreachable:     exchange.NewRefusal(502, "upstream_unreachable", "The service did not give a usable answer."),
 		upstreamTimeout: exchange.NewRefusal(504, "upstream_timeout", "The service did not answer in time."),
+		lastHop:         exchange.NewAnswer(204),
 		headTimeout:     exchange.NewRefusal(408, "request_timeout", "The request head did not come in time."),
 		noTarget:        exchange.NewRefusal(503, "no_target", "The service takes no requests now."),
 	}

@@ -46,6 +46,9 @@ func (c *call) tunnel() {
 	}
 }
 
+// maxHeld is from how much at once a tunnel counts as busy: it holds memory while it waits for more.
+const maxHeld = 4 << 10
+
 // tunnel is two connections whose bytes are carried to each other. It counts as idle only if neither side says anything.
 type tunnel struct {
 	down, up       *conn.Conn
@@ -83,8 +86,12 @@ func (t *tunnel) carry(to, from *conn.Conn, first []byte) (n int64) {
 			to.WriteBy(0)
 			n += int64(len(p))
 		}
+		// Over TLS a read without memory takes one byte, to learn that there is more: then, and when much comes, the memory
+		// is kept.
 		buf.Discard(buf.Len())
-		buf.Release()
+		if len(p) > 1 && len(p) < maxHeld {
+			buf.Release()
+		}
 		if !from.ReadBy(t.idle) || !to.ReadBy(t.idle) {
 			return fail()
 		}

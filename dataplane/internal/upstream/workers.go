@@ -56,7 +56,7 @@ func (w *workers) wait(one *worker, now int64) bool {
 }
 
 // workerIdle is how long a goroutine waits for work.
-const workerIdle = int64(10 * time.Second)
+const workerIdle = int64(5 * time.Second)
 
 func (w *workers) sweep(now int64) {
 	w.mu.Lock()
