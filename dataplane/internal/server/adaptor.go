@@ -119,7 +119,7 @@ func (a *adaptor) malformed(c *call) *exchange.Refusal {
 		return nil
 	}
 	n, err := strconv.ParseUint(lengths[0], 10, 63)
-	if err != nil || len(lengths) > 1 || n > 0 && a.r.Body == http.NoBody {
+	if err != nil || len(lengths) > 1 || int64(n) != a.r.ContentLength { //nolint:gosec // 63 bits
 		return no.badRequest
 	}
 	return nil

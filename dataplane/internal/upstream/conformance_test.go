@@ -2,6 +2,7 @@ package upstream_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -322,7 +323,12 @@ func TestDirtyConnectionsAreNotReused(t *testing.T) {
 				first := g.do(r)
 				now <- true
 				<-done
-				// What was sent is in our socket when it has left theirs: both are of this machine.
+				testkit.Await(t, testkit.Deadline, func() error {
+					if n := upstream.Reusable(g.Manager); n > 0 {
+						return errors.New("it has not come yet")
+					}
+					return nil
+				})
 				if second := g.do(get(t, s, "/")); second.body != "second" {
 					t.Errorf("after %v the next request was answered %v", first, second)
 				}

@@ -2,8 +2,6 @@ package upstream
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
@@ -41,6 +39,7 @@ var (
 	errClosed    = errors.New("the connection was closed before the answer was whole")
 	errTruncated = errors.New("the connection ended without close_notify")
 	errSwitched  = errors.New("protocol switched that was not asked for")
+	errStatus   = errors.New("the status code is none")
 	errForged    = errors.New("the request head has line ends where none belong")
 )
 
@@ -64,26 +63,25 @@ func unreached(status int, code string, err error) *failure {
 	return f
 }
 
+// handshakeError is a TLS handshake that failed.
+type handshakeError struct{ cause error }
+
+func (e *handshakeError) Error() string { return "TLS handshake: " + e.cause.Error() }
+func (e *handshakeError) Unwrap() error { return e.cause }
+
 // unconnected says what a failed dial is.
 func unconnected(err error) *failure {
-	var (
-		untrusted *tls.CertificateVerificationError
-		unproven  *trustError
-		alert     tls.AlertError
-		record    tls.RecordHeaderError
-		unknown   x509.UnknownAuthorityError
-		timeout   interface{ Timeout() bool }
-	)
+	var timeout interface{ Timeout() bool }
+	var handshake *handshakeError
 	switch {
 	case errors.Is(err, errTrustLost):
 		return fail(503, "upstream_tls_unavailable", err)
 	case errors.Is(err, hostsvc.ErrDenied):
 		return unreached(502, "egress_denied", err)
-	case errors.As(err, &untrusted), errors.As(err, &unproven), errors.As(err, &alert), errors.As(err, &record), errors.As(err, &unknown):
-		return unreached(502, "upstream_tls", err)
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded),
-		errors.As(err, &timeout) && timeout.Timeout():
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		return unreached(504, "connect_timeout", fmt.Errorf("%w: %w", errConnect, err))
+	case errors.As(err, &handshake):
+		return unreached(502, "upstream_tls", err)
 	}
 	return unreached(502, "upstream_unreachable", err)
 }

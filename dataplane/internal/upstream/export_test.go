@@ -18,3 +18,36 @@ func Waiting(m *Manager) (n int) {
 	}
 	return n
 }
+
+// Reusable returns how many idle connections over plain TCP would be used again.
+func Reusable(m *Manager) (n int) {
+	for _, s := range m.all() {
+		for _, t := range s.all() {
+			t.pool.mu.Lock()
+			for _, l := range t.pool.idle {
+				if l.quiet() {
+					n++
+				}
+			}
+			t.pool.mu.Unlock()
+		}
+	}
+	return n
+}
+
+// Arrived returns nil when something can be read from every idle connection, below TLS if there is any.
+func Arrived(m *Manager) error {
+	for _, s := range m.all() {
+		for _, t := range s.all() {
+			t.pool.mu.Lock()
+			for _, l := range t.pool.idle {
+				if err := l.socket.raw.Read(l.socket.look.try); err == nil && isNothing(l.socket.look.err) {
+					t.pool.mu.Unlock()
+					return errNothing{}
+				}
+			}
+			t.pool.mu.Unlock()
+		}
+	}
+	return nil
+}

@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 
@@ -66,10 +67,10 @@ func (s *socket) handshake(ctx context.Context, config *tls.Config) (*tls.Conn, 
 	s.tls = true
 	over := tls.Client(s, config)
 	if err := over.HandshakeContext(ctx); err != nil {
-		return nil, fmt.Errorf("TLS handshake: %w", err)
+		return nil, &handshakeError{err}
 	}
 	if want := config.NextProtos[0]; want == "h2" && over.ConnectionState().NegotiatedProtocol != want {
-		return nil, &trustError{"the target does not speak HTTP/2"}
+		return nil, &handshakeError{errors.New("the target does not speak HTTP/2")}
 	}
 	return over, nil
 }

@@ -46,6 +46,12 @@ func (netHTTP) try(c *call) *failure {
 		return f
 	}
 	s.resp = resp
+	if resp.StatusCode < 101 || resp.StatusCode > 599 { // net/http takes any number
+		f := fail(502, "upstream_protocol", errStatus)
+		f.blame = true
+		s.close()
+		return f
+	}
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		if f := s.switchOver(); f != nil {
 			s.close()

@@ -21,11 +21,6 @@ var errTrustLost = errors.New("it is not known whom to trust")
 // sessionsPerService is how many TLS sessions are kept for later connections.
 const sessionsPerService = 64
 
-// trustError is a certificate that is not good enough.
-type trustError struct{ reason string }
-
-func (e *trustError) Error() string { return e.reason }
-
 // trust is how the targets of a service prove who they are. Its CA files are read again when they change; while they
 // cannot be read there are no connections.
 type trust struct {
@@ -134,7 +129,7 @@ func (t *trust) verify(s tls.ConnectionState, roots *x509.CertPool) error {
 		return &tls.CertificateVerificationError{UnverifiedCertificates: s.PeerCertificates, Err: err}
 	}
 	if !slices.ContainsFunc(t.conf.SANs, func(name string) bool { return isFor(leaf, name) }) {
-		return &trustError{"the certificate is for none of the names that are allowed"}
+		return errors.New("the certificate is for none of the names that are allowed")
 	}
 	return t.pinned(chains)
 }
@@ -165,7 +160,7 @@ func (t *trust) pinned(chains [][]*x509.Certificate) error {
 			}
 		}
 	}
-	return &trustError{"no key of the certificate chain is pinned"}
+	return errors.New("no key of the certificate chain is pinned")
 }
 
 // forTarget returns the configuration for a connection to a target with this name.
