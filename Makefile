@@ -21,7 +21,7 @@ FUZZTIME ?= $(if $(FULL),1m,5s)
 
 export KEYWARD_BIN := $(CURDIR)/bin
 
-.PHONY: help setup demo build generate generate-check fmt fix lint test race verify e2e fuzz bench tidy list-modules
+.PHONY: help setup demo build generate generate-check fmt fix lint test race verify e2e fuzz bench bench-proxy tidy list-modules
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -114,6 +114,15 @@ bench: build ## run the benchmarks; OUT=FILE writes JSON lines, CHECK=1 fails on
 	@go -C .tools/bench build -buildvcs=false -o $(CURDIR)/bin/.bench . && \
 	KEYWARD_FULL=$(FULL) bin/.bench -budgets .tools/bench/budgets.json $(if $(OUT),-out $(OUT)) $(if $(CHECK),-check) \
 		$(if $(FULL),-full) $(if $(BENCH),-bench '$(BENCH)') $(MODULES)
+
+# KEYWARD_BIN=DIR on the command line measures the programs there instead of building them.
+bench-proxy: $(if $(filter command,$(origin KEYWARD_BIN)),,build) ## CPU per request beside nginx, haproxy, nginx with Lua; OUT, CHECK, FULL, VARIANTS=REGEXP, ROUNDS, WORKERS, PROFILE=1
+	@.tools/setup --bench
+	@mkdir -p bin && go -C e2e test -c -o $(CURDIR)/bin/.bench-proxy ./load/proxybench && cd e2e/load/proxybench && \
+		KEYWARD_BENCH_PROXY=1 KEYWARD_FULL=$(FULL) KEYWARD_BENCH_OUT='$(if $(OUT),$(abspath $(OUT)))' KEYWARD_BENCH_CHECK=$(CHECK) \
+		KEYWARD_BENCH_VARIANTS='$(VARIANTS)' KEYWARD_BENCH_ROUNDS=$(ROUNDS) KEYWARD_BENCH_WORKERS=$(WORKERS) \
+		KEYWARD_BENCH_PROFILE=$(if $(PROFILE),$(CURDIR)/bin/profiles) \
+		$(CURDIR)/bin/.bench-proxy -test.run '^TestBenchProxy$$' -test.timeout 4h
 
 verify: ## everything that has to pass: lint, tests, race, e2e, short fuzzing; FULL=1 is the whole of it
 	@$(MAKE) generate-check

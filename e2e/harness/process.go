@@ -80,6 +80,9 @@ func (p *Process) Start() {
 	p.child = c
 }
 
+// PID is the process id.
+func (p *Process) PID() int { return p.child.PID() }
+
 // Running says whether the process lives.
 func (p *Process) Running() bool {
 	if p.child == nil {

@@ -167,6 +167,57 @@ func TestBufferGivesMemoryBack(t *testing.T) {
 	}
 }
 
+// TestBufferStaysSmall: what goes through a buffer does not make it larger, with or without something pinned or left over.
+func TestBufferStaysSmall(t *testing.T) {
+	t.Parallel()
+	for _, pinned := range []int{0, 100} {
+		for _, left := range []int{0, 1, 1000} {
+			c := conn.New(&script{next: func(most int) int { return min(most, 3000) }}, conn.NewSweeper())
+			var b conn.Buffer
+			for i := range 1000 {
+				if err := c.Fill(&b, 64<<10); err != nil {
+					t.Fatal(err)
+				}
+				if i == 0 {
+					b.Discard(min(pinned, b.Len()))
+					b.Pin()
+				}
+				b.Discard(max(0, b.Len()-left))
+			}
+			if b.Holds() != 8<<10 {
+				t.Errorf("%d pinned, %d left over: holds %d", pinned, left, b.Holds())
+			}
+		}
+	}
+}
+
+func TestGrow(t *testing.T) {
+	t.Parallel()
+	c := conn.New(&script{next: func(most int) int { return min(most, 100) }}, conn.NewSweeper())
+	var b conn.Buffer
+	for range 2 {
+		if err := c.Fill(&b, 1<<20); err != nil {
+			t.Fatal(err)
+		}
+	}
+	had := bytes.Clone(b.Bytes())
+	b.Grow()
+	at := &b.Bytes()[0]
+	b.Grow()
+	if b.Holds() != 64<<10 || !bytes.Equal(b.Bytes(), had) || at != &b.Bytes()[0] {
+		t.Errorf("holds %d with %d bytes unused, want 64 KiB with %d, moved once", b.Holds(), b.Len(), len(had))
+	}
+	for b.Len() < 100<<10 {
+		if err := c.Fill(&b, 1<<20); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at = &b.Bytes()[0]
+	if b.Grow(); at != &b.Bytes()[0] {
+		t.Error("what is large already is moved")
+	}
+}
+
 // TestBufferIsBounded: a peer that sends without end takes no more memory than a few times the limit.
 func TestBufferIsBounded(t *testing.T) {
 	t.Parallel()

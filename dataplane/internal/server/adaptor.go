@@ -28,7 +28,6 @@ type adaptor struct {
 	call *call
 	buf  *[copyBytes]byte
 	idle time.Duration
-	bad  bool // the response could not be written
 
 	sending sync.Mutex
 	begins  bool // guarded by sending
@@ -119,7 +118,7 @@ func (a *adaptor) malformed(c *call) *exchange.Refusal {
 		return nil
 	}
 	n, err := strconv.ParseUint(lengths[0], 10, 63)
-	if err != nil || len(lengths) > 1 || int64(n) != a.r.ContentLength { //nolint:gosec // 63 bits
+	if err != nil || len(lengths) > 1 || int64(n) != a.r.ContentLength {
 		return no.badRequest
 	}
 	return nil
@@ -243,7 +242,7 @@ func (a *adaptor) hijack(c *call) (*conn.Conn, []byte, error) {
 		return nil, nil, err
 	}
 	_ = raw.SetDeadline(time.Time{})
-	var below net.Conn = raw
+	below := raw
 	if s, ok := raw.(*strictConn); ok {
 		below = s.Conn
 		early = append(early, s.buf...)

@@ -66,7 +66,7 @@ func (s *Server) bind(ctx context.Context, l Listener) (*bound, error) {
 }
 
 // accept takes connections until the listener is closed.
-func (b *bound) accept() error {
+func (b *bound) accept(context.Context) error {
 	for {
 		raw, err := b.ln.Accept()
 		if errors.Is(err, net.ErrClosed) {
@@ -158,7 +158,7 @@ func (b *bound) handshake(c *client, secure *tls.Conn) error {
 }
 
 // serveHTTP has net/http serve what is queued.
-func (b *bound) serveHTTP() error {
+func (b *bound) serveHTTP(context.Context) error {
 	err := b.http.Serve(b.queue)
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil

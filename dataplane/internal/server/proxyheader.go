@@ -44,7 +44,7 @@ func readProxyHeader(c *net.TCPConn) (netip.AddrPort, error) {
 	err = raw.Read(func(fd uintptr) bool {
 		n, _, err := syscall.Recvfrom(int(fd), seen, syscall.MSG_PEEK)
 		switch {
-		case err == syscall.EAGAIN, err == syscall.EINTR: //nolint:errorlint // plain errnos
+		case err == syscall.EAGAIN, err == syscall.EINTR:
 			return false
 		case err != nil:
 			failed = err

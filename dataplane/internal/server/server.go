@@ -201,7 +201,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	for _, b := range s.bound {
 		s.config.Log.InfoContext(ctx, "listening", "listener", b.Name, "address", b.ln.Addr().String())
-		tasks = append(tasks, func(context.Context) error { return b.accept() }, func(context.Context) error { return b.serveHTTP() })
+		tasks = append(tasks, b.accept, b.serveHTTP)
 	}
 	if err := run.Group(around, tasks...); err != nil {
 		return fmt.Errorf("serve requests: %w", err)

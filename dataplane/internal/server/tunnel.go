@@ -24,7 +24,7 @@ func (c *call) tunnel() {
 		c.refuse(c.server.refusals.unreachable)
 		return
 	}
-	defer up.Close()
+	defer func() { _ = up.Close() }()
 	c.begin(-1)
 	if err := c.wire.write(nil, true); err != nil {
 		c.broke("client_gone")
@@ -35,7 +35,7 @@ func (c *call) tunnel() {
 		c.broke("internal")
 		return
 	}
-	defer down.Close()
+	defer func() { _ = down.Close() }()
 	c.stream.tunnel = [2]*conn.Conn{down, up}
 	c.server.streams.add(c)
 	t := &tunnel{down: down, up: up, idle: c.route.Call.Idle}

@@ -39,7 +39,7 @@ var (
 	errClosed    = errors.New("the connection was closed before the answer was whole")
 	errTruncated = errors.New("the connection ended without close_notify")
 	errSwitched  = errors.New("protocol switched that was not asked for")
-	errStatus   = errors.New("the status code is none")
+	errStatus    = errors.New("the status code is none")
 	errForged    = errors.New("the request head has line ends where none belong")
 )
 

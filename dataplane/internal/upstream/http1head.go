@@ -116,7 +116,7 @@ func (h *http1) appendWhole(b []byte) []byte {
 func (h *http1) appendEnd(b []byte) []byte {
 	h.trailers = h.trailers[:0]
 	for _, f := range h.call.req.Body.Trailer() {
-		if httpwire.ValidTrailerName(f.Name) && bytes.IndexAny(f.Value, "\r\n\x00") < 0 {
+		if httpwire.ValidTrailerName(f.Name) && !bytes.ContainsAny(f.Value, "\r\n\x00") {
 			h.trailers = append(h.trailers, f)
 		}
 	}

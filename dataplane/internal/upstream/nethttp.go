@@ -204,8 +204,9 @@ func (s *netStream) trace() *httptrace.ClientTrace {
 	}
 	return &httptrace.ClientTrace{
 		GotConn: func(i httptrace.GotConnInfo) {
+			s.up.stop(errConnect)
 			locked(func() { s.socket = i.Conn })
-			s.up.start(s.opts.ResponseHead, errHead) // an HTTP/2 connection may have no place for another stream yet
+			s.awaitHead() // an HTTP/2 connection may have no place for another stream yet
 			if i.Reused {
 				s.stats.reused.Add(1)
 			}
@@ -213,7 +214,7 @@ func (s *netStream) trace() *httptrace.ClientTrace {
 		WroteHeaders: func() {
 			locked(func() { s.wrote = true })
 			if s.body == nil {
-				s.up.start(s.opts.ResponseHead, errHead)
+				s.awaitHead()
 			}
 		},
 		GotFirstResponseByte: func() { locked(func() { s.came = true }) },

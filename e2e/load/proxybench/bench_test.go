@@ -1,0 +1,150 @@
+package proxybench_test
+
+import (
+	"bytes"
+	"os"
+	"regexp"
+	"runtime"
+	"strconv"
+	"testing"
+	"time"
+
+	"keyward.dev/e2e/load/proxybench"
+)
+
+// options come from the environment, as `make bench-proxy` sets it.
+type options struct {
+	full, check    bool
+	choice         proxybench.Choice
+	rounds         int
+	workers        int
+	window         time.Duration // of a run, in which is measured
+	out, profileTo string
+}
+
+// TestBenchProxy measures; it is no test of anything unless it is asked to hold the results against the budgets.
+func TestBenchProxy(t *testing.T) {
+	if os.Getenv("KEYWARD_BENCH_PROXY") == "" {
+		t.Skip("a measurement: run make bench-proxy")
+	}
+	b := &bench{t: t, options: readOptions(t), rows: map[bool][]*contender{}}
+	b.describe()
+	b.startUpstream()
+	for _, v := range b.choice.Of(proxybench.Variants()) {
+		b.compare(v)
+	}
+	b.countMallocs()
+	b.measureIdle()
+	b.streamBodies()
+	b.tell()
+}
+
+func readOptions(t *testing.T) options {
+	t.Helper()
+	o := options{
+		full: os.Getenv("KEYWARD_FULL") != "", check: os.Getenv("KEYWARD_BENCH_CHECK") != "",
+		out: os.Getenv("KEYWARD_BENCH_OUT"), profileTo: os.Getenv("KEYWARD_BENCH_PROFILE"),
+		rounds: 3, workers: 1, window: 2 * time.Second,
+	}
+	if o.full {
+		o.rounds, o.window = 9, 3*time.Second
+	}
+	o.choice.Full = o.full
+	if pattern := os.Getenv("KEYWARD_BENCH_VARIANTS"); pattern != "" {
+		chosen, err := regexp.Compile(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.choice.Pattern = chosen
+	}
+	for name, into := range map[string]*int{"KEYWARD_BENCH_ROUNDS": &o.rounds, "KEYWARD_BENCH_WORKERS": &o.workers} {
+		text := os.Getenv(name)
+		if text == "" {
+			continue
+		}
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 {
+			t.Fatalf("%s=%q is no number", name, text)
+		}
+		*into = n
+	}
+	return o
+}
+
+// bench is one call of `make bench-proxy`.
+type bench struct {
+	t *testing.T
+	options
+	proc         proxybench.Proc
+	upstream     *server
+	upstreamAddr string
+	gateways     *gateways             // started when first needed, as are the rows
+	rows         map[bool][]*contender // by whether it is the large one
+	scratchDir   string
+	results      []proxybench.Result
+}
+
+// compare runs the contenders in turn, round by round.
+func (b *bench) compare(v proxybench.Variant) {
+	b.t.Helper()
+	contenders := b.row(v.Large)
+	var of []*contender
+	var series []proxybench.Series
+	for _, c := range contenders {
+		if v.Protocol != proxybench.Plain && c.tls == "" {
+			continue
+		}
+		of = append(of, c)
+		series = append(series, proxybench.Series{Contender: c.name, Logs: c.logs})
+		b.warm(c, v)
+	}
+	for round := range b.rounds {
+		for i, c := range of {
+			series[i].Runs = append(series[i].Runs, b.run(c, v, round))
+		}
+	}
+	if err := proxybench.Table(os.Stdout, v.Name(), series); err != nil {
+		b.t.Fatal(err)
+	}
+	b.results = append(b.results, proxybench.Judge(v.Name(), series, proxybench.Budgets())...)
+	if b.profileTo != "" {
+		for _, c := range of {
+			b.profile(c, v)
+		}
+	}
+}
+
+// describe says what the figures depend on.
+func (b *bench) describe() {
+	pinned := "not pinned"
+	if b.pinned() {
+		pinned = "the contender alone on the last processor, loader and upstream on the others"
+	}
+	b.say("%d processors, %s; every contender has %d worker(s): worker_processes, nbthread, GOMAXPROCS", runtime.NumCPU(), pinned, b.workers)
+	b.say("%d rounds, %s measured of each run", b.rounds, b.window)
+}
+
+// tell writes the lines and fails if a budget is missed and that was asked for.
+func (b *bench) tell() {
+	b.t.Helper()
+	if len(b.results) == 0 {
+		b.t.Fatal("nothing was chosen: VARIANTS is a regular expression that matches names like plain/1KiB/64/one-route")
+	}
+	var lines bytes.Buffer
+	if err := proxybench.Lines(&lines, b.results); err != nil {
+		b.t.Fatal(err)
+	}
+	b.say("")
+	_, _ = os.Stdout.Write(lines.Bytes())
+	if b.out != "" {
+		if err := os.WriteFile(b.out, lines.Bytes(), 0o644); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	if missed := proxybench.Missed(b.results); missed != "" {
+		b.say("budgets missed: %s", missed)
+		if b.check {
+			b.t.Fail()
+		}
+	}
+}
