@@ -51,7 +51,7 @@ var importRules = []importRule{
 		who: []string{
 			"controlplane/internal/keyring/...", "controlplane/internal/admission/...",
 			"dataplane/internal/state/...", "dataplane/internal/compile/...", "dataplane/internal/router/...",
-			"dataplane/internal/httpwire/...", "dataplane/internal/policy/...",
+			"dataplane/internal/httpwire/...", "dataplane/internal/policy/...", "dataplane/internal/trace/...",
 			"shared/check/...", "shared/digest/...",
 		},
 		except: []string{"dataplane/internal/policy/policytest/...", "dataplane/internal/state/statetest/..."},

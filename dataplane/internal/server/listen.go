@@ -77,7 +77,7 @@ func (b *bound) accept(context.Context) error {
 			continue
 		}
 		if c := b.server.caps.admit(raw, b.server.maxConns()); c != nil {
-			go b.greet(c)
+			go b.greet(c) //nolint:contextcheck // a connection ends with its drain, not with the context
 		}
 	}
 }

@@ -178,7 +178,7 @@ func TestSlowClientsAreNotTheUpstreamsFault(t *testing.T) {
 	eachEngine(t, func(t *testing.T, engine string) {
 		g := start(t, engine)
 		s := service(answering(t, func(*http.Request, string) string { return ok(strings.Repeat("x", 300<<10)) }))
-		s.Call.Idle, s.Call.ResponseHead = 100*time.Millisecond, 100*time.Millisecond
+		s.Call.Idle, s.Call.ResponseHead = 150*time.Millisecond, 2*time.Second
 		var resp upstream.Response
 		if err := g.Do(t.Context(), get(t, s, "/"), &resp); err != nil {
 			t.Fatal(err)
@@ -194,7 +194,7 @@ func TestSlowClientsAreNotTheUpstreamsFault(t *testing.T) {
 				t.Fatal(err)
 			}
 			if n < 100<<10 {
-				<-time.After(300 * time.Millisecond)
+				<-time.After(400 * time.Millisecond)
 			}
 		}
 		if n != 300<<10 {

@@ -217,9 +217,14 @@ func TestHTTP2Timeouts(t *testing.T) {
 		}
 		<-r.Context().Done()
 	}, func(t *testing.T, g *gateway, s *runtime.Service, _ *atomic.Int64) {
-		s.Call.ResponseHead, s.Call.Idle = 100*time.Millisecond, 100*time.Millisecond
 		for path, code := range map[string]string{"/": "upstream_timeout", "/body": "idle_timeout"} {
-			if a := g.do(get(t, s, path)); a.status != 504 || a.code != code {
+			o := s.Call
+			if o.Idle = 100 * time.Millisecond; path == "/" {
+				o.ResponseHead = 100 * time.Millisecond
+			}
+			r := get(t, s, path)
+			r.Options = &o
+			if a := g.do(r); a.status != 504 || a.code != code {
 				t.Errorf("%s: %v, want 504 %s", path, a, code)
 			}
 		}

@@ -3,6 +3,7 @@ package balance
 import (
 	"cmp"
 	"encoding/binary"
+	"math/bits"
 	"slices"
 )
 
@@ -13,32 +14,32 @@ type point struct {
 }
 
 const (
-	// pointsPerMember is how many places a member of average weight has: the more, the more even the shares.
-	pointsPerMember = 160
-	maxPoints       = 1 << 16
+	// mostPlaces is how many places the heaviest member may have: the more, the more even the shares.
+	mostPlaces = 256
+	maxPoints  = 1 << 16
 )
 
-// newRing places the members on a ring, the same on every gateway: keys stay where they are when others come and go.
+// newRing places the members on a ring, the same on every gateway. How many places one has depends as little as possible
+// on the others, so that keys stay where they are when others come and go.
 func newRing(members []Member) []point {
-	var sum, n int
+	heaviest, n := 0, 0
 	for _, m := range members {
 		if m.Weight > 0 {
-			sum += m.Weight
+			heaviest = max(heaviest, m.Weight)
 			n++
 		}
 	}
 	if n == 0 {
 		return nil
 	}
-	points := min(n*pointsPerMember, max(maxPoints, n))
+	most := min(mostPlaces, max(maxPoints/roundUp(n), 1))
 	var ring []point
 	for i, m := range members {
 		if m.Weight <= 0 {
 			continue
 		}
-		places := max(1, int(int64(points)*int64(m.Weight)/int64(sum)))
 		key := append([]byte(m.address), 0, 0, 0, 0)
-		for k := range places {
+		for k := range max(1, most*m.Weight/roundUp(heaviest)) {
 			binary.BigEndian.PutUint32(key[len(m.address):], uint32(k))
 			ring = append(ring, point{Hash(key), int32(i)})
 		}
@@ -46,6 +47,9 @@ func newRing(members []Member) []point {
 	slices.SortFunc(ring, func(a, b point) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.index, b.index)) })
 	return ring
 }
+
+// roundUp returns the next power of two.
+func roundUp(n int) int { return 1 << bits.Len(uint(n-1)) }
 
 // owner returns the first member after the key's place that is up and was not tried. So only the keys of a target that
 // is down go elsewhere, and come back with it.

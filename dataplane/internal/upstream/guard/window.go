@@ -20,7 +20,7 @@ type bucket struct {
 
 // add counts at time now in a window of the given length.
 func (w *window) add(now, length, all, special int64) {
-	epoch := now/max(length/buckets, 1) + 1 // 0 is never used
+	epoch := now / max(length/buckets, 1)
 	b := &w.buckets[epoch%buckets]
 	if old := b.epoch.Load(); old != epoch && b.epoch.CompareAndSwap(old, epoch) {
 		b.all.Store(0)
@@ -36,7 +36,7 @@ func (w *window) add(now, length, all, special int64) {
 
 // sum returns what was counted within the window.
 func (w *window) sum(now, length int64) (all, special int64) {
-	epoch := now/max(length/buckets, 1) + 1
+	epoch := now / max(length/buckets, 1)
 	for i := range w.buckets {
 		b := &w.buckets[i]
 		if age := epoch - b.epoch.Load(); age >= 0 && age < buckets {
@@ -50,6 +50,6 @@ func (w *window) sum(now, length int64) (all, special int64) {
 // forget sets all counts back.
 func (w *window) forget() {
 	for i := range w.buckets {
-		w.buckets[i].epoch.Store(0)
+		w.buckets[i].epoch.Store(-buckets) // out of every window
 	}
 }
