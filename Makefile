@@ -101,7 +101,7 @@ race: ## the same with the race detector
 	exit $$failed
 
 e2e: build ## tests that drive the real processes
-	@.tools/setup
+	@.tools/setup $(if $(FULL),--full)
 	KEYWARD_FULL=$(FULL) go -C e2e test -count=1 -timeout $(if $(FULL),60m,20m) ./...
 ifdef FULL
 	go -C e2e/charts test -count=1 -timeout 20m ./...

@@ -105,7 +105,7 @@ func messages(t *testing.T, s *site) func(t *testing.T) {
 	w := harness.NewWitness(t)
 	s.serve("a", w.Addr, "", "")
 	return func(t *testing.T) {
-		b := &bench{addr: s.HTTP, host: host, witness: w}
+		b := &bench{addr: s.HTTP, host: host, witness: w, lossy: s.engine == "net/http"}
 		for name, requirements := range tables() {
 			t.Run(name, func(t *testing.T) {
 				for _, r := range requirements {

@@ -3,11 +3,10 @@ package conformance_test
 // Why net/http's engine does otherwise in some trials. It is the fallback and the oracle, and as kind as its library: that
 // reads responses more kindly than RFC 9112 wants, but what it passes on is well-formed, which is held here, too.
 const (
-	mended      = "net/http's transport mends what it reads of the upstream; the client gets a well-formed response"
-	preferred   = "net/http's transport lets the coding win over the length; the client gets a response without the length"
-	old         = "net/http's transport takes a coding in HTTP/1.0 for a part of the content and reads to the end of the connection"
-	unrepeated  = "net/http's transport repeats no request whose body it cannot get again"
-	overwritten = "net/http's server resets the connection instead of answering"
+	mended     = "net/http's transport mends what it reads of the upstream; the client gets a well-formed response"
+	preferred  = "net/http's transport lets the coding win over the length; the client gets a response without the length"
+	old        = "net/http's transport takes a coding in HTTP/1.0 for a part of the content and reads to the end of the connection"
+	unrepeated = "net/http's transport repeats no request whose body it cannot get again"
 )
 
 // differences are the trials in which an engine does otherwise, by table and name. A trial that goes well takes its line off
@@ -15,7 +14,6 @@ const (
 var differences = map[string]map[string]string{
 	"keyward": {},
 	"net/http": {
-		"chunks/an endless trailer":                                     overwritten,
 		"connections/a PUT on a connection that was closed":             unrepeated,
 		"response framing/a coding and a length":                        preferred,
 		"response framing/a coding in an HTTP/1.0 response":             old,

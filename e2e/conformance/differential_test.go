@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -20,7 +19,7 @@ import (
 func upstreams(t *testing.T, s *site) func(t *testing.T) {
 	t.Helper()
 	w := harness.NewWitness(t)
-	peers := []*harness.Peer{{Name: "witness", Addr: w.Addr, Take: w.Take}, harness.GoPeer(t), harness.NginxPeer(t), harness.HAProxyPeer(t)}
+	peers := present(&harness.Peer{Name: "witness", Addr: w.Addr, Take: w.Take}, harness.GoPeer(t), harness.NginxPeer(t), harness.HAProxyPeer(t))
 	names := []string{"w", "g", "n", "p"}
 	for i, p := range peers {
 		s.serve(names[i], p.Addr, "", "")
@@ -33,12 +32,17 @@ func upstreams(t *testing.T, s *site) func(t *testing.T) {
 		}
 		for _, tr := range slices.Concat(sentOnly(), smuggling()) {
 			differ(t, peers, benches, tr)
-			if os.Getenv("KEYWARD_FULL") != "" && len(tr.send) < 1000 {
+			if harness.Full() && len(tr.send) < 1000 {
 				tr.pieces = true
 				differ(t, peers, benches, tr)
 			}
 		}
 	}
+}
+
+// present are the peers that this machine has.
+func present(peers ...*harness.Peer) []*harness.Peer {
+	return slices.DeleteFunc(peers, func(p *harness.Peer) bool { return p == nil })
 }
 
 // sentOnly are the trials of the tables that need no answer of the upstream's but the usual one.
@@ -102,7 +106,10 @@ func (b *bench) observe(tr trial) (*outcome, error) {
 func (o *outcome) essence() string {
 	var b strings.Builder
 	for _, a := range o.answers {
-		fmt.Fprintln(&b, "answer", a.Status())
+		// A refusal of the gateway's own may be lost: the connection ends with it while bytes are still coming.
+		if own := a.Get("Server") == "keyward" || a.Get("Content-Type") == "text/plain; charset=utf-8" && a.Closes(); a.Status() < 400 || !own {
+			fmt.Fprintln(&b, "answer", a.Status())
+		}
 	}
 	for _, s := range o.seen {
 		if s.Err == nil { // what broke off is no request to anybody

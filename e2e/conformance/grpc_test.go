@@ -41,7 +41,8 @@ func interop(t *testing.T, s *site) func(t *testing.T) {
 					ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 					defer cancel()
 					out, err := exec.CommandContext(ctx, client, "--use_tls", "--use_test_ca", "--ca_file", s.Cert.CAFile, "--server_host", gatewayHost, "--server_port", gatewayPort,
-						"--server_host_override", host, "--test_case", name).CombinedOutput()
+						"--server_host_override", host, "--test_case", name,
+						"--soak_per_iteration_max_acceptable_latency_ms", "20000", "--soak_overall_timeout_seconds", "50").CombinedOutput()
 					if err != nil {
 						t.Errorf("%v\n%s", err, out)
 					}

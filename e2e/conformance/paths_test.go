@@ -98,7 +98,7 @@ func permissivePaths(t *testing.T, s *site) func(t *testing.T) {
 
 func paths(t *testing.T, s *site, want func(pathRule) string, also func(harness.Seen) error) func(t *testing.T) {
 	t.Helper()
-	peers := []*harness.Peer{harness.GoPeer(t), harness.NginxPeer(t), harness.HAProxyPeer(t)}
+	peers := present(harness.GoPeer(t), harness.NginxPeer(t), harness.HAProxyPeer(t))
 	names := []string{"d", "e", "f"}
 	for i, p := range peers {
 		s.serve(names[i], p.Addr, "", "")

@@ -47,8 +47,9 @@ type outcome struct {
 	seen             []harness.Seen
 	after            error // what is wrong with the next request, if anything
 
-	host string
-	done func() // ends the sending side
+	host  string
+	lossy bool
+	done  func() // ends the sending side
 }
 
 // A check says what is wrong with an outcome.
@@ -68,6 +69,9 @@ type bench struct {
 	addr, host string
 	witness    *harness.Witness
 	take       func() []harness.Seen // of another upstream than the witness
+	// lossy: the gateway may reset a connection on which bytes are still unread, and its refusal is lost with it. net/http's
+	// server does.
+	lossy bool
 }
 
 // run runs a trial. Trials on one bench run one after the other.
@@ -121,7 +125,7 @@ func (b *bench) send(tr trial, more string) (net.Conn, *outcome, error) {
 			closeWrite(conn)
 		}
 	}()
-	return conn, &outcome{host: b.host, done: func() { <-sent; closeWrite(conn) }}, nil
+	return conn, &outcome{host: b.host, lossy: b.lossy, done: func() { <-sent; closeWrite(conn) }}, nil
 }
 
 // seen is what reached the upstream but for the requests that came after.

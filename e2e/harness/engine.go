@@ -17,7 +17,15 @@ func Engines() []string {
 	return []string{"keyward", "net/http"}
 }
 
-// Edge is a gateway with a plain and a TLS listener.
+// MainEngines are those that tests which take long are run with: in the full run all, elsewhere the first.
+func MainEngines() []string {
+	if Full() {
+		return Engines()
+	}
+	return Engines()[:1]
+}
+
+// Edge is a gateway with a plain and a TLS listener, which may be stopped and started again.
 type Edge struct {
 	*Gateway
 	Engine string
@@ -39,6 +47,6 @@ func (c *Cluster) NewEdge(t testing.TB, group, engine string, names ...string) *
 	t.Helper()
 	e := &Edge{Engine: engine, HTTPS: testkit.Addr(t), Cert: NewCertificate(t, names...)}
 	e.Gateway = c.NewGateway(c.JoinToken(group, 1), "--http-engine", engine, "--listen", "https="+e.HTTPS,
-		"--tls-cert", e.Cert.CertFile, "--tls-key", e.Cert.KeyFile)
+		"--tls-cert", e.Cert.CertFile, "--tls-key", e.Cert.KeyFile, "--identity-dir", t.TempDir())
 	return e
 }

@@ -1,14 +1,12 @@
 package harness
 
 import (
+	"crypto/rand"
 	"fmt"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"keyward.dev/shared/testkit"
 )
@@ -16,31 +14,66 @@ import (
 // Nginx starts a real nginx that answers every request with 200 and "hello", and returns its address.
 func Nginx(t testing.TB) string {
 	t.Helper()
-	path, err := exec.LookPath("nginx")
+	path, err := program("nginx")
 	if err != nil {
-		path = "/usr/sbin/nginx"
+		t.Fatal(err)
 	}
 	dir, addr := t.TempDir(), testkit.Addr(t)
-	var temp strings.Builder
-	for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
-		fmt.Fprintf(&temp, "%s_temp_path %s/%s; ", kind, dir, kind)
-	}
 	conf := fmt.Sprintf(`daemon off; worker_processes 1; pid %[1]s/pid; error_log %[1]s/error;
 events { worker_connections 1024; }
 http { %[2]s access_log off; keepalive_requests 1000000; server { listen %[3]s; location / { default_type text/plain; return 200 "hello"; } } }
-`, dir, temp.String(), addr)
+`, dir, nginxTemp(dir), addr)
 	file := filepath.Join(dir, "nginx.conf")
 	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	p := NewProcess(t, "nginx", path, nil, "-p", dir, "-c", file)
 	p.Start()
-	p.await(10*time.Second, func() error {
-		conn, err := net.DialTimeout("tcp", addr, time.Second)
-		if err == nil {
-			conn.Close()
-		}
-		return err
-	})
+	p.awaitListening(addr)
 	return addr
+}
+
+// SlowNginx starts an nginx of one process at the address, which sends 20 KiB a second: /length with a length, and /chunks, to
+// who takes gzip, without.
+func SlowNginx(t testing.TB, addr string) *Process {
+	t.Helper()
+	path, err := program("nginx")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	content := make([]byte, 1<<20)
+	if _, err := rand.Read(content); err != nil { // which gzip does not make smaller
+		t.Fatal(err)
+	}
+	for _, name := range []string{"length", "chunks"} {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	conf := fmt.Sprintf(`daemon off; master_process off; pid %[1]s/pid; error_log %[1]s/error; user root;
+events { worker_connections 1024; }
+http {
+	%[2]s
+	access_log off; default_type text/plain; limit_rate 20k; gzip_types text/plain;
+	server { listen %[3]s; root %[1]s; location = /chunks { gzip on; gzip_proxied any; gzip_min_length 1; } }
+}
+`, dir, nginxTemp(dir), addr)
+	file := filepath.Join(dir, "nginx.conf")
+	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := NewProcess(t, "slow nginx", path, nil, "-p", dir, "-c", file)
+	p.Start()
+	p.awaitListening(addr)
+	return p
+}
+
+// nginxTemp keeps what nginx writes in a directory.
+func nginxTemp(dir string) string {
+	var temp strings.Builder
+	for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
+		fmt.Fprintf(&temp, "%s_temp_path %s/%s; ", kind, dir, kind)
+	}
+	return temp.String()
 }

@@ -40,6 +40,9 @@ func NewCertificate(t testing.TB, names ...string) *Certificate {
 	return c
 }
 
+// Authority is who signs the certificates.
+func (c *Certificate) Authority() *x509.Certificate { return c.ca }
+
 // Renew puts another certificate of the same authority into the files and returns its serial number.
 func (c *Certificate) Renew(t testing.TB) *big.Int {
 	t.Helper()

@@ -1,7 +1,6 @@
 package harness
 
 import (
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -16,7 +15,7 @@ func Tool(t testing.TB, name string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if os.Getenv("KEYWARD_FULL") == "" && exec.Command(script, "--have", name).Run() != nil {
+	if !Full() && exec.Command(script, "--have", name).Run() != nil {
 		t.Skipf("NOT RUN: %s is not built; make setup FULL=1 builds it", name)
 	}
 	out, err := exec.Command(script, name).Output()

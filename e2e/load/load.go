@@ -29,6 +29,8 @@ type Config struct {
 	Request []byte
 	// Timeout of one answer.
 	Timeout time.Duration
+	// Dial opens a connection; nil: a plain one.
+	Dial func(addr string) (net.Conn, error)
 }
 
 // Targets is a set of addresses that can be changed under load: a load balancer's list.
@@ -48,6 +50,9 @@ func (t *Targets) Set(addrs ...string) {
 	list := slices.Clone(addrs)
 	t.current.Store(&list)
 }
+
+// Get returns the addresses.
+func (t *Targets) Get() []string { return *t.current.Load() }
 
 // Result is what happened.
 type Result struct {
@@ -70,6 +75,7 @@ type runner struct {
 
 	mu        sync.Mutex // guards what follows
 	idle      map[string][]*conn
+	targets   *[]string // as last looked at
 	failures  []string
 	failed    int64
 	latencies []time.Duration
@@ -100,7 +106,7 @@ func Run(ctx context.Context, cfg Config) Result {
 // one sends one request to the next target.
 func (r *runner) one(n int64, due time.Time) {
 	defer r.wg.Done()
-	targets := *r.cfg.Targets.current.Load()
+	targets := r.cfg.Targets.Get()
 	addr := targets[int(n)%len(targets)]
 	r.sent.Add(1)
 	c, err := r.take(addr)
@@ -131,6 +137,7 @@ func (r *runner) one(n int64, due time.Time) {
 
 func (r *runner) take(addr string) (*conn, error) {
 	r.mu.Lock()
+	r.forget()
 	if pool := r.idle[addr]; len(pool) > 0 {
 		c := pool[len(pool)-1]
 		r.idle[addr] = pool[:len(pool)-1]
@@ -138,17 +145,40 @@ func (r *runner) take(addr string) (*conn, error) {
 		return c, nil
 	}
 	r.mu.Unlock()
-	nc, err := net.DialTimeout("tcp", addr, r.cfg.Timeout)
+	dial := r.cfg.Dial
+	if dial == nil {
+		dial = func(addr string) (net.Conn, error) { return net.DialTimeout("tcp", addr, r.cfg.Timeout) }
+	}
+	nc, err := dial(addr)
 	if err != nil {
 		return nil, err
 	}
 	return &conn{Conn: nc, r: bufio.NewReader(nc)}, nil
 }
 
+// forget closes the idle connections to what is no target any more. mu is held.
+func (r *runner) forget() {
+	now := r.cfg.Targets.current.Load()
+	if now == r.targets {
+		return
+	}
+	r.targets = now
+	for addr, pool := range r.idle {
+		if slices.Contains(*now, addr) {
+			continue
+		}
+		for _, c := range pool {
+			c.Close()
+		}
+		delete(r.idle, addr)
+	}
+}
+
 func (r *runner) give(addr string, c *conn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.idle[addr]) >= r.cfg.Connections {
+	r.forget()
+	if len(r.idle[addr]) >= r.cfg.Connections || !slices.Contains(*r.targets, addr) {
 		c.Close()
 		return
 	}

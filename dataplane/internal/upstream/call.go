@@ -30,6 +30,7 @@ type call struct {
 	target *target
 	tried  balance.Tried
 	pass   guard.Pass
+	fine   bool // nothing speaks against the target so far
 
 	stream  stream     // nil before the head of the response has come
 	tunnel  *conn.Conn // after 101
@@ -228,10 +229,14 @@ func (c *call) enter() *failure {
 
 // leaveTarget ends what enter began.
 func (c *call) leaveTarget() {
-	if c.target != nil {
-		c.target.End()
-		c.target = nil
+	if c.target == nil {
+		return
 	}
+	if c.fine {
+		c.target.Succeeded()
+	}
+	c.target.End()
+	c.target, c.fine = nil, false
 }
 
 // slowFailure is how long a try that failed is thought to have taken at least: a target that fails at once is not fast.
@@ -262,7 +267,7 @@ func (c *call) report(f *failure) {
 	}
 	switch {
 	case f == nil && !slices.Contains(conf.Passive.Statuses, c.resp.Status):
-		c.target.Succeeded()
+		c.fine = true
 	case f == nil || f.blame:
 		c.failed(now)
 	}
@@ -287,9 +292,10 @@ func (c *call) outcome(f *failure) guard.Outcome {
 
 // brokeOff counts a response that did not come whole.
 func (c *call) brokeOff(err error) {
-	if e, ok := errors.AsType[*Error](err); ok && e.Status != 0 && c.view.conf.Passive != nil && c.target != nil {
+	if e, ok := errors.AsType[*Error](err); ok && e.Status != 0 && c.fine {
 		c.failed(c.m.now())
 	}
+	c.fine = false
 }
 
 // over says whether the time for the whole exchange has passed.

@@ -41,7 +41,7 @@ func (p *probers) reconcile(services []*service) {
 	wanted := map[*target]*view{}
 	for _, s := range services {
 		v := s.current.Load()
-		if v == nil || v.conf.Active == nil {
+		if v == nil || v.conf.Active == nil || s.gone.Load() {
 			continue
 		}
 		for i, t := range v.targets {

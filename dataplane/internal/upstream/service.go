@@ -29,6 +29,7 @@ type service struct {
 	stats   stats
 
 	named   atomic.Bool          // by the configuration in force
+	gone    atomic.Bool          // it was, or others are
 	current atomic.Pointer[view] // the newest
 	panics  atomic.Bool          // no target is up: told already
 

@@ -116,6 +116,9 @@ func (m *Manager) Adopt(rt *runtime.Runtime) {
 	defer m.mu.Unlock()
 	for k, s := range m.services {
 		s.named.Store(named[k])
+		if s.gone.Swap(!named[k]) != !named[k] {
+			m.reprobe()
+		}
 	}
 }
 

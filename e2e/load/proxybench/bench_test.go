@@ -116,12 +116,16 @@ func (b *bench) compare(v proxybench.Variant) {
 
 // describe says what the figures depend on.
 func (b *bench) describe() {
+	congestion, err := os.ReadFile("/proc/sys/net/ipv4/tcp_congestion_control")
+	if err != nil {
+		congestion = []byte("unknown")
+	}
 	pinned := "not pinned"
 	if b.pinned() {
 		pinned = "the contender alone on the last processor, loader and upstream on the others"
 	}
 	b.say("%d processors, %s; every contender has %d worker(s): worker_processes, nbthread, GOMAXPROCS", runtime.NumCPU(), pinned, b.workers)
-	b.say("%d rounds, %s measured of each run", b.rounds, b.window)
+	b.say("%d rounds, %s measured of each run; congestion control %s", b.rounds, b.window, bytes.TrimSpace(congestion))
 }
 
 // tell writes the lines and fails if a budget is missed and that was asked for.

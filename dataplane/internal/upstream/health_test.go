@@ -1,0 +1,417 @@
+package upstream_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"keyward.dev/dataplane/internal/exchange"
+	"keyward.dev/dataplane/internal/runtime"
+	"keyward.dev/dataplane/internal/shardmap"
+	"keyward.dev/dataplane/internal/upstream"
+	"keyward.dev/shared/testkit"
+)
+
+// patient is a target that can be made ill.
+type patient struct {
+	address         string
+	ill             atomic.Bool
+	probes, visits  atomic.Int64
+	lastHost, agent atomic.Value
+}
+
+func newPatient(t *testing.T, name string) *patient {
+	t.Helper()
+	p := &patient{}
+	p.address = answering(t, func(r *http.Request, _ string) string {
+		status := "200 OK"
+		if p.ill.Load() {
+			status = "500 Internal Server Error"
+		}
+		if r.URL.Path == "/health" {
+			p.probes.Add(1)
+			p.lastHost.Store(r.Host)
+			p.agent.Store(r.UserAgent())
+		} else {
+			p.visits.Add(1)
+		}
+		return fmt.Sprintf("HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s", status, len(name), name)
+	})
+	return p
+}
+
+// visitors returns who answers n requests.
+func visitors(t *testing.T, g *gateway, s *runtime.Service, n int) map[string]int {
+	t.Helper()
+	out := map[string]int{}
+	for range n {
+		a := g.do(get(t, s, "/"))
+		if a.err != nil {
+			t.Fatal(a)
+		}
+		out[a.body]++
+	}
+	return out
+}
+
+func awaitVisitors(t *testing.T, g *gateway, s *runtime.Service, want string) {
+	t.Helper()
+	testkit.Await(t, testkit.Deadline, func() error {
+		if got := fmt.Sprint(visitors(t, g, s, 10)); got != want {
+			return fmt.Errorf("answers came from %s, want %s", got, want)
+		}
+		return nil
+	})
+}
+
+func TestProbes(t *testing.T) {
+	t.Parallel()
+	eachEngine(t, func(t *testing.T, engine string) {
+		g := start(t, engine)
+		one, two := newPatient(t, "one"), newPatient(t, "two")
+		s := service(one.address, two.address)
+		s.Active = &runtime.ActiveHealth{
+			Path: "/health", Host: "probe.test", Interval: 20 * time.Millisecond, Timeout: time.Second, Healthy: 2, Unhealthy: 2,
+		}
+		awaitVisitors(t, g, s, "map[one:5 two:5]")
+		one.ill.Store(true)
+		awaitVisitors(t, g, s, "map[two:10]")
+		two.ill.Store(true) // nobody is left: all are used
+		testkit.Await(t, testkit.Deadline, func() error {
+			if got := visitors(t, g, s, 10); len(got) != 2 {
+				return fmt.Errorf("answers came from %v, want both", got)
+			}
+			return nil
+		})
+		one.ill.Store(false)
+		awaitVisitors(t, g, s, "map[one:10]")
+		two.ill.Store(false)
+		awaitVisitors(t, g, s, "map[one:5 two:5]")
+		if h := one.lastHost.Load(); h != "probe.test" {
+			t.Errorf("Host of probes is %v", h)
+		}
+
+		// Without probes nobody knows better: the target is used again, and not probed any more.
+		one.ill.Store(true)
+		awaitVisitors(t, g, s, "map[two:10]")
+		changed := *s
+		changed.Active = nil
+		awaitVisitors(t, g, &changed, "map[one:5 two:5]")
+		before := one.probes.Load()
+		<-time.After(100 * time.Millisecond)
+		if n := one.probes.Load() - before; n > 1 {
+			t.Errorf("%d probes more", n)
+		}
+	})
+}
+
+// Services are probed from when they are known, not from the first request on, and not any more when they are gone.
+func TestAdoptedServicesAreProbed(t *testing.T) {
+	t.Parallel()
+	g := start(t, "")
+	p := newPatient(t, "one")
+	s := service(p.address)
+	s.Active = &runtime.ActiveHealth{Path: "/health", Interval: 10 * time.Millisecond, Timeout: time.Second, Healthy: 1, Unhealthy: 1}
+	rt := func(services ...*runtime.Service) *runtime.Runtime {
+		e := shardmap.New[*runtime.Service]().Edit()
+		for _, s := range services {
+			e.Put(s.Name, s)
+		}
+		return &runtime.Runtime{Settings: settings(t), Services: e.Map()}
+	}
+	g.Adopt(rt(s, &runtime.Service{Name: "closed", Closed: "for a reason"}))
+	testkit.Await(t, testkit.Deadline, func() error {
+		if p.probes.Load() < 3 {
+			return errors.New("it is not probed")
+		}
+		return nil
+	})
+	g.Adopt(rt())
+	testkit.Await(t, testkit.Deadline, func() error {
+		before := p.probes.Load()
+		<-time.After(50 * time.Millisecond)
+		if p.probes.Load() > before {
+			return errors.New("it is still probed")
+		}
+		return nil
+	})
+}
+
+func TestFailingTargetsAreEjected(t *testing.T) {
+	t.Parallel()
+	eachEngine(t, func(t *testing.T, engine string) {
+		g := start(t, engine)
+		one, two := newPatient(t, "one"), newPatient(t, "two")
+		s := service(one.address, two.address)
+		s.Passive = &runtime.PassiveHealth{Failures: 3, Statuses: []int{500}, Ejection: 700 * time.Millisecond, MaxEjected: 50}
+		one.ill.Store(true)
+		visitors(t, g, s, 6)
+		if got := visitors(t, g, s, 10); got["one"] > 0 {
+			t.Errorf("answers came from %v", got)
+		}
+		two.ill.Store(true) // no more than half may be out
+		if got := visitors(t, g, s, 10); got["two"] != 10 {
+			t.Errorf("answers came from %v", got)
+		}
+		one.ill.Store(false)
+		two.ill.Store(false)
+		awaitVisitors(t, g, s, "map[one:5 two:5]")
+	})
+}
+
+// Connections that fail, and answers that break off, count like bad answers.
+func TestWhatCountsAsFailure(t *testing.T) {
+	t.Parallel()
+	eachEngine(t, func(t *testing.T, engine string) {
+		for _, how := range []string{"refuse", "close", "half a head", "long 503", "silent"} {
+			g := start(t, engine)
+			var tries atomic.Int64
+			s := service(broken(t, how, &tries), newPatient(t, "good").address)
+			s.Call.ResponseHead, s.Call.Idle = 200*time.Millisecond, 200*time.Millisecond
+			s.Passive = &runtime.PassiveHealth{Failures: 2, Ejection: time.Minute, MaxEjected: 50}
+			for range 4 {
+				g.do(get(t, s, "/"))
+			}
+			if got := visitors(t, g, s, 6); got["good"] != 6 {
+				t.Errorf("%s: answers came from %v", how, got)
+			}
+		}
+	})
+}
+
+// A client that goes away says nothing about the target.
+func TestAbortedExchangesAreNoFailures(t *testing.T) {
+	t.Parallel()
+	eachEngine(t, func(t *testing.T, engine string) {
+		g := start(t, engine)
+		s := service(silent(t, ""), newPatient(t, "good").address)
+		s.Passive = &runtime.PassiveHealth{Failures: 1, Ejection: time.Minute, MaxEjected: 50}
+		s.Breaker = &runtime.Breaker{FailureRatio: 1, MinRequests: 1, Window: time.Minute, Open: time.Minute, Probes: 1}
+		aborted := 0
+		for range 6 {
+			var resp upstream.Response
+			timer := time.AfterFunc(50*time.Millisecond, resp.Abort)
+			if a := g.doWith(get(t, s, "/"), &resp); a.code == "aborted" {
+				aborted++
+			} else if a.err != nil {
+				t.Error(a)
+			}
+			timer.Stop()
+		}
+		if aborted != 3 {
+			t.Errorf("%d of 6 requests went to the silent target, want half of them", aborted)
+		}
+	})
+}
+
+func TestCircuitBreaker(t *testing.T) {
+	t.Parallel()
+	eachEngine(t, func(t *testing.T, engine string) {
+		g := start(t, engine)
+		p := newPatient(t, "one")
+		s := service(p.address)
+		s.Breaker = &runtime.Breaker{FailureRatio: 50, MinRequests: 5, Window: time.Minute, Open: 500 * time.Millisecond, Probes: 2}
+		p.ill.Store(true)
+		for range 5 {
+			if a := g.do(get(t, s, "/")); a.status != 500 {
+				t.Fatal(a)
+			}
+		}
+		var resp upstream.Response
+		err := g.Do(t.Context(), get(t, s, "/"), &resp)
+		e, _ := errors.AsType[*upstream.Error](err)
+		if e == nil || e.Status != 503 || e.Code != "circuit_open" || e.RetryAfter <= 0 || e.RetryAfter > 500*time.Millisecond {
+			t.Errorf("Do() = %+v, want 503 circuit_open and when to come back", err)
+		}
+		if n := p.visits.Load(); n != 5 {
+			t.Errorf("%d requests reached the target", n)
+		}
+		p.ill.Store(false)
+		testkit.Await(t, testkit.Deadline, func() error { return g.do(get(t, s, "/")).err })
+		for range 10 {
+			if a := g.do(get(t, s, "/")); a.status != 200 {
+				t.Error(a)
+			}
+		}
+	})
+}
+
+func TestHashKeys(t *testing.T) {
+	t.Parallel()
+	g := start(t, "")
+	var addresses []string
+	for i := range 5 {
+		addresses = append(addresses, newPatient(t, fmt.Sprint("target-", i)).address)
+	}
+	ask := func(on runtime.HashSource, name string, ip netip.Addr, h ...exchange.Header) string {
+		t.Helper()
+		s := service(addresses...)
+		s.Key = fmt.Sprint(on, name)
+		s.Balancer = runtime.Balancer{Algorithm: runtime.ConsistentHash, HashOn: on, HashName: name}
+		r := get(t, s, "/")
+		r.ClientIP, r.Header = ip, h
+		a := g.do(r)
+		if a.err != nil {
+			t.Fatal(a)
+		}
+		return a.body
+	}
+	ip := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}) }
+	keys := map[string]func(i, noise int) string{
+		"ip": func(i, noise int) string {
+			return ask(runtime.HashClientIP, "", ip(i), field("X-User", fmt.Sprint(noise)))
+		},
+		"header": func(i, noise int) string {
+			return ask(runtime.HashHeader, "X-User", ip(noise), field("x-user", fmt.Sprint(i)))
+		},
+		"cookie": func(i, noise int) string {
+			return ask(runtime.HashCookie, "session", ip(noise), field("Cookie", "a=b"), field("Cookie", fmt.Sprintf("x=%d; session=%d; y=1", noise, i)))
+		},
+		"no header": func(i, noise int) string {
+			return ask(runtime.HashHeader, "X-User", ip(i), field("X-Other", fmt.Sprint(noise)))
+		},
+		"no cookie": func(i, noise int) string {
+			return ask(runtime.HashCookie, "session", ip(i), field("Cookie", fmt.Sprint("sess=", noise)))
+		},
+	}
+	for name, key := range keys {
+		used := map[string]bool{}
+		for i := range 20 {
+			first := key(i, 1)
+			used[first] = true
+			for noise := range 3 {
+				if got := key(i, noise); got != first {
+					t.Errorf("%s: key %d went to %s and %s", name, i, first, got)
+				}
+			}
+		}
+		if len(used) < 3 {
+			t.Errorf("%s: 20 keys went to %v only", name, used)
+		}
+	}
+}
+
+// What is known of a target outlives changes of its service, and is gone with the target.
+func TestHealthOutlivesChanges(t *testing.T) {
+	t.Parallel()
+	g := start(t, "")
+	one, two, three := newPatient(t, "one"), newPatient(t, "two"), newPatient(t, "three")
+	s := service(one.address, two.address)
+	s.Passive = &runtime.PassiveHealth{Failures: 1, Statuses: []int{500}, Ejection: time.Minute, MaxEjected: 50}
+	one.ill.Store(true)
+	visitors(t, g, s, 2)
+	one.ill.Store(false)
+	changed := service(three.address, one.address)
+	changed.Passive = s.Passive
+	if got := visitors(t, g, changed, 10); got["three"] != 10 {
+		t.Errorf("answers came from %v, want the ejected one left out", got)
+	}
+}
+
+func gather(t *testing.T, reg *prometheus.Registry) map[string]float64 {
+	t.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			var labels []string
+			for _, l := range m.GetLabel() {
+				labels = append(labels, l.GetName()+"="+l.GetValue())
+			}
+			name := strings.TrimPrefix(f.GetName(), "keyward_gateway_upstream_") + "{" + strings.Join(labels, " ") + "}"
+			out[name] += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+		}
+	}
+	return out
+}
+
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	eachEngine(t, func(t *testing.T, engine string) {
+		reg := prometheus.NewPedanticRegistry()
+		g := startWith(t, upstream.Config{Engine: engine, Registry: reg})
+		var tries atomic.Int64
+		s := service(broken(t, "refuse", &tries), newPatient(t, "good").address)
+		s.Call.Retry = runtime.Retry{Attempts: 2, On: all, Budget: 100}
+		s.Passive = &runtime.PassiveHealth{Failures: 2, Ejection: time.Minute, MaxEjected: 50}
+		for range 10 {
+			if a := g.do(get(t, s, "/")); a.err != nil {
+				t.Fatal(a)
+			}
+		}
+		other := *s // the same service under another key is still one service to those who look
+		other.Key = "other"
+		g.do(get(t, &other, "/"))
+		got := gather(t, reg)
+		for name, want := range map[string]float64{
+			"dials_total{service=s}": 4, "dial_failures_total{service=s}": 2, "reused_total{service=s}": 9, "ejections_total{service=s}": 1,
+			"retries_total{reason=connect service=s}": 2, "retries_total{reason=503 service=s}": 0, "retry_budget_exhausted_total{service=s}": 0,
+			"targets{health=healthy service=s}": 3, "targets{health=ejected service=s}": 1, "targets{health=unhealthy service=s}": 0,
+			"circuit_breaker_open{service=s}": 0, "all_unhealthy{service=s}": 0, "pool_waits_total{service=s}": 0,
+		} {
+			tolerance := 0.0
+			if strings.Contains(name, "=s}") && (strings.HasPrefix(name, "dial") || strings.HasPrefix(name, "re")) {
+				tolerance = 1 // whether the other one began with the good target is chance
+			}
+			if v, ok := got[name]; !ok || v < want-tolerance || v > want+tolerance {
+				t.Errorf("%s is %v, want %v", name, v, want)
+			}
+		}
+		if engine == "" && (got["connections{service=s state=idle}"] != 2 || got["connections{service=s state=active}"] != 0) {
+			t.Errorf("connections are %v idle and %v active", got["connections{service=s state=idle}"], got["connections{service=s state=active}"])
+		}
+	})
+}
+
+// Everything at once: configurations, health and limits change while requests are made.
+func TestChangesUnderLoad(t *testing.T) {
+	t.Parallel()
+	eachEngine(t, func(t *testing.T, engine string) {
+		g := start(t, engine)
+		patients := []*patient{newPatient(t, "one"), newPatient(t, "two"), newPatient(t, "three")}
+		var current atomic.Pointer[runtime.Service]
+		change := func(i int) {
+			s := service(patients[i%3].address, patients[(i+1)%3].address)
+			s.Pool = runtime.Pool{MaxIdle: i % 5, MaxConns: (i % 4) * 3, IdleTimeout: time.Duration(i%3+1) * 50 * time.Millisecond}
+			s.Balancer = runtime.Balancer{Algorithm: runtime.Algorithm(i % 4), SlowStart: time.Duration(i%2) * time.Second}
+			s.Call.Retry = runtime.Retry{Attempts: 1 + i%3, On: all, Budget: 50}
+			if i%2 == 0 {
+				s.Active = &runtime.ActiveHealth{Path: "/health", Interval: 5 * time.Millisecond, Timeout: time.Second, Healthy: 1, Unhealthy: 1}
+				s.Passive = &runtime.PassiveHealth{Failures: 2, Statuses: []int{500}, Ejection: 10 * time.Millisecond, MaxEjected: 100}
+			}
+			s.Key = fmt.Sprint("key ", i%7/6)
+			current.Store(s)
+		}
+		change(0)
+		ctx, stop := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				for ctx.Err() == nil {
+					if a := g.do(get(t, current.Load(), "/")); a.err != nil && a.code != "pool_exhausted" {
+						t.Error(a)
+					}
+				}
+			})
+		}
+		for i := range 60 {
+			change(i)
+			patients[i%3].ill.Store(i%4 == 0)
+			<-time.After(10 * time.Millisecond)
+		}
+		stop()
+		wg.Wait()
+	})
+}
