@@ -88,6 +88,9 @@ func requestFields() []requirement {
 			section: "RFC 9110, 10.1.1", says: "100-continue is honoured, in HTTP/1.0 it is ignored; other expectations are 417",
 			accept: []trial{
 				{name: "100-continue", send: post("Expect: 100-continue\r\nContent-Length: 5\r\n", "hello"), want: and(passes(`POST /x "hello"`), withheld("Expect"))},
+				{name: "100-continue that is waited for", send: post("Expect: 100-continue\r\nContent-Length: 5\r\n", ""), asked: "hello", want: and(passes(`POST /x "hello"`), goesOn)},
+				{name: "100-continue that is waited for, with chunks", send: post("Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n", ""), asked: "5\r\nhello\r\n0\r\n\r\n", want: and(passes(`POST /x "hello"`), goesOn)},
+				{name: "100-continue that is waited for, with the next request behind it", send: post("Expect: 100-continue\r\nContent-Length: 5\r\n", ""), asked: "hello" + get(""), answers: 2, want: passes(`POST /x "hello"`, plainGet)},
 				{name: "100-Continue", send: post("Expect: 100-Continue\r\nContent-Length: 5\r\n", "hello"), want: passes(`POST /x "hello"`)},
 				{name: "100-continue with chunks", send: post("Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n", "5\r\nhello\r\n0\r\n\r\n"), want: passes(`POST /x "hello"`)},
 				{name: "100-continue without a body", send: get("Expect: 100-continue\r\n"), want: served()},

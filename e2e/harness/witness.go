@@ -31,6 +31,9 @@ type Seen struct {
 // String is method, target and body.
 func (s Seen) String() string { return fmt.Sprintf("%s %s %q", s.Method(), s.Target(), s.Body) }
 
+// Cut says whether the request broke off before its end: to nobody it is a request.
+func (s Seen) Cut() bool { return errors.Is(s.Err, io.ErrUnexpectedEOF) || errors.Is(s.Err, ErrReset) }
+
 // Witness is an upstream that reads by the letter, remembers what reaches it and answers what it is told.
 type Witness struct {
 	Addr string

@@ -3,6 +3,7 @@ package upstream_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -187,7 +188,7 @@ func TestSlowClientsAreNotTheUpstreamsFault(t *testing.T) {
 		n := 0
 		for {
 			piece, err := resp.Next()
-			if n += len(piece); err == io.EOF {
+			if n += len(piece); errors.Is(err, io.EOF) {
 				break
 			}
 			if err != nil {
@@ -282,7 +283,7 @@ func TestAborting(t *testing.T) {
 					a := failed(g.Do(ctx, r, &resp))
 					for a.err == nil {
 						var err error
-						if _, err = resp.Next(); err == io.EOF {
+						if _, err = resp.Next(); errors.Is(err, io.EOF) {
 							t.Fatal("a clean end")
 						}
 						a = failed(err)
@@ -375,7 +376,7 @@ func TestClosingEarly(t *testing.T) {
 			}
 			resp.Close()
 			resp.Close()
-			if _, err := resp.Next(); err != io.EOF {
+			if _, err := resp.Next(); !errors.Is(err, io.EOF) {
 				t.Errorf("Next after Close = %v", err)
 			}
 			if a := g.do(get(t, s, "/")); a.body != "short" {

@@ -42,7 +42,7 @@ func leftovers() string {
 		var b strings.Builder
 		_ = pprof.Lookup("goroutine").WriteTo(&b, 2)
 		var ours []string
-		for _, g := range strings.Split(b.String(), "\n\n") {
+		for g := range strings.SplitSeq(b.String(), "\n\n") {
 			if strings.Contains(g, "internal/upstream") && !strings.Contains(g, "upstream_test.leftovers") {
 				ours = append(ours, g)
 			}
@@ -256,7 +256,7 @@ func (g *gateway) doWith(r *upstream.Request, resp *upstream.Response) answer {
 	for {
 		piece, err := resp.Next()
 		a.body += string(piece)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

@@ -2,6 +2,7 @@ package upstream_test
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -140,7 +141,7 @@ func TestHTTP2BothDirections(t *testing.T) {
 			}
 		}
 		b.wait <- struct{}{}
-		if _, err := resp.Next(); err != io.EOF || string(resp.Trailer().Get("Grpc-Status")) != "0" || !resp.Sent() {
+		if _, err := resp.Next(); !errors.Is(err, io.EOF) || string(resp.Trailer().Get("Grpc-Status")) != "0" || !resp.Sent() {
 			t.Errorf("Next() = %v, trailer %v, sent %t", err, resp.Trailer(), resp.Sent())
 		}
 	})
@@ -187,7 +188,7 @@ func TestHTTP2Abort(t *testing.T) {
 			} else {
 				time.AfterFunc(20*time.Millisecond, resp.Abort)
 				for err := error(nil); err == nil; {
-					if _, err = resp.Next(); err == io.EOF {
+					if _, err = resp.Next(); errors.Is(err, io.EOF) {
 						t.Error("a clean end")
 					}
 				}

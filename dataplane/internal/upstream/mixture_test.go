@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -203,7 +204,7 @@ func mixed(t *testing.T, g *gateway, s *runtime.Service, resp *upstream.Response
 	for {
 		piece, err := resp.Next()
 		body.Write(piece)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

@@ -75,10 +75,10 @@ func (r *netReader) Read(p []byte) (int, error) {
 	b.stream.up.stop(nil)
 	n, err := r.read(p)
 	b.did(err)
-	switch {
-	case err == nil:
+	switch err { //nolint:errorlint // never wrapped
+	case nil:
 		b.stream.up.start(b.stream.opts.Idle, errIdle)
-	case err == io.EOF: //nolint:errorlint // never wrapped
+	case io.EOF:
 		b.stream.awaitHead()
 	default:
 		b.stream.cancel(err)

@@ -2,6 +2,7 @@ package upstream_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -313,7 +314,7 @@ func TestTwoAtOnce(t *testing.T) {
 				p, errB = two.Next()
 				b.Write(p)
 			}
-			if errA != nil && errA != io.EOF || errB != nil && errB != io.EOF {
+			if errA != nil && !errors.Is(errA, io.EOF) || errB != nil && !errors.Is(errB, io.EOF) {
 				t.Fatal(errA, errB)
 			}
 		}

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"net/netip"
+	"slices"
 
 	"keyward.dev/dataplane/internal/conn"
 	"keyward.dev/dataplane/internal/exchange"
@@ -66,10 +67,5 @@ func repeatable(method []byte, listed []string) bool {
 	if listed == nil {
 		return idempotent(method)
 	}
-	for _, m := range listed {
-		if m == string(method) {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(listed, string(method))
 }

@@ -189,7 +189,7 @@ func TestBothDirectionsFlow(t *testing.T) {
 			}
 			b.wait <- struct{}{}
 		}
-		if _, err := resp.Next(); err != io.EOF || !resp.Sent() {
+		if _, err := resp.Next(); !errors.Is(err, io.EOF) || !resp.Sent() {
 			t.Errorf("Next() = %v, sent %t, want io.EOF and sent", err, resp.Sent())
 		}
 	})

@@ -3,6 +3,7 @@ package balance_test
 import (
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -91,15 +92,13 @@ func TestRoundRobinIsSmooth(t *testing.T) {
 		t.Errorf("%d turns in a row", longest)
 	}
 	equal := newWorld(1, 1).set(runtime.Balancer{})
-	for before := pick(t, equal, 0, 0); ; {
-		for range 100 {
-			next := pick(t, equal, 0, 0)
-			if next == before {
-				t.Fatal("twice the same of two equal targets")
-			}
-			before = next
+	before := pick(t, equal, 0, 0)
+	for range 100 {
+		next := pick(t, equal, 0, 0)
+		if next == before {
+			t.Fatal("twice the same of two equal targets")
 		}
-		break
+		before = next
 	}
 }
 
@@ -195,8 +194,7 @@ func TestConsistentHash(t *testing.T) {
 	}
 	// Another gateway, whose targets are listed in another order, sees it the same way.
 	other := newWorld()
-	for i := len(w.members) - 1; i >= 0; i-- {
-		m := w.members[i]
+	for _, m := range slices.Backward(w.members) {
 		other.members = append(other.members, balance.Member{Target: other.group.Join(m.Address(), true, 0), Weight: m.Weight})
 	}
 	for i, owner := range owners(other.set(config), 0) {
