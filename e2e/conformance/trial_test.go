@@ -26,6 +26,8 @@ type trial struct {
 	name string
 	// send is what the client sends; empty: a plain GET.
 	send string
+	// asked is what the client sends once it was told 100 Continue.
+	asked string
 	// half: the client closes its sending side after it. pieces: it sends octet by octet.
 	half, pieces bool
 	// warm: an upstream connection is already kept.
@@ -50,6 +52,7 @@ type outcome struct {
 	host  string
 	lossy bool
 	done  func() // ends the sending side
+	asked string // what 100 Continue asks for
 }
 
 // A check says what is wrong with an outcome.
@@ -92,6 +95,7 @@ func (b *bench) run(tr trial) (*outcome, error) {
 		return nil, err
 	}
 	defer conn.Close()
+	o.asked = tr.asked
 	o.read(bufio.NewReader(conn), conn, max(tr.answers, 1), strings.HasPrefix(tr.send, "HEAD "))
 	if o.closed {
 		o.after = b.follow()
@@ -171,6 +175,10 @@ func (o *outcome) read(r *bufio.Reader, conn net.Conn, n int, head bool) {
 		}
 		if m.Status()/100 == 1 && m.Status() != 101 {
 			o.interim = append(o.interim, m)
+			if m.Status() == 100 {
+				_, _ = io.WriteString(conn, o.asked)
+				o.asked = ""
+			}
 			continue
 		}
 		o.answers = append(o.answers, m)

@@ -17,6 +17,7 @@ type options struct {
 	full, check    bool
 	choice         proxybench.Choice
 	rounds         int
+	repeats        int // of a disturbed run, at most
 	workers        int
 	window         time.Duration // of a run, in which is measured
 	out, profileTo string
@@ -44,10 +45,10 @@ func readOptions(t *testing.T) options {
 	o := options{
 		full: os.Getenv("KEYWARD_FULL") != "", check: os.Getenv("KEYWARD_BENCH_CHECK") != "",
 		out: os.Getenv("KEYWARD_BENCH_OUT"), profileTo: os.Getenv("KEYWARD_BENCH_PROFILE"),
-		rounds: 3, workers: 1, window: 2 * time.Second,
+		rounds: 3, repeats: 1, workers: 1, window: 2 * time.Second,
 	}
 	if o.full {
-		o.rounds, o.window = 9, 3*time.Second
+		o.rounds, o.repeats, o.window = 9, 4, 3*time.Second
 	}
 	o.choice.Full = o.full
 	if pattern := os.Getenv("KEYWARD_BENCH_VARIANTS"); pattern != "" {

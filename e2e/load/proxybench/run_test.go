@@ -19,8 +19,8 @@ const (
 	lead = 700 * time.Millisecond
 	// warmUp goes before the first round: pools fill. In the large row a counter is made for most consumers, too.
 	warmUp, largeWarmUp = time.Second, 6 * time.Second
-	// tolerated is the share of a processor that others may have without a run being repeated, so many times at most.
-	tolerated, repeats = 0.15, 4
+	// tolerated is the share of a processor that others may have without a run being repeated.
+	tolerated = 0.15
 )
 
 // loader is a program that sends requests.
@@ -187,7 +187,7 @@ func (b *bench) page(url string) string {
 func (b *bench) run(c *contender, v proxybench.Variant, round int) proxybench.Run {
 	b.t.Helper()
 	r := b.once(c, v, round)
-	for range repeats {
+	for range b.repeats {
 		if r.Others <= tolerated {
 			break
 		}
