@@ -65,8 +65,8 @@ func TestSlowClientsLeaveOthersAlone(t *testing.T) {
 	}
 }
 
-// others uses the gateway for a while, and returns how long the slowest but a hundredth took.
-func others(t *testing.T, g *harness.Edge, duration time.Duration) time.Duration {
+// others uses the gateway for a while. None of its requests may fail.
+func others(t *testing.T, g *harness.Edge, duration time.Duration) load.Result {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), duration)
 	defer cancel()
@@ -77,14 +77,14 @@ func others(t *testing.T, g *harness.Edge, duration time.Duration) time.Duration
 	if result.Failed > 0 || result.OK != result.Sent || result.Sent == 0 {
 		t.Errorf("%d of %d requests of others failed, the first: %q", result.Sent-result.OK, result.Sent, result.Failures)
 	}
-	return result.P99
+	return result
 }
 
 // colours are what slowhttptest paints its report with.
 var colours = regexp.MustCompile("\x1b\\[[0-9;]*m")
 
 // attack runs an attack, and others beside it.
-func attack(t *testing.T, g *harness.Edge, tool string, calm, duration time.Duration, connections int, args []string) {
+func attack(t *testing.T, g *harness.Edge, tool string, calm load.Result, duration time.Duration, connections int, args []string) {
 	t.Helper()
 	args = append([]string{
 		"-c", strconv.Itoa(connections), "-r", "500", "-l", strconv.Itoa(int(duration.Seconds())), "-p", "3", "-u", "http://" + g.HTTP + "/big",
@@ -102,17 +102,18 @@ func attack(t *testing.T, g *harness.Edge, tool string, calm, duration time.Dura
 		strings.Contains(report, "Connection refused") {
 		t.Errorf("slowhttptest %v finds the gateway away: %v\n%.3000s", args, err, report)
 	}
-	t.Logf("of the others' requests 99%% took less than %v before and %v during the attack", calm, under)
-	// The attackers use the same processors: what is held is that nobody waits for them.
-	if bound := max(20*calm, time.Second); under > bound {
-		t.Errorf("a hundredth of the others waits for more than %v, before the attack for more than %v", under, calm)
+	t.Logf("others take %v, 99%% less than %v; before the attack %v and %v", under.P50, under.P99, calm.P50, calm.P99)
+	// The attacker uses the same processors, most of all while it connects. What is held is that others do not wait for it:
+	// half of them notice nothing, and the rest wait for a processor and not for a timeout.
+	if half, rest := max(10*calm.P50, 100*time.Millisecond), 3*time.Second; under.P50 > half || under.P99 > rest {
+		t.Errorf("half of the others wait for more than %v, a hundredth for more than %v; want at most %v and %v", under.P50, under.P99, half, rest)
 	}
 }
 
-// bigAndSmall is an upstream with an answer of 4 MiB and one of 2 bytes.
+// bigAndSmall is an upstream with an answer of 256 KiB, more than a slow reader's socket takes at once, and one of 2 bytes.
 func bigAndSmall(t *testing.T) string {
 	t.Helper()
-	big := strings.Repeat("x", 4<<20)
+	big := strings.Repeat("x", 256<<10)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		if r.URL.Path == "/big" {

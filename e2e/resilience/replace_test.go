@@ -22,15 +22,15 @@ import (
 
 const replaceDocument = `group: default
 settings:
-  require_https: true
+  require_https: false
   listeners: {https: {proxy_protocol: false}}
   limits: {connections: %d, body: %dMiB}
 services: [{name: hello, url: "http://%s"}]
 routes: [{name: hello, service: hello, hosts: [hello.test]}]
 `
 
-// TestNothingIsLostWhileGatewaysAreReplaced sends requests over TLS at a constant rate, over HTTP/1.1 and HTTP/2, while the
-// certificate changes, what the group says of its listeners changes, a gateway is drained and ends, is started again on the
+// TestNothingIsLostWhileGatewaysAreReplaced sends requests at a constant rate, a quarter of them over TLS, and some over
+// HTTP/2, while the certificate changes, what the group says of its listeners changes, a gateway is drained and ends, is started again on the
 // same addresses, and the other one is drained. No request may fail.
 func TestNothingIsLostWhileGatewaysAreReplaced(t *testing.T) {
 	for _, engine := range harness.MainEngines() {
@@ -54,21 +54,26 @@ func replace(t *testing.T, engine string) {
 	secure.RootCAs.AddCert(second.Cert.Authority())
 	oldFashioned := secure.Clone()
 	oldFashioned.NextProtos = []string{"http/1.1"}
-	targets := load.NewTargets(first.HTTPS)
+	lb := &balancer{plain: load.NewTargets(first.HTTP), secure: load.NewTargets(first.HTTPS)}
 	ctx, cancel := context.WithTimeout(t.Context(), duration)
 	defer cancel()
 	var wg sync.WaitGroup
-	var result load.Result
+	var plain, encrypted load.Result
+	config := load.Config{Connections: 512, Timeout: 10 * time.Second, Request: []byte("GET /load HTTP/1.1\r\nHost: hello.test\r\n\r\n")}
 	wg.Go(func() {
-		result = load.Run(ctx, load.Config{
-			Targets: targets, Rate: rate, Connections: 64, Timeout: 10 * time.Second,
-			Request: []byte("GET /load HTTP/1.1\r\nHost: hello.test\r\n\r\n"),
-			Dial: func(addr string) (net.Conn, error) {
-				return tls.DialWithDialer(&net.Dialer{Timeout: 10 * time.Second}, "tcp", addr, oldFashioned)
-			},
-		})
+		config := config
+		config.Targets, config.Rate = lb.plain, rate*3/4
+		plain = load.Run(ctx, config)
 	})
-	frames := &framesLoad{targets: targets, secure: secure.Clone()}
+	wg.Go(func() {
+		config := config
+		config.Targets, config.Rate = lb.secure, rate/4
+		config.Dial = func(addr string) (net.Conn, error) {
+			return tls.DialWithDialer(&net.Dialer{Timeout: 10 * time.Second}, "tcp", addr, oldFashioned)
+		}
+		encrypted = load.Run(ctx, config)
+	})
+	frames := &framesLoad{targets: lb.secure, secure: secure.Clone()}
 	wg.Go(func() { frames.run(ctx, t) })
 	wg.Go(func() { changeListeners(ctx, t, c, up) })
 
@@ -77,30 +82,44 @@ func replace(t *testing.T, engine string) {
 	second.Start()
 	second.AwaitReady()
 	second.AwaitRevision(revision)
-	targets.Set(first.HTTPS, second.HTTPS)
+	lb.set(first, second)
 	at(ctx, duration/10)
-	drain(t, first, targets, second.HTTPS)
+	lb.drain(t, first, second)
 	first.Start() // on the same addresses
 	first.AwaitReady()
-	targets.Set(first.HTTPS, second.HTTPS)
+	lb.set(first, second)
 	at(ctx, duration/10)
-	drain(t, second, targets, first.HTTPS)
+	lb.drain(t, second, first)
 	wg.Wait()
 
-	t.Logf("%d requests over HTTP/1.1, p50 %v, p99 %v; %d over HTTP/2", result.Sent, result.P50, result.P99, frames.ok.Load())
-	if result.Failed > 0 || result.OK != result.Sent {
-		t.Errorf("%d of %d requests failed, the first: %q", result.Sent-result.OK, result.Sent, result.Failures)
+	t.Logf("%d requests and %d over TLS, p99 %v and %v; %d over HTTP/2", plain.Sent, encrypted.Sent, plain.P99, encrypted.P99, frames.ok.Load())
+	for _, result := range []load.Result{plain, encrypted} {
+		if result.Failed > 0 || result.OK != result.Sent {
+			t.Errorf("%d of %d requests failed, the first: %q", result.Sent-result.OK, result.Sent, result.Failures)
+		}
 	}
-	if want := int64(rate) * int64(duration.Seconds()) * 9 / 10; result.Sent < want {
-		t.Errorf("only %d requests were sent, want at least %d: this machine is too slow for the test to mean anything", result.Sent, want)
+	if sent, want := plain.Sent+encrypted.Sent, int64(rate)*int64(duration.Seconds())*9/10; sent < want {
+		t.Errorf("only %d requests were sent, want at least %d: this machine is too slow for the test to mean anything", sent, want)
 	}
 	if frames.ok.Load() < int64(duration/time.Second) {
 		t.Errorf("only %d requests over HTTP/2", frames.ok.Load())
 	}
 }
 
-// drain takes a gateway out of the targets as a load balancer does, and waits until it has ended.
-func drain(t *testing.T, g *harness.Edge, targets *load.Targets, left ...string) {
+// balancer is a load balancer's list of gateways.
+type balancer struct{ plain, secure *load.Targets }
+
+func (b *balancer) set(gateways ...*harness.Edge) {
+	var plain, secure []string
+	for _, g := range gateways {
+		plain, secure = append(plain, g.HTTP), append(secure, g.HTTPS)
+	}
+	b.plain.Set(plain...)
+	b.secure.Set(secure...)
+}
+
+// drain takes a gateway out of the list as a load balancer does that looks at readiness, and waits until it has ended.
+func (b *balancer) drain(t *testing.T, g *harness.Edge, left ...*harness.Edge) {
 	t.Helper()
 	g.Signal(syscall.SIGTERM)
 	testkit.Await(t, 10*time.Second, func() error {
@@ -109,7 +128,7 @@ func drain(t *testing.T, g *harness.Edge, targets *load.Targets, left ...string)
 		}
 		return nil
 	})
-	targets.Set(left...)
+	b.set(left...)
 	g.AwaitEnd(40 * time.Second)
 }
 

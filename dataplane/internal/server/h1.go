@@ -118,6 +118,7 @@ func (h *h1conn) done(c *call, v any) (again bool) {
 		}
 		return false
 	}
+	w.used()
 	h.in.Unpin()
 	if w.last || !w.ended {
 		if !w.ended || h.in.Len() > 0 {

@@ -98,6 +98,32 @@ func testRequestsFollow(t *testing.T, e server.Engine) {
 	c.ended()
 }
 
+// TestWhatFollowsABodyIsNotPartOfIt sends a body apart from its head, and the next request right behind it.
+func TestWhatFollowsABodyIsNotPartOfIt(t *testing.T) { overEngines(t, testWhatFollowsABody) }
+
+func testWhatFollowsABody(t *testing.T, e server.Engine) {
+	g := start(t, e)
+	g.simple(echo(t).URL)
+	for _, framing := range []struct{ field, body string }{
+		{"Content-Length: 5", "hello"}, {"Transfer-Encoding: chunked", "5\r\nhello\r\n0\r\n\r\n"},
+	} {
+		c := dial(t, g.address("http"))
+		c.send("POST /1" + keepAlive + "Expect: 100-continue\r\n" + framing.field + "\r\n\r\n")
+		for range 2 { // 100 Continue and an empty line
+			if _, err := c.ReadString('\n'); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.send(framing.body + "GET /2" + keepAlive + "\r\n")
+		if _, body := c.answer("POST"); !strings.HasPrefix(body, "POST /1 ") || !strings.HasSuffix(body, "\n\nhello") {
+			t.Errorf("%s: the upstream got %q", framing.field, body)
+		}
+		if resp, body := c.answer("GET"); resp.StatusCode != 200 || !strings.HasPrefix(body, "GET /2 ") {
+			t.Errorf("%s: the next request is answered %v %q", framing.field, resp, body)
+		}
+	}
+}
+
 func TestHTTP10KeepsConnectionsThatAskForIt(t *testing.T) { overEngines(t, testHTTP10) }
 
 func testHTTP10(t *testing.T, e server.Engine) {

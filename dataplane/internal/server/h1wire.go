@@ -97,9 +97,7 @@ func (w *h1wire) whole() ([]byte, bool) {
 }
 
 func (w *h1wire) read() ([]byte, error) {
-	in := &w.conn.in
-	in.Discard(w.taken)
-	w.taken = 0
+	w.used()
 	for !w.ended {
 		p, err := w.cut()
 		w.taken = len(p)
@@ -116,6 +114,13 @@ func (w *h1wire) read() ([]byte, error) {
 		}
 	}
 	return nil, io.EOF
+}
+
+// used lets go of the piece that was read last. Whoever reads does so before the next read, and the connection before the
+// next request: else that would begin with the end of this body.
+func (w *h1wire) used() {
+	w.conn.in.Discard(w.taken)
+	w.taken = 0
 }
 
 // cut takes a piece of the body from what was received. It leaves the piece itself in the buffer until the next read.

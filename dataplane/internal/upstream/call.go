@@ -355,10 +355,13 @@ func (c *call) dropStream() {
 
 // close ends the exchange and gives everything back.
 func (c *call) close() {
+	resp := c.resp
 	c.unwatch()
 	c.dropStream()
+	if c.http1.link != nil {
+		c.http1.discard() // a callback of the caller's has panicked
+	}
 	c.leaveTarget()
-	resp := c.resp
 	resp.hold(nil)
 	resp.call, resp.Header = nil, nil
 	c.http1.reset()

@@ -2,7 +2,6 @@ package upstream_test
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -11,12 +10,10 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"keyward.dev/dataplane/internal/exchange"
 	"keyward.dev/dataplane/internal/runtime"
 	"keyward.dev/dataplane/internal/upstream"
-	"keyward.dev/shared/testkit"
 )
 
 func TestTargetGoesOutByteForByte(t *testing.T) {
@@ -273,70 +270,6 @@ func TestMalformedResponses(t *testing.T) {
 	})
 }
 
-// What comes after a response belongs to nobody: it must never become the answer to the next request.
-// net/http does not see to that: it notices a moment later.
-func TestDirtyConnectionsAreNotReused(t *testing.T) {
-	t.Parallel()
-	const evil = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
-	tests := []struct{ name, method, raw string }{
-		{"garbage", "GET", ok("good") + "garbage"},
-		{"another answer", "GET", ok("good") + evil},
-		{"one byte", "GET", ok("good") + "H"},
-		{"after chunks", "GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\ngood\r\n0\r\n\r\n" + evil},
-		{"body after HEAD", "HEAD", ok("good") + evil},
-		{"body after 304", "GET", "HTTP/1.1 304 Not Modified\r\nContent-Length: 4\r\n\r\n" + evil},
-	}
-	for _, tt := range tests {
-		for _, later := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s later %t", tt.name, later), func(t *testing.T) {
-				t.Parallel()
-				g := start(t, "")
-				now, done := make(chan bool, 1), make(chan bool, 1)
-				t.Cleanup(func() { close(now) })
-				s := service(listen(t, func(n int, c net.Conn) {
-					in := bufio.NewReader(c)
-					for {
-						if _, _, err := readRequest(in); err != nil {
-							return
-						}
-						if n > 0 {
-							fmt.Fprint(c, ok("second"))
-							continue
-						}
-						head, rest := tt.raw, ""
-						if i := strings.Index(tt.raw, "good"); later && i > 0 && tt.name != "after chunks" {
-							head, rest = tt.raw[:i+4], tt.raw[i+4:]
-						}
-						if tt.method == "HEAD" {
-							head, rest = strings.TrimSuffix(head, "good"), "good"+rest
-						}
-						fmt.Fprint(c, head)
-						if _, again := <-now; !again {
-							return
-						}
-						fmt.Fprint(c, rest)
-						done <- true
-					}
-				}))
-				r := get(t, s, "/")
-				r.Method = []byte(tt.method)
-				first := g.do(r)
-				now <- true
-				<-done
-				testkit.Await(t, testkit.Deadline, func() error {
-					if n := upstream.Reusable(g.Manager); n > 0 {
-						return errors.New("it has not come yet")
-					}
-					return nil
-				})
-				if second := g.do(get(t, s, "/")); second.body != "second" {
-					t.Errorf("after %v the next request was answered %v", first, second)
-				}
-			})
-		}
-	}
-}
-
 func TestInterimResponsesArePassedOn(t *testing.T) {
 	t.Parallel()
 	eachEngine(t, func(t *testing.T, engine string) {
@@ -368,92 +301,6 @@ func TestHopByHopFieldsAreRemoved(t *testing.T) {
 		want := map[string]string{"X-End": "2", "Set-Cookie": "a, b", "Content-Length": "0"}
 		if !maps.Equal(a.header, want) {
 			t.Errorf("header %v, want %v", a.header, want)
-		}
-	})
-}
-
-func TestTunnel(t *testing.T) {
-	t.Parallel()
-	eachEngine(t, func(t *testing.T, engine string) {
-		g := start(t, engine)
-		s := service(listen(t, func(_ int, c net.Conn) {
-			in := bufio.NewReader(c)
-			r, _, err := readRequest(in)
-			if err != nil {
-				return
-			}
-			if r.Header.Get("Connection") != "Upgrade" {
-				fmt.Fprint(c, ok("not asked"))
-				return
-			}
-			fmt.Fprintf(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: %s\r\n\r\nhello ", r.Header.Get("Upgrade"))
-			_, _ = io.Copy(c, in)
-		}))
-		r := get(t, s, "/")
-		r.Upgrade = []byte("websocket")
-		var resp upstream.Response
-		if err := g.Do(t.Context(), r, &resp); err != nil || resp.Status != 101 {
-			t.Fatalf("%d, %v, want 101", resp.Status, err)
-		}
-		c, behind, ok := resp.Tunnel()
-		if !ok {
-			t.Fatal("no tunnel")
-		}
-		fmt.Fprint(c, "world")
-		rest := make([]byte, 64)
-		for string(behind) != "hello world" {
-			n, err := c.Read(rest)
-			if err != nil {
-				t.Fatalf("%q, %v", behind, err)
-			}
-			behind = append(behind, rest[:n]...)
-		}
-		c.Close()
-		resp.Close()
-		if _, _, ok := resp.Tunnel(); ok {
-			t.Error("a tunnel after Close")
-		}
-	})
-}
-
-func TestTunnelThatNobodyTakesIsClosed(t *testing.T) {
-	t.Parallel()
-	eachEngine(t, func(t *testing.T, engine string) {
-		g := start(t, engine)
-		closed := make(chan bool, 1)
-		s := service(listen(t, func(_ int, c net.Conn) {
-			in := bufio.NewReader(c)
-			_, _, _ = readRequest(in)
-			fmt.Fprint(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
-			_, _ = io.Copy(io.Discard, in)
-			closed <- true
-		}))
-		r := get(t, s, "/")
-		r.Upgrade = []byte("x")
-		var resp upstream.Response
-		if err := g.Do(t.Context(), r, &resp); err != nil {
-			t.Fatal(err)
-		}
-		resp.Close()
-		select {
-		case <-closed:
-		case <-time.After(testkit.Deadline):
-			t.Error("the connection is still open")
-		}
-	})
-}
-
-func TestOtherProtocolThanAskedIsRefused(t *testing.T) {
-	t.Parallel()
-	eachEngine(t, func(t *testing.T, engine string) {
-		g := start(t, engine)
-		s := service(answering(t, func(*http.Request, string) string {
-			return "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n"
-		}))
-		r := get(t, s, "/")
-		r.Upgrade = []byte("websocket")
-		if a := g.do(r); a.status != 502 || a.code != "upstream_protocol" {
-			t.Errorf("%v, want 502 upstream_protocol", a)
 		}
 	})
 }

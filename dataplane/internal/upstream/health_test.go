@@ -1,18 +1,13 @@
 package upstream_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
-	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 
 	"keyward.dev/dataplane/internal/exchange"
 	"keyward.dev/dataplane/internal/runtime"
@@ -114,6 +109,16 @@ func TestProbes(t *testing.T) {
 	})
 }
 
+// holding is a configuration with these services.
+func holding(t *testing.T, services ...*runtime.Service) *runtime.Runtime {
+	t.Helper()
+	e := shardmap.New[*runtime.Service]().Edit()
+	for _, s := range services {
+		e.Put(s.Name, s)
+	}
+	return &runtime.Runtime{Settings: settings(t), Services: e.Map()}
+}
+
 // Services are probed from when they are known, not from the first request on, and not any more when they are gone.
 func TestAdoptedServicesAreProbed(t *testing.T) {
 	t.Parallel()
@@ -121,21 +126,14 @@ func TestAdoptedServicesAreProbed(t *testing.T) {
 	p := newPatient(t, "one")
 	s := service(p.address)
 	s.Active = &runtime.ActiveHealth{Path: "/health", Interval: 10 * time.Millisecond, Timeout: time.Second, Healthy: 1, Unhealthy: 1}
-	rt := func(services ...*runtime.Service) *runtime.Runtime {
-		e := shardmap.New[*runtime.Service]().Edit()
-		for _, s := range services {
-			e.Put(s.Name, s)
-		}
-		return &runtime.Runtime{Settings: settings(t), Services: e.Map()}
-	}
-	g.Adopt(rt(s, &runtime.Service{Name: "closed", Closed: "for a reason"}))
+	g.Adopt(holding(t, s, &runtime.Service{Name: "closed", Closed: "for a reason"}))
 	testkit.Await(t, testkit.Deadline, func() error {
 		if p.probes.Load() < 3 {
 			return errors.New("it is not probed")
 		}
 		return nil
 	})
-	g.Adopt(rt())
+	g.Adopt(holding(t))
 	testkit.Await(t, testkit.Deadline, func() error {
 		before := p.probes.Load()
 		<-time.After(50 * time.Millisecond)
@@ -315,103 +313,4 @@ func TestHealthOutlivesChanges(t *testing.T) {
 	if got := visitors(t, g, changed, 10); got["three"] != 10 {
 		t.Errorf("answers came from %v, want the ejected one left out", got)
 	}
-}
-
-func gather(t *testing.T, reg *prometheus.Registry) map[string]float64 {
-	t.Helper()
-	families, err := reg.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out := map[string]float64{}
-	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			var labels []string
-			for _, l := range m.GetLabel() {
-				labels = append(labels, l.GetName()+"="+l.GetValue())
-			}
-			name := strings.TrimPrefix(f.GetName(), "keyward_gateway_upstream_") + "{" + strings.Join(labels, " ") + "}"
-			out[name] += m.GetCounter().GetValue() + m.GetGauge().GetValue()
-		}
-	}
-	return out
-}
-
-func TestMetrics(t *testing.T) {
-	t.Parallel()
-	eachEngine(t, func(t *testing.T, engine string) {
-		reg := prometheus.NewPedanticRegistry()
-		g := startWith(t, upstream.Config{Engine: engine, Registry: reg})
-		var tries atomic.Int64
-		s := service(broken(t, "refuse", &tries), newPatient(t, "good").address)
-		s.Call.Retry = runtime.Retry{Attempts: 2, On: all, Budget: 100}
-		s.Passive = &runtime.PassiveHealth{Failures: 2, Ejection: time.Minute, MaxEjected: 50}
-		for range 10 {
-			if a := g.do(get(t, s, "/")); a.err != nil {
-				t.Fatal(a)
-			}
-		}
-		other := *s // the same service under another key is still one service to those who look
-		other.Key = "other"
-		g.do(get(t, &other, "/"))
-		got := gather(t, reg)
-		for name, want := range map[string]float64{
-			"dials_total{service=s}": 4, "dial_failures_total{service=s}": 2, "reused_total{service=s}": 9, "ejections_total{service=s}": 1,
-			"retries_total{reason=connect service=s}": 2, "retries_total{reason=503 service=s}": 0, "retry_budget_exhausted_total{service=s}": 0,
-			"targets{health=healthy service=s}": 3, "targets{health=ejected service=s}": 1, "targets{health=unhealthy service=s}": 0,
-			"circuit_breaker_open{service=s}": 0, "all_unhealthy{service=s}": 0, "pool_waits_total{service=s}": 0,
-		} {
-			tolerance := 0.0
-			if strings.Contains(name, "=s}") && (strings.HasPrefix(name, "dial") || strings.HasPrefix(name, "re")) {
-				tolerance = 1 // whether the other one began with the good target is chance
-			}
-			if v, ok := got[name]; !ok || v < want-tolerance || v > want+tolerance {
-				t.Errorf("%s is %v, want %v", name, v, want)
-			}
-		}
-		if engine == "" && (got["connections{service=s state=idle}"] != 2 || got["connections{service=s state=active}"] != 0) {
-			t.Errorf("connections are %v idle and %v active", got["connections{service=s state=idle}"], got["connections{service=s state=active}"])
-		}
-	})
-}
-
-// Everything at once: configurations, health and limits change while requests are made.
-func TestChangesUnderLoad(t *testing.T) {
-	t.Parallel()
-	eachEngine(t, func(t *testing.T, engine string) {
-		g := start(t, engine)
-		patients := []*patient{newPatient(t, "one"), newPatient(t, "two"), newPatient(t, "three")}
-		var current atomic.Pointer[runtime.Service]
-		change := func(i int) {
-			s := service(patients[i%3].address, patients[(i+1)%3].address)
-			s.Pool = runtime.Pool{MaxIdle: i % 5, MaxConns: (i % 4) * 3, IdleTimeout: time.Duration(i%3+1) * 50 * time.Millisecond}
-			s.Balancer = runtime.Balancer{Algorithm: runtime.Algorithm(i % 4), SlowStart: time.Duration(i%2) * time.Second}
-			s.Call.Retry = runtime.Retry{Attempts: 1 + i%3, On: all, Budget: 50}
-			if i%2 == 0 {
-				s.Active = &runtime.ActiveHealth{Path: "/health", Interval: 5 * time.Millisecond, Timeout: time.Second, Healthy: 1, Unhealthy: 1}
-				s.Passive = &runtime.PassiveHealth{Failures: 2, Statuses: []int{500}, Ejection: 10 * time.Millisecond, MaxEjected: 100}
-			}
-			s.Key = fmt.Sprint("key ", i%7/6)
-			current.Store(s)
-		}
-		change(0)
-		ctx, stop := context.WithCancel(t.Context())
-		var wg sync.WaitGroup
-		for range 8 {
-			wg.Go(func() {
-				for ctx.Err() == nil {
-					if a := g.do(get(t, current.Load(), "/")); a.err != nil && a.code != "pool_exhausted" {
-						t.Error(a)
-					}
-				}
-			})
-		}
-		for i := range 60 {
-			change(i)
-			patients[i%3].ill.Store(i%4 == 0)
-			<-time.After(10 * time.Millisecond)
-		}
-		stop()
-		wg.Wait()
-	})
 }

@@ -274,7 +274,8 @@ func (h *http1) tooLate(cause error) *failure {
 	return f
 }
 
-// switchOver makes the connection a tunnel: it checks that the protocol is the one that was asked for, and nothing of the request is under way.
+// switchOver makes the connection a tunnel, if the protocol is the one that was asked for and nothing of the request is
+// under way.
 func (h *http1) switchOver() *failure {
 	c := h.call
 	if len(c.req.Upgrade) == 0 || !exchange.EqualFold(h.head.Upgrade, string(c.req.Upgrade)) || !h.sent() {

@@ -13,11 +13,11 @@ import (
 
 // stats are the counters of a service. They are read when somebody asks; on the way of a request there are additions only.
 type stats struct {
-	dials, dialFailures, reused  atomic.Int64
-	waits, waited                atomic.Int64 // for a connection; nanoseconds
-	retries                      [retryReasons]atomic.Int64
-	exhausted, ejections, panics atomic.Int64
-	probes, probeFailures        atomic.Int64
+	dials, dialFailures, reused atomic.Int64
+	waits, waited               atomic.Int64 // for a connection; nanoseconds
+	retries                     [retryReasons]atomic.Int64
+	exhausted, ejections        atomic.Int64
+	probes, probeFailures       atomic.Int64
 }
 
 // retryReasons is how many bits of RetryOn there are.
@@ -41,7 +41,6 @@ func (v *view) checkPanic(now int64) {
 	switch on := v.set.Panicking(now); {
 	case on == v.panics.Swap(on):
 	case on:
-		v.stats.panics.Add(1)
 		v.manager.log.Warn("no target is healthy: all of them are used", "service", v.name)
 	default:
 		v.manager.log.Info("targets are healthy again", "service", v.name)

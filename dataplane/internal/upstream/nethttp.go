@@ -38,7 +38,7 @@ func (netHTTP) try(c *call) *failure {
 		s.close()
 		return c.gone()
 	}
-	resp, err := c.view.roundTripper().RoundTrip(s.request())
+	resp, err := c.view.roundTripper().RoundTrip(s.request()) //nolint:bodyclose // close of the stream does it
 	s.headCame()
 	if err != nil {
 		f := s.failed(err)

@@ -140,7 +140,7 @@ func (s *netStream) close() {
 	s.down.close()
 	switch {
 	case s.call.tunnel != nil:
-		s.call.tunnel.Close() // nobody has taken it
+		_ = s.call.tunnel.Close() // nobody has taken it
 	case s.resp != nil && !s.switched:
 		s.resp.Body.Close()
 	}

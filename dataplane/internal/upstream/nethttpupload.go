@@ -75,10 +75,10 @@ func (r *netReader) Read(p []byte) (int, error) {
 	b.stream.up.stop(nil)
 	n, err := r.read(p)
 	b.did(err)
-	switch err { //nolint:errorlint // never wrapped
-	case nil:
+	switch {
+	case err == nil:
 		b.stream.up.start(b.stream.opts.Idle, errIdle)
-	case io.EOF:
+	case errors.Is(err, io.EOF):
 		b.stream.awaitHead()
 	default:
 		b.stream.cancel(err)

@@ -197,7 +197,7 @@ func (p *pool) counts() (open, idle int) {
 
 // close closes the connection and gives its memory back.
 func (l *link) close() {
-	l.conn.Close()
+	_ = l.conn.Close()
 	l.in.Discard(l.in.Len())
 	l.in.Unpin()
 	l.in.Release()

@@ -16,7 +16,6 @@ import (
 
 // probers probe the targets of all services that want it, each on a goroutine of its own.
 type probers struct {
-	ctx     context.Context //nolint:containedctx // of Manager.Run, which owns the probers
 	wg      sync.WaitGroup
 	running map[*target]*prober
 }
@@ -32,12 +31,11 @@ type prober struct {
 	bad, good int // in a row
 }
 
-func newProbers(ctx context.Context) *probers {
-	return &probers{ctx: ctx, running: map[*target]*prober{}}
-}
+func newProbers() *probers { return &probers{running: map[*target]*prober{}} }
 
-// reconcile has probed what is to be probed by how the services are configured now, and nothing else.
-func (p *probers) reconcile(services []*service) {
+// reconcile has probed what is to be probed by how the services are configured now, and nothing else; nothing at all after
+// the end of ctx.
+func (p *probers) reconcile(ctx context.Context, services []*service) {
 	wanted := map[*target]*view{}
 	for _, s := range services {
 		v := s.current.Load()
@@ -61,13 +59,13 @@ func (p *probers) reconcile(services []*service) {
 	}
 	for t, v := range wanted {
 		if p.running[t] == nil {
-			p.start(t, v)
+			p.start(ctx, t, v)
 		}
 	}
 }
 
-func (p *probers) start(t *target, v *view) {
-	ctx, cancel := context.WithCancel(p.ctx)
+func (p *probers) start(ctx context.Context, t *target, v *view) {
+	ctx, cancel := context.WithCancel(ctx)
 	transport := t.service.newTransport(v.conf)
 	transport.DisableKeepAlives = true // a connection that can be made is part of what is probed
 	one := &prober{target: t, view: v, conf: v.conf.Active, stop: cancel, client: &http.Client{

@@ -79,8 +79,8 @@ func (r *Response) Tunnel() (*conn.Conn, []byte, bool) {
 	return t, c.behind, true
 }
 
-// Sent says whether the request was sent wholly by now. If it was not when the response has ended, the client's
-// connection has to end too.
+// Sent says, before Close, whether the request was sent wholly by now. If it was not when the response has ended, the
+// client's connection has to end too.
 func (r *Response) Sent() bool {
 	return r.call == nil || r.call.stream == nil || r.call.stream.sent()
 }

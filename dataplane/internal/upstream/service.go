@@ -196,9 +196,10 @@ func (s *service) all() []*target {
 	return list
 }
 
-// sweep closes connections that were idle for too long, or made under a trust that has changed.
-func (s *service) sweep(now int64) {
-	if s.trust != nil && s.trust.check() {
+// sweep closes connections that were idle for too long, or made under a trust that has changed. stamps are those of files
+// that were looked at for another service already.
+func (s *service) sweep(now int64, stamps map[string]string) {
+	if s.trust != nil && s.trust.check(stamps) {
 		s.flush()
 	}
 	v := s.current.Load()

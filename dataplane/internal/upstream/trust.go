@@ -37,7 +37,7 @@ type trust struct {
 
 func newTrust(s *runtime.Service, files *hostsvc.Files, log *slog.Logger) *trust {
 	t := &trust{name: s.Name, conf: s.TLS, http2: s.Protocol == runtime.HTTP2, files: files, log: log}
-	t.stamp = t.stamps()
+	t.stamp = t.stamps(map[string]string{})
 	t.seen = t.stamp
 	t.load()
 	return t
@@ -45,11 +45,11 @@ func newTrust(s *runtime.Service, files *hostsvc.Files, log *slog.Logger) *trust
 
 // check loads changed files and says whether it did. A file is loaded only when it was the same twice: it may be half
 // written.
-func (t *trust) check() bool {
+func (t *trust) check(known map[string]string) bool {
 	if len(t.conf.CA) == 0 {
 		return false
 	}
-	now := t.stamps()
+	now := t.stamps(known)
 	if now != t.seen || now == t.stamp {
 		t.seen = now
 		return false
@@ -59,10 +59,13 @@ func (t *trust) check() bool {
 	return true
 }
 
-func (t *trust) stamps() string {
+func (t *trust) stamps(known map[string]string) string {
 	var b strings.Builder
 	for _, path := range t.conf.CA {
-		b.WriteString(t.files.Stamp(path))
+		if known[path] == "" {
+			known[path] = t.files.Stamp(path)
+		}
+		b.WriteString(known[path])
 		b.WriteByte(';')
 	}
 	return b.String()
@@ -107,7 +110,9 @@ func (t *trust) newConfig(roots *x509.CertPool) *tls.Config {
 	switch {
 	case !t.conf.Verify:
 		c.InsecureSkipVerify = true // the user says so
-		c.VerifyConnection = func(s tls.ConnectionState) error { return t.pinned([][]*x509.Certificate{s.PeerCertificates[:1]}) }
+		c.VerifyConnection = func(s tls.ConnectionState) error {
+			return t.pinned([][]*x509.Certificate{s.PeerCertificates[:min(1, len(s.PeerCertificates))]})
+		}
 	case len(t.conf.SANs) > 0:
 		c.InsecureSkipVerify = true // verified below, against other names than the one that is sent
 		c.VerifyConnection = func(s tls.ConnectionState) error { return t.verify(s, roots) }

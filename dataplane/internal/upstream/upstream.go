@@ -84,7 +84,7 @@ func NewManager(c Config) *Manager {
 
 // Run looks after connections and probes targets until ctx ends; then it closes what is idle.
 func (m *Manager) Run(ctx context.Context) error {
-	p := newProbers(ctx)
+	p := newProbers()
 	t := time.NewTicker(sweepEvery)
 	defer t.Stop()
 	for tick := 1; ; tick++ {
@@ -94,7 +94,7 @@ func (m *Manager) Run(ctx context.Context) error {
 			m.end()
 			return nil
 		case <-m.changed:
-			p.reconcile(m.all())
+			p.reconcile(ctx, m.all())
 		case <-t.C:
 			m.sweep(tick)
 		}
@@ -109,8 +109,11 @@ func (m *Manager) Adopt(rt *runtime.Runtime) {
 		if s.Closed != "" {
 			continue
 		}
-		named[serviceKey{s.Key, rt.Settings.EgressKey}] = true
-		m.view(s, rt.Settings).adopt()
+		k := serviceKey{s.Key, rt.Settings.EgressKey}
+		named[k] = true
+		if s.Active != nil || m.keeps(k) {
+			m.view(s, rt.Settings).adopt()
+		}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -120,6 +123,12 @@ func (m *Manager) Adopt(rt *runtime.Runtime) {
 			m.reprobe()
 		}
 	}
+}
+
+func (m *Manager) keeps(k serviceKey) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.services[k] != nil
 }
 
 // now is the time for everything but latencies: it costs nothing.
@@ -146,9 +155,9 @@ func (m *Manager) reprobe() {
 // sweep closes connections that were idle for too long and ends goroutines that wait for work; now and then it forgets
 // what nobody uses.
 func (m *Manager) sweep(tick int) {
-	now := m.now()
+	now, stamps := m.now(), map[string]string{}
 	for _, s := range m.all() {
-		s.sweep(now)
+		s.sweep(now, stamps)
 	}
 	m.workers.sweep(now)
 	if tick%forgetEvery == 0 {

@@ -25,8 +25,8 @@ func (r Record) Bytes() []byte {
 	if r.Resource == nil {
 		return nil
 	}
-	a, err := anypb.New(r.Resource)
-	if err != nil {
+	a := &anypb.Any{}
+	if err := anypb.MarshalFrom(a, r.Resource, proto.MarshalOptions{Deterministic: true}); err != nil { // maps, too
 		panic(err)
 	}
 	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(&syncv1.Record{Kind: r.Kind, Uid: r.UID, Name: r.Name, Resource: a})
