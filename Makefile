@@ -122,7 +122,7 @@ bench-proxy: $(if $(filter command,$(origin KEYWARD_BIN)),,build) ## CPU per req
 		KEYWARD_BENCH_PROXY=1 KEYWARD_FULL=$(FULL) KEYWARD_BENCH_OUT='$(if $(OUT),$(abspath $(OUT)))' KEYWARD_BENCH_CHECK=$(CHECK) \
 		KEYWARD_BENCH_VARIANTS='$(VARIANTS)' KEYWARD_BENCH_ROUNDS=$(ROUNDS) KEYWARD_BENCH_WORKERS=$(WORKERS) \
 		KEYWARD_BENCH_PROFILE=$(if $(PROFILE),$(CURDIR)/bin/profiles) \
-		$(CURDIR)/bin/.bench-proxy -test.run '^TestBenchProxy$$' -test.timeout 4h
+		$(CURDIR)/.tools/bench/isolated $(CURDIR)/bin/.bench-proxy -test.run '^TestBenchProxy$$' -test.timeout 4h
 
 verify: ## everything that has to pass: lint, tests, race, e2e, short fuzzing; FULL=1 is the whole of it
 	@$(MAKE) generate-check
