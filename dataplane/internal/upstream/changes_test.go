@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"keyward.dev/dataplane/internal/runtime"
+	"keyward.dev/dataplane/internal/upstream"
 )
 
 // What a new configuration says about connections holds before anybody calls.
@@ -63,5 +64,8 @@ func TestChangesUnderLoad(t *testing.T) {
 		}
 		stop()
 		wg.Wait()
+		if n := upstream.Active(g.Manager); n != 0 {
+			t.Errorf("%d requests are still counted", n)
+		}
 	})
 }

@@ -51,3 +51,13 @@ func Arrived(m *Manager) error {
 	}
 	return nil
 }
+
+// Active returns how many requests are counted as under way.
+func Active(m *Manager) (n int64) {
+	for _, s := range m.all() {
+		for _, t := range s.all() {
+			n += t.Active()
+		}
+	}
+	return n
+}

@@ -157,6 +157,9 @@ func TestEveryAnswerBelongsToItsRequest(t *testing.T) {
 			})
 		}
 		wg.Wait()
+		if n := upstream.Active(g.Manager); n != 0 {
+			t.Errorf("%d requests are still counted", n)
+		}
 		n := 0
 		good.Range(func(any, any) bool { n++; return true })
 		if n < 16*rounds/3 {
