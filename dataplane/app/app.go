@@ -100,7 +100,7 @@ func New(ctx context.Context, s Settings, stdout io.Writer, log *slog.Logger, so
 	})
 	loaded := make(chan struct{})
 	g.loaded = loaded
-	apply := &applier{compiler: compiler, runtime: g.runtime, status: g.status, log: log, loaded: loaded}
+	apply := &applier{compiler: compiler, runtime: g.runtime, status: g.status, log: log, adopt: g.upstreams.Adopt, loaded: loaded}
 	g.source, err = source(SourceDeps{Apply: apply.Apply, Responses: g.status.Responses, PolicyTypes: compiler.Types(), Log: log})
 	if err != nil {
 		return nil, fmt.Errorf("prepare sync: %w", err)

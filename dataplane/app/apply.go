@@ -23,6 +23,7 @@ type applier struct {
 	runtime  *runtime.Holder
 	status   *status.Status
 	log      *slog.Logger
+	adopt    func(rt *runtime.Runtime) // told of every runtime once it is in force
 	// loaded is closed when the first configuration is in force.
 	loaded chan struct{}
 	once   sync.Once
@@ -32,6 +33,7 @@ type applier struct {
 func (a *applier) Apply(ctx context.Context, set *state.Set) []syncclient.Fault {
 	rt, faults := a.build(set)
 	a.runtime.Store(rt)
+	a.adopt(rt)
 	a.status.Applied(rt, faults, time.Now())
 	a.once.Do(func() { close(a.loaded) })
 	out := make([]syncclient.Fault, 0, len(faults))

@@ -19,7 +19,7 @@ func Nginx(t testing.TB) string {
 		t.Fatal(err)
 	}
 	dir, addr := t.TempDir(), testkit.Addr(t)
-	conf := fmt.Sprintf(`daemon off; worker_processes 1; pid %[1]s/pid; error_log %[1]s/error;
+	conf := fmt.Sprintf(`daemon off; master_process off; pid %[1]s/pid; error_log %[1]s/error;
 events { worker_connections 1024; }
 http { %[2]s access_log off; keepalive_requests 1000000; server { listen %[3]s; location / { default_type text/plain; return 200 "hello"; } } }
 `, dir, nginxTemp(dir), addr)

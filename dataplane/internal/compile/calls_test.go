@@ -283,7 +283,7 @@ func TestKeySaysWhetherConnectionsMayBeShared(t *testing.T) {
 		"health":       {func(s *configv1.Service) { s.Health = &configv1.Health{Passive: &configv1.PassiveHealth{}} }, true},
 		"breaker":      {func(s *configv1.Service) { s.CircuitBreaker = &configv1.CircuitBreaker{} }, true},
 		"default port": {func(s *configv1.Service) { s.Pool = &configv1.Pool{MaxIdle: new(uint32(512))} }, true},
-		"pool":         {func(s *configv1.Service) { s.Pool = &configv1.Pool{MaxConnections: 1} }, false},
+		"pool":         {func(s *configv1.Service) { s.Pool = &configv1.Pool{MaxConnections: 1} }, true},
 		"protocol":     {func(s *configv1.Service) { s.Protocol = configv1.Protocol_PROTOCOL_H2 }, false},
 		"no TLS":       {func(s *configv1.Service) { s.Protocol, s.Tls = configv1.Protocol_PROTOCOL_HTTP, nil }, false},
 		"verify":       {func(s *configv1.Service) { s.Tls.Verify = new(bool) }, false},

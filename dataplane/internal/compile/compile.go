@@ -192,7 +192,9 @@ func (b *build) finish() {
 		b.rt.Directory = b.directory.Directory()
 	}
 	b.rt.Routes = b.routes.Map()
-	b.rt.Services = b.services.Map()
+	if b.rt.Services = b.prev.Services; len(b.changes[kindServices]) > 0 {
+		b.rt.Services = b.services.Map() // else who asks whether they changed need not look at each
+	}
 	b.rt.Consumers = b.consumers.Map()
 	b.rt.Groups = b.groups.Map()
 	b.rt.Users = b.users.edit.Map()

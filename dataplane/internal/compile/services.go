@@ -77,10 +77,10 @@ func fillService(s *runtime.Service, m *configv1.Service) error {
 	return fillCalls(s, m)
 }
 
-// dialKey is equal for services whose targets are dialled and whose connections are kept in the same way.
+// dialKey is equal for services whose targets are dialled in the same way.
 func dialKey(s *runtime.Service) string {
 	sum := sha256.New()
-	fmt.Fprintf(sum, "%d %+v", s.Protocol, s.Pool)
+	fmt.Fprintf(sum, "%d", s.Protocol)
 	if t := s.TLS; t != nil {
 		fmt.Fprintf(sum, " %t %q %q %q %x %d %d", t.Verify, t.CA, t.ServerName, t.SANs, t.Pins, t.MinVersion, t.MaxVersion)
 	}

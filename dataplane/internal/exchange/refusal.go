@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -23,7 +24,7 @@ func NewRefusal(status int, code, detail string, header ...Header) *Refusal {
 	r.header = append(r.header, Field("Content-Type", "application/problem+json"), Field("Cache-Control", "no-store"))
 	r.header = append(r.header, header...)
 	r.head = fmt.Appendf(nil, `{"type":"about:blank","title":%s,"status":%d,"code":%s,"detail":%s,"instance":"urn:uuid:`,
-		quoted(Title(status)), status, quoted(code), quoted(detail))
+		quoted(cmp.Or(Reason(status), "Status "+strconv.Itoa(status))), status, quoted(code), quoted(detail))
 	r.tail = []byte("\"}\n")
 	return r
 }
@@ -84,51 +85,4 @@ func quoted(s string) string {
 		return strconv.Quote(s)
 	}
 	return string(b)
-}
-
-// Title returns the reason phrase of RFC 9110 for the statuses a gateway answers itself.
-func Title(status int) string {
-	switch status {
-	case 204:
-		return "No Content"
-	case 400:
-		return "Bad Request"
-	case 401:
-		return "Unauthorized"
-	case 403:
-		return "Forbidden"
-	case 404:
-		return "Not Found"
-	case 405:
-		return "Method Not Allowed"
-	case 408:
-		return "Request Timeout"
-	case 411:
-		return "Length Required"
-	case 413:
-		return "Content Too Large"
-	case 414:
-		return "URI Too Long"
-	case 417:
-		return "Expectation Failed"
-	case 421:
-		return "Misdirected Request"
-	case 429:
-		return "Too Many Requests"
-	case 431:
-		return "Request Header Fields Too Large"
-	case 500:
-		return "Internal Server Error"
-	case 501:
-		return "Not Implemented"
-	case 502:
-		return "Bad Gateway"
-	case 503:
-		return "Service Unavailable"
-	case 504:
-		return "Gateway Timeout"
-	case 505:
-		return "HTTP Version Not Supported"
-	}
-	return "Status " + strconv.Itoa(status)
 }

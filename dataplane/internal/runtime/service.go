@@ -9,9 +9,9 @@ type Service struct {
 	UID, Name string
 	Owner     *Owner
 	Closed    string // why its routes are answered 503
-	// Key is equal as long as it is the same service whose targets are dialled and whose connections are kept in the same
-	// way: of its fields, uid, Protocol, TLS and Pool. Connections, balancing and health live under it, for each target's
-	// address; targets, weights, Call, Balancer, Active, Passive and Breaker may change beneath it.
+	// Key is equal as long as it is the same service whose targets are dialled in the same way: of its fields, uid,
+	// Protocol and TLS. Connections, balancing and health live under it, for each target's
+	// address; targets, weights, Call, Pool, Balancer, Active, Passive and Breaker may change beneath it.
 	Key string
 
 	Targets  []Target

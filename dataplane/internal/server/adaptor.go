@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"io"
 	"net/http"
 	"net/netip"
@@ -48,9 +49,8 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request, tls bool) {
 			panic(http.ErrAbortHandler)
 		}
 	}()
-	c.x.Timings.Received = time.Now()
-	s.last.Store(c.x.Timings.Received.UnixNano())
-	c.rt = s.config.Runtime.Load()
+	peer, _ := netip.ParseAddrPort(r.RemoteAddr)
+	c.arrived(peer)
 	if bad := a.fill(c, tls); bad != nil {
 		c.refuse(bad)
 		return
@@ -82,7 +82,6 @@ func (a *adaptor) fill(c *call, tls bool) *exchange.Refusal {
 	if r.Body == http.NoBody {
 		q.ContentLength = 0
 	}
-	q.RemoteAddr, _ = netip.ParseAddrPort(r.RemoteAddr)
 	c.host = c.copy(r.Host)
 	c.peer = c.copy(q.RemoteAddr.Addr().Unmap().WithZone("").String())
 	c.headBytes = len(r.Method) + len(r.RequestURI) + len(r.Host) + len(" HTTP/1.1\r\nHost: \r\n\r\n")
@@ -106,7 +105,7 @@ func (a *adaptor) malformed(c *call) *exchange.Refusal {
 	if !httpwire.IsToken(q.Method) {
 		return no.badRequest
 	}
-	if q.RawTarget[0] != '/' && string(q.RawTarget) != "*" && string(q.Method) != http.MethodConnect {
+	if !bytes.HasPrefix(q.RawTarget, []byte("/")) && string(q.RawTarget) != "*" && string(q.Method) != http.MethodConnect {
 		return no.badTarget
 	}
 	if hosts := h["Host"]; len(hosts) > 1 || len(hosts) == 1 && hosts[0] != a.r.Host {
@@ -170,7 +169,9 @@ func (a *adaptor) interim(status int, h exchange.Headers) {
 	}
 	out := a.w.Header()
 	for _, f := range h {
-		out.Add(string(f.Name), string(f.Value))
+		if !exchange.EqualFold(f.Name, "Content-Length") { // RFC 9110 section 8.6
+			out.Add(string(f.Name), string(f.Value))
+		}
 	}
 	a.w.WriteHeader(status)
 	clear(out)

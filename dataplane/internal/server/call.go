@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"keyward.dev/dataplane/internal/accesslog"
@@ -68,6 +69,18 @@ func (c *call) reset() {
 	c.wire, c.progress = nil, progress{}
 }
 
+// arrived notes when and from where the request came, and under which configuration it is served: also one that is
+// refused before anything of it is known is logged as the group says.
+func (c *call) arrived(peer netip.AddrPort) {
+	q := &c.x.Request
+	q.RemoteAddr, q.ClientIP = peer, peer.Addr().Unmap().WithZone("")
+	c.x.Timings.Received = time.Now()
+	c.server.last.Store(c.x.Timings.Received.UnixNano())
+	if c.rt = c.server.config.Runtime.Load(); c.rt != nil {
+		c.out.Settings = &c.rt.Settings.AccessLog
+	}
+}
+
 // run is the way of a request.
 func (c *call) run(ctx context.Context) {
 	if r := c.admit(); r != nil {
@@ -108,7 +121,6 @@ func (c *call) admit() *exchange.Refusal {
 	}
 	c.x.Directory = c.rt.Directory
 	s := c.rt.Settings
-	c.out.Settings = &s.AccessLog
 	c.clientAddress(s)
 	trace.Propagate(&c.x, c.trusted)
 	q := &c.x.Request

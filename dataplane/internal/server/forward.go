@@ -106,7 +106,7 @@ func (c *call) bodyRefused() {
 // failed answers for an upstream that did not.
 func (c *call) failed(ctx context.Context, err error) {
 	no := c.server.refusals
-	r := no.unreachable
+	r, retry := no.unreachable, time.Duration(0)
 	if e, ok := errors.AsType[*upstream.Error](err); ok {
 		c.out.Code = e.Code
 		switch e.Status {
@@ -114,14 +114,20 @@ func (c *call) failed(ctx context.Context, err error) {
 			c.abort = true // nobody is there to be answered
 			return
 		case 503:
-			r = no.noTarget
+			r = no.unavailable(e.Code)
+			retry = e.RetryAfter
 		case 504:
 			r = no.upstreamTimeout
 		}
 	}
 	c.server.config.Log.DebugContext(ctx, "upstream failed", "route", c.x.Route.Name, "service", c.x.Route.Service, "err", err)
 	c.resp.Close()
-	c.refuse(r)
+	c.x.Answer(r) // nobody reads the body any more
+	if retry > 0 {
+		seconds := strconv.FormatInt(int64((retry+time.Second-1)/time.Second), 10)
+		c.x.Response.Header.Set(c.field("Retry-After", seconds))
+	}
+	c.respondLocally()
 }
 
 // respond sends the upstream's response.

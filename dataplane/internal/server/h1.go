@@ -90,9 +90,7 @@ func (h *h1conn) exchange() (again bool) {
 		s.give(c)
 		s.active.Add(-1)
 	}()
-	c.x.Timings.Received = time.Now()
-	s.last.Store(c.x.Timings.Received.UnixNano())
-	c.rt = s.config.Runtime.Load()
+	c.arrived(h.remote)
 	switch r, err := h.head(c); {
 	case r != nil:
 		c.h1.last = true

@@ -75,7 +75,7 @@ func (w *h1wire) begun(c *call) {
 	q, d, h := &c.x.Request, &w.head, w.conn
 	q.Method, q.RawTarget, q.Header, q.ContentLength = d.Method, d.Target, d.Fields, d.ContentLength
 	q.Proto = 10 + d.Minor
-	q.TLS, q.RemoteAddr, q.Scheme = h.tls, h.remote, "http"
+	q.TLS, q.Scheme = h.tls, "http"
 	if h.tls {
 		q.Scheme = "https"
 	}
@@ -206,7 +206,9 @@ func (w *h1wire) interim(status int, h exchange.Headers) {
 	}
 	b := httpwire.AppendStatusLine(nil, status)
 	for _, f := range h {
-		b = httpwire.AppendField(b, f.Name, f.Value)
+		if !exchange.EqualFold(f.Name, "Content-Length") { // RFC 9110 section 8.6
+			b = httpwire.AppendField(b, f.Name, f.Value)
+		}
 	}
 	_ = w.send(append(b, "\r\n"...)) // a client that is gone is noticed when it is answered
 }

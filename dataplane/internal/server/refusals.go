@@ -10,7 +10,7 @@ import (
 // refusals are the answers of the gateway itself, prepared once.
 type refusals struct {
 	notReady, closed, badTarget, badHost, badMethod, plain, headers, uri, body, badBody, badRequest, notFound, upgrade, timeout *exchange.Refusal
-	internal, unreachable, upstreamTimeout, noTarget, headTimeout, lastHop                                                      *exchange.Refusal
+	internal, unreachable, upstreamTimeout, noTarget, circuitOpen, exhausted, noTrust, headTimeout, lastHop                     *exchange.Refusal
 }
 
 // malformed returns the answer to a message that is refused for what is wrong with it.
@@ -46,8 +46,21 @@ func newRefusals() *refusals {
 		upstreamTimeout: exchange.NewRefusal(504, "upstream_timeout", "The service did not answer in time."),
 		lastHop:         exchange.NewAnswer(204),
 		headTimeout:     exchange.NewRefusal(408, "request_timeout", "The request head did not come in time."),
+		circuitOpen:     exchange.NewRefusal(503, "circuit_open", "The service fails too often and is left alone for a while."),
+		exhausted:       exchange.NewRefusal(503, "pool_exhausted", "All connections to the service are in use."),
+		noTrust:         exchange.NewRefusal(503, "upstream_tls_unavailable", "What the service is verified by cannot be read."),
 		noTarget:        exchange.NewRefusal(503, "no_target", "The service takes no requests now."),
 	}
+}
+
+// unavailable returns the answer for a service that takes no request now.
+func (r *refusals) unavailable(code string) *exchange.Refusal {
+	for _, known := range []*exchange.Refusal{r.circuitOpen, r.exhausted, r.noTrust} {
+		if known.Code() == code {
+			return known
+		}
+	}
+	return r.noTarget
 }
 
 func notAllowed(methods []string) *exchange.Refusal {

@@ -19,6 +19,7 @@ import (
 	"keyward.dev/dataplane/internal/conn"
 	"keyward.dev/dataplane/internal/hostsvc"
 	"keyward.dev/dataplane/internal/runtime"
+	"keyward.dev/dataplane/internal/shardmap"
 )
 
 // EngineNetHTTP as Config.Engine has net/http's transport speak HTTP/1.1 too.
@@ -59,8 +60,16 @@ type Manager struct {
 	workers workers
 	changed chan struct{} // what is to be probed may have changed
 
+	adopted adopted // of whoever calls Adopt
+
 	mu       sync.Mutex
 	services map[serviceKey]*service // guarded by mu
+}
+
+// adopted is what Adopt has seen last.
+type adopted struct {
+	services *shardmap.Map[*runtime.Service]
+	egress   string
 }
 
 // NewManager returns a manager without connections.
@@ -103,7 +112,14 @@ func (m *Manager) Run(ctx context.Context) error {
 
 // Adopt says which services there are now. Their targets are probed although nobody called yet, and what is kept of
 // others goes soon. Without it services are known from the first call on.
+//
+// It costs nothing if neither services nor what they may dial have changed. One goroutine calls it.
 func (m *Manager) Adopt(rt *runtime.Runtime) {
+	now := adopted{rt.Services, rt.Settings.EgressKey}
+	if now == m.adopted {
+		return
+	}
+	m.adopted = now
 	named := map[serviceKey]bool{}
 	for _, s := range rt.Services.All() {
 		if s.Closed != "" {
