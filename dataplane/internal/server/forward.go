@@ -30,10 +30,13 @@ func (c *call) forward(ctx context.Context) {
 		c.tunnel()
 	case err == nil:
 		c.respond()
-	case errors.Is(err, errBodyRefused):
-		c.resp.Close()
-		c.bodyRefused()
 	default:
+		c.resp.Close() // nobody reads the body any more
+		if c.body.stopped {
+			// Whatever else was said of the exchange: net/http takes a client that is slow for one that is gone.
+			c.bodyRefused()
+			return
+		}
 		c.failed(ctx, err)
 	}
 }
@@ -121,8 +124,7 @@ func (c *call) failed(ctx context.Context, err error) {
 		}
 	}
 	c.server.config.Log.DebugContext(ctx, "upstream failed", "route", c.x.Route.Name, "service", c.x.Route.Service, "err", err)
-	c.resp.Close()
-	c.x.Answer(r) // nobody reads the body any more
+	c.x.Answer(r)
 	if retry > 0 {
 		seconds := strconv.FormatInt(int64((retry+time.Second-1)/time.Second), 10)
 		c.x.Response.Header.Set(c.field("Retry-After", seconds))
