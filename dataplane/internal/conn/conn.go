@@ -32,6 +32,7 @@ type Conn struct {
 	index   int // in the shard; guarded by its mu
 
 	readBy, writeBy atomic.Int64 // of the sweeper's clock; 0: none
+	rests           atomic.Int64 // when Serve began to wait, on the sweeper's clock; 0: it does not, or was looked after
 
 	// fill is what a read from the socket works on; of the reading goroutine.
 	fill struct {
@@ -170,84 +171,6 @@ func (c *Conn) Unwatch() (gone bool) {
 // Read reads into p.
 func (c *Conn) Read(p []byte) (int, error) { return c.net.Read(p) }
 
-// Write writes p.
-func (c *Conn) Write(p []byte) (int, error) {
-	if !c.plain {
-		return c.net.Write(p)
-	}
-	c.sent.p, c.sent.n, c.sent.err = p, 0, nil
-	err := c.socket.Write(c.sent.try)
-	c.sent.p = nil
-	if err == nil && c.sent.err != nil {
-		err = os.NewSyscallError("write", c.sent.err)
-	}
-	return c.sent.n, err
-}
-
-// trySend sends as much as the socket takes.
-func (c *Conn) trySend(fd uintptr) bool {
-	for s := &c.sent; s.n < len(s.p); {
-		n, err := writeSocket(fd, s.p[s.n:])
-		if err == syscall.EAGAIN { //nolint:errorlint // a plain errno
-			return false
-		}
-		if err != nil {
-			s.err = err
-			return true
-		}
-		s.n += n
-	}
-	return true
-}
-
-// Ask writes p and then fills b with the answer, and returns how much was written. It is Write and Fill in one, for a
-// peer that has nothing to say before: then there is no use in looking for an answer before it is waited for. A deadline
-// for writing ends with the writing.
-func (c *Conn) Ask(p []byte, b *Buffer, limit int) (int, error) {
-	if !c.plain || b.Len() > 0 {
-		n, err := c.Write(p)
-		if c.WriteBy(0); err != nil {
-			return n, err
-		}
-		return n, c.Fill(b, limit)
-	}
-	if b.mem != nil {
-		b.reserve(limit)
-	}
-	c.sent.p, c.sent.n, c.sent.err, c.ask.done = p, 0, nil, false
-	c.fill.into, c.fill.n, c.fill.err = b, 0, nil
-	err := c.socket.Read(c.ask.try)
-	c.sent.p, c.fill.into = nil, nil
-	switch n := c.sent.n; {
-	case c.sent.err != nil:
-		return n, os.NewSyscallError("write", c.sent.err)
-	case !c.ask.done && err == nil: // the socket did not take all at once
-		m, err := c.Write(p[n:])
-		if c.WriteBy(0); err != nil {
-			return n + m, err
-		}
-		return len(p), c.Fill(b, limit)
-	}
-	if err = c.filled(err); err == nil {
-		b.w += c.fill.n
-	}
-	return c.sent.n, err
-}
-
-// tryAsk sends at its first call, which comes after the socket was got ready for waiting: so an answer that is there
-// before it is waited for is not missed. It reads at the next.
-func (c *Conn) tryAsk(fd uintptr) bool {
-	if c.ask.done {
-		return c.tryFill(fd)
-	}
-	if !c.trySend(fd) || c.sent.err != nil {
-		return true
-	}
-	c.ask.done = true
-	c.WriteBy(0)
-	return false
-}
-
 // ErrFull says that a buffer holds as much as it may and more would be needed.
 var ErrFull = errors.New("buffer is full")
 
@@ -285,51 +208,6 @@ func orEOF(err error) error {
 	return err
 }
 
-func (c *Conn) fillPlain(b *Buffer, limit int) error {
-	if b.mem != nil {
-		b.reserve(limit)
-	}
-	c.fill.into, c.fill.n, c.fill.err = b, 0, nil
-	err := c.socket.Read(c.fill.try)
-	c.fill.into = nil
-	if err = c.filled(err); err == nil {
-		b.w += c.fill.n
-	}
-	return err
-}
-
-// filled says how a read from the socket ended.
-func (c *Conn) filled(err error) error {
-	switch {
-	case err != nil:
-		return err
-	case c.fill.err != nil:
-		return os.NewSyscallError("read", c.fill.err)
-	case c.fill.n == 0:
-		return io.EOF
-	}
-	return nil
-}
-
-// tryFill reads if there is something to read. Memory for it is taken only then.
-func (c *Conn) tryFill(fd uintptr) bool {
-	b := c.fill.into
-	if b.mem == nil {
-		b.reserve(0)
-		defer func() {
-			if c.fill.n == 0 {
-				b.Release()
-			}
-		}()
-	}
-	n, err := readSocket(fd, b.mem[b.w:])
-	if err == syscall.EAGAIN { //nolint:errorlint // a plain errno
-		return false
-	}
-	c.fill.n, c.fill.err = max(n, 0), err
-	return true
-}
-
 // peerGone finds out whether the peer has closed, without waiting and without taking anything from the stream.
 func (c *Conn) peerGone() bool {
 	if c.socket == nil {
@@ -348,6 +226,9 @@ func (c *Conn) sweep(now int64) {
 	if by := c.writeBy.Load(); by > 0 && now > by && c.writeBy.CompareAndSwap(by, expired) {
 		_ = c.net.SetWriteDeadline(longAgo)
 	}
+	if at := c.rests.Load(); at > 0 && now-at >= int64(watchAfter) && c.rests.CompareAndSwap(at, 0) {
+		c.lookAfter()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.watcher == nil || now-c.since < int64(watchAfter) {
@@ -359,4 +240,13 @@ func (c *Conn) sweep(now int64) {
 	c.gone = true
 	c.watcher.Abort()
 	c.watcher = nil
+}
+
+// lookAfter ends the reading from a peer that was gone before Serve began to wait: if its end came together with its
+// request, the socket has nothing more to tell.
+func (c *Conn) lookAfter() {
+	if c.peerGone() {
+		c.readBy.Store(expired)
+		_ = c.net.SetReadDeadline(longAgo)
+	}
 }

@@ -26,6 +26,7 @@ type h1conn struct {
 	peer   []byte // the address in text form
 	tls    bool
 	served bool // a request was read from it
+	ending ending
 	state  atomic.Int32
 	shard  *connShard
 }
@@ -43,33 +44,74 @@ func newH1(s *Server, c net.Conn, remote netip.AddrPort, tls bool) *h1conn {
 	return h
 }
 
+// ending says what becomes of a connection after an exchange.
+type ending int
+
+const (
+	goesOn  ending = iota
+	ends           // it is closed
+	lingers        // what the client still sends is read before
+	resets         // it is closed so that the client takes the response for what it is: not whole
+)
+
 // serve answers requests until the connection ends.
 func (h *h1conn) serve() {
 	h.server.conns.add(h)
 	defer h.server.conns.remove(h)
-	for h.await() {
-		if !h.exchange() {
-			break
+	for h.ending == goesOn {
+		switch {
+		case h.in.Len() == 0 && !h.rest(), !h.busy():
+			h.ending = ends
+		case h.ending == goesOn && h.in.Len() > 0:
+			h.ending = h.exchange()
 		}
+	}
+	switch h.ending {
+	case lingers:
+		h.linger()
+	case resets:
+		_ = h.conn.Reset()
 	}
 	_ = h.conn.Close()
 }
 
-// await waits for the first byte of a request.
-func (h *h1conn) await() bool {
-	if h.in.Len() > 0 {
-		return true
-	}
+// rest waits for requests and answers those that come whole. It returns false if the connection has ended, else with one
+// in the buffer that has more to be read.
+func (h *h1conn) rest() bool {
+	return h.settle() && h.conn.Serve(&h.in, smallestHead, h.awake) == nil
+}
+
+// settle gets ready to wait for the first byte of a request.
+func (h *h1conn) settle() bool {
 	h.in.Release()
 	wait := h.server.config.Timeouts.Idle
 	if !h.served {
 		wait = h.server.config.Timeouts.Head
 	}
-	if !h.state.CompareAndSwap(h1Busy, h1Idle) || h.server.closing.Load() || !h.conn.ReadBy(wait) {
+	return h.state.CompareAndSwap(h1Busy, h1Idle) && !h.server.closing.Load() && h.conn.ReadBy(wait)
+}
+
+// awake answers what has come, as long as nothing more has to be read for it. It returns whether to wait for more.
+func (h *h1conn) awake() bool {
+	if !h.busy() || !h.conn.ReadBy(0) {
+		h.ending = ends
 		return false
 	}
-	err := h.conn.Fill(&h.in, smallestHead)
-	return h.state.CompareAndSwap(h1Idle, h1Busy) && err == nil
+	for h.in.Len() > 0 {
+		prompt := false
+		if h.ending, prompt = h.prompt(); !prompt || h.ending != goesOn {
+			return false
+		}
+	}
+	if !h.settle() {
+		h.ending = ends
+	}
+	return h.ending == goesOn
+}
+
+// busy says whether the connection may answer a request: not when it has been closed meanwhile.
+func (h *h1conn) busy() bool {
+	return h.state.Load() == h1Busy || h.state.CompareAndSwap(h1Idle, h1Busy)
 }
 
 // leave ends the connection if no request is under way, and says so to one that is.
@@ -79,18 +121,28 @@ func (h *h1conn) leave() {
 	}
 }
 
-// exchange reads and answers one request. It reports whether another may follow.
-func (h *h1conn) exchange() (again bool) {
-	s := h.server
-	c := s.take()
+// open begins an exchange.
+func (h *h1conn) open() *call {
+	c := h.server.take()
 	c.wire, c.h1.conn = &c.h1, h
-	s.active.Add(1)
-	defer func() {
-		again = h.done(c, recover())
-		s.give(c)
-		s.active.Add(-1)
-	}()
+	h.server.active.Add(1)
 	c.arrived(h.remote)
+	return c
+}
+
+// close ends an exchange, which may have panicked with v.
+func (h *h1conn) close(c *call, v any) ending {
+	defer func() {
+		h.server.give(c)
+		h.server.active.Add(-1)
+	}()
+	return h.done(c, v)
+}
+
+// exchange reads and answers one request.
+func (h *h1conn) exchange() (e ending) {
+	c := h.open()
+	defer func() { e = h.close(c, recover()) }()
 	switch r, err := h.head(c); {
 	case r != nil:
 		c.h1.last = true
@@ -98,33 +150,61 @@ func (h *h1conn) exchange() (again bool) {
 	case err != nil:
 		c.h1.silent = true // nobody is there, or nobody has asked anything
 	default:
-		h.served = true
 		c.run(context.Background())
 	}
-	return false
+	return ends
+}
+
+// prompt answers a request that has come whole, after which the connection goes on. ok is false if it is none, or not
+// well-formed: then nothing has happened.
+func (h *h1conn) prompt() (e ending, ok bool) {
+	c := h.open()
+	defer func() { e = h.close(c, recover()) }()
+	d := &c.h1.head
+	d.Fields = c.x.Request.Header
+	n, err := httpwire.ParseHead(h.in.Bytes(), d, headLimits(c.rt))
+	if err != nil || d.Close || d.Upgrade || d.Chunked || d.ContentLength > int64(h.in.Len()-n) {
+		c.x.Request.Header = d.Fields[:0]
+		c.h1.void = true
+		return goesOn, false
+	}
+	h.begin(c, n)
+	c.run(context.Background())
+	return goesOn, true
+}
+
+// begin takes the head of a request from what was received.
+func (h *h1conn) begin(c *call, n int) {
+	h.served = true
+	h.in.Discard(n)
+	h.in.Pin()
+	c.h1.begun(c)
+	c.headBytes, c.headFields = n, len(c.h1.head.Fields)
 }
 
 // done ends an exchange. What is left of its body is read if that is cheap.
-func (h *h1conn) done(c *call, v any) (again bool) {
+func (h *h1conn) done(c *call, v any) ending {
 	w := &c.h1
-	if v == nil && w.silent {
-		return false
-	}
-	if c.end(v) || w.hijacked {
+	switch {
+	case v == nil && w.void:
+		return goesOn
+	case v == nil && w.silent:
+		return ends
+	case c.end(v) || w.hijacked:
 		if !w.hijacked && c.headSent {
-			_ = h.conn.Reset()
+			return resets
 		}
-		return false
+		return ends
 	}
 	w.used()
 	h.in.Unpin()
-	if w.last || !w.ended {
-		if !w.ended || h.in.Len() > 0 {
-			h.linger()
-		}
-		return false
+	switch {
+	case !w.ended, w.last && h.in.Len() > 0:
+		return lingers
+	case w.last, h.conn.Expired():
+		return ends
 	}
-	return !h.conn.Expired()
+	return goesOn
 }
 
 // linger lets a client that still sends read the answer: to close with unread bytes would reset the connection, and the
@@ -168,10 +248,7 @@ func (h *h1conn) head(c *call) (*exchange.Refusal, error) {
 	if _, err := httpwire.ParseHead(h.in.Bytes()[:n], &w.head, lim); err != nil {
 		return h.headRefusal(err), err
 	}
-	h.in.Discard(n)
-	h.in.Pin()
-	w.begun(c)
-	c.headBytes, c.headFields = n, len(w.head.Fields)
+	h.begin(c, n)
 	return nil, nil //nolint:nilnil // neither refused nor gone
 }
 

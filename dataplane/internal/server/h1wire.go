@@ -38,8 +38,9 @@ type h1wire struct {
 
 	// ended: all of the request's body was read, so that another request may follow.
 	ended bool
-	// last: the connection ends after this exchange. silent: nothing was asked and nothing is answered.
-	last, silent, hijacked bool
+	// last: the connection ends after this exchange. silent: nothing was asked and nothing is answered. void: there was no
+	// exchange.
+	last, silent, void, hijacked bool
 
 	sending sync.Mutex  // guards the interim responses against the final one
 	begins  atomic.Bool // the final response has begun
@@ -58,7 +59,7 @@ func (w *h1wire) reset() {
 		outBuffers.Put(w.memory)
 	}
 	w.conn, w.left, w.taken, w.memory, w.out = nil, 0, 0, nil, nil
-	w.idle, w.ended, w.last, w.silent, w.hijacked, w.asked, w.chunked, w.framed = 0, false, false, false, false, false, false, false
+	w.idle, w.ended, w.last, w.silent, w.void, w.hijacked, w.asked, w.chunked, w.framed = 0, false, false, false, false, false, false, false, false
 	w.begins.Store(false)
 }
 
