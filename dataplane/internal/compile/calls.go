@@ -43,7 +43,10 @@ func fillCalls(s *runtime.Service, m *configv1.Service) error {
 }
 
 // callOf returns how a service is called for a route: what the route leaves out, the service says.
-func callOf(s *runtime.Service, m *configv1.Route) (runtime.CallOptions, error) {
+func callOf(s *runtime.Service, m *configv1.Route) (*runtime.CallOptions, error) {
+	if m.GetTimeouts() == nil && m.GetRetries() == nil {
+		return &s.Call, nil
+	}
 	c, t := s.Call, m.GetTimeouts()
 	c.Connect = duration(t.GetConnect(), c.Connect)
 	c.ResponseHead = duration(t.GetResponseHead(), c.ResponseHead)
@@ -51,9 +54,9 @@ func callOf(s *runtime.Service, m *configv1.Route) (runtime.CallOptions, error) 
 	c.Total = duration(t.GetTotal(), c.Total)
 	setIf(&c.Retry.Attempts, int(m.GetRetries().GetAttempts()))
 	if err := retry(&c.Retry, m.GetRetries()); err != nil {
-		return c, fmt.Errorf("retries: %w", err)
+		return &c, fmt.Errorf("retries: %w", err)
 	}
-	return c, nil
+	return &c, nil
 }
 
 func duration(d *durationpb.Duration, fallback time.Duration) time.Duration {

@@ -105,7 +105,9 @@ func (b *build) reprofile(profiles *shardmap.Editor[*runtime.Profile]) {
 		b.consumers.Put(uid, &c)
 	}
 	for _, r := range b.routes.Map().All() {
-		r.Forget()
+		if r.Overlays != nil {
+			r.Overlays.Forget()
+		}
 	}
 }
 

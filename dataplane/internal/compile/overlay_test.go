@@ -145,7 +145,7 @@ func TestOverlaysUnderConcurrency(t *testing.T) {
 					return
 				}
 				if i%100 == 0 {
-					r.Forget()
+					r.Overlays.Forget()
 				}
 			}
 		})

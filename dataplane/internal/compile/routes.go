@@ -112,6 +112,10 @@ func (b *build) policies(route *runtime.Route, r *state.Record, m *configv1.Rout
 		b.close(route, nil, "one of its policies cannot be built")
 	}
 	b.routeService(route, r, m)
+	plain := len(m.GetPolicies()) == 0 && m.GetAuthn() == nil && route.Closed == ""
+	if plain && b.takePlain(route) {
+		return
+	}
 	maker := &runtime.OverlayMaker{
 		Lookup: b.lookup, Settings: b.rt.Settings.Owner, Route: owner, Authn: m.GetAuthn(), Monitor: b.deps.Monitor,
 	}
@@ -119,9 +123,23 @@ func (b *build) policies(route *runtime.Route, r *state.Record, m *configv1.Rout
 		maker.Service = route.Service.Owner
 	}
 	b.routeHalf(route, r, maker)
-	if route.Closed == "" {
-		route.SetMaker(maker)
+	if route.Closed != "" {
+		return
 	}
+	route.Overlays = runtime.NewOverlays(maker)
+	if plain {
+		route.Service.Plain = &runtime.Plain{Settings: maker.Settings, Chain: route.Chain, Overlays: route.Overlays}
+	}
+}
+
+// takePlain gives the route the policies that another route of its service has been given, if there was one.
+func (b *build) takePlain(route *runtime.Route) bool {
+	p := route.Service.Plain
+	if p == nil || p.Settings != b.rt.Settings.Owner {
+		return false
+	}
+	route.Chain, route.Overlays = p.Chain, p.Overlays
+	return true
 }
 
 // close closes the route; a record is given if that is to be reported here.

@@ -1,7 +1,7 @@
 package runtime
 
 import (
-	"maps"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -15,7 +15,20 @@ import (
 
 // Route is a route with everything that follows from it.
 type Route struct {
-	Info exchange.RouteInfo
+	// What every request looks at comes first.
+
+	// Closed says why its requests are answered 503; empty if they are not.
+	Closed string
+	// Chain is the half of the policies that runs before the caller is known, Overlays are the half that runs afterwards.
+	Chain    *policy.Chain
+	Overlays *Overlays
+	Service  *Service
+	// Call is how the service is called for this route: mostly as for all of them.
+	Call *CallOptions
+	// MaxBody bounds the request body.
+	MaxBody int64
+	Info    exchange.RouteInfo
+
 	// ServiceName is the service it names; empty if the route could not be read.
 	ServiceName string
 	// Match is its part in the table.
@@ -23,27 +36,23 @@ type Route struct {
 	// MatchFault says why it closes its hosts, Lost that not even those are known and it closes everything.
 	MatchFault string
 	Lost       bool
-	// Closed says why its requests are answered 503; empty if they are not.
-	Closed  string
-	Service *Service
-	// Chain is the half of the policies that runs before the caller is known.
-	Chain *policy.Chain
 
 	StripPrefix bool
 	AddPrefix   string
 
-	// Call is how the service is called for this route.
-	Call CallOptions
 	// Upgrades are the protocols, in lower case, that a connection may be switched to; empty: none.
 	Upgrades []string
 	// MaxStreamAge bounds tunnels and responses without an end; 0: no bound.
 	MaxStreamAge time.Duration
-	// MaxBody bounds the request body.
-	MaxBody int64
+}
 
-	maker    *OverlayMaker
-	anybody  *Overlay
-	overlays atomic.Pointer[map[*Profile]*Overlay]
+// Plain is what applies to routes that have no policies and no authentication of their own: one for all of them, so that
+// it stays in the processor's caches however many there are.
+type Plain struct {
+	// Settings are those it was made with; with others it is not valid any more.
+	Settings *Owner
+	Chain    *policy.Chain
+	Overlays *Overlays
 }
 
 // Overlay is the half of the policies that runs once the caller is known.
@@ -52,8 +61,8 @@ type Overlay struct {
 	Closed string // why requests with it are answered 503
 }
 
-// maxOverlays bounds the overlays that a route keeps. A route called by more different profiles builds some again.
-const maxOverlays = 64
+// maxOverlays bounds the overlays that are kept. Routes called by more different profiles build some again.
+const maxOverlays = 1024
 
 // OverlayMaker is what overlays of a route are made from.
 type OverlayMaker struct {
@@ -63,56 +72,58 @@ type OverlayMaker struct {
 	Monitor                  policy.Monitor
 }
 
-// SetMaker gives the route its overlays. Compile calls it before the route is used.
-func (r *Route) SetMaker(m *OverlayMaker) {
-	r.maker = m
-	r.anybody = m.make(nil)
+// Overlays makes overlays and keeps them.
+type Overlays struct {
+	maker   *OverlayMaker
+	anybody *Overlay
+	kept    sync.Map // *Profile: *Overlay
+	n       atomic.Int32
 }
 
+// NewOverlays returns the overlays that m makes.
+func NewOverlays(m *OverlayMaker) *Overlays { return &Overlays{maker: m, anybody: m.make(nil)} }
+
 // Forget drops the overlays kept so far, whose profiles are not used any more.
-func (r *Route) Forget() { r.overlays.Store(nil) }
+func (o *Overlays) Forget() {
+	o.kept.Clear()
+	o.n.Store(0)
+}
 
 // Overlay returns the overlay of the route for a caller, nil for an unknown one. It allocates nothing unless this profile is new to
 // the route.
 func (rt *Runtime) Overlay(r *Route, p *exchange.Principal) *Overlay {
 	if p == nil {
-		return r.anybody
+		return r.Overlays.anybody
 	}
 	if p.ConsumerUID == "" {
 		if len(p.Groups) > 0 {
 			return lostOverlay
 		}
-		return r.anybody
+		return r.Overlays.anybody
 	}
 	c, ok := rt.Consumers.Get(p.ConsumerUID)
 	if !ok {
 		return lostOverlay
 	}
 	if c.Profile == nil {
-		return r.anybody
+		return r.Overlays.anybody
 	}
-	return r.overlay(c.Profile)
+	return r.Overlays.of(c.Profile)
 }
 
 // lostOverlay answers callers of whom the runtime does not know what applies to them.
 var lostOverlay = &Overlay{Closed: "what applies to the caller is not known"}
 
-func (r *Route) overlay(p *Profile) *Overlay {
-	for {
-		kept := r.overlays.Load()
-		if kept != nil {
-			if o := (*kept)[p]; o != nil {
-				return o
-			}
-		}
-		next := map[*Profile]*Overlay{p: r.maker.make(p)}
-		if kept != nil && len(*kept) < maxOverlays {
-			maps.Copy(next, *kept)
-		}
-		if r.overlays.CompareAndSwap(kept, &next) {
-			return next[p]
-		}
+func (o *Overlays) of(p *Profile) *Overlay {
+	if v, ok := o.kept.Load(p); ok {
+		return v.(*Overlay) //nolint:forcetypeassert // nothing else is put there
 	}
+	if o.n.Add(1) > maxOverlays {
+		o.Forget()
+	}
+	made := o.maker.make(p)
+	o.kept.Store(p, made)
+	return made
 }
 
 func (m *OverlayMaker) make(p *Profile) *Overlay {

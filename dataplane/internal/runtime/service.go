@@ -30,6 +30,9 @@ type Service struct {
 	Active   *ActiveHealth  // nil: targets are not probed
 	Passive  *PassiveHealth // nil: failures of requests do not count against a target
 	Breaker  *Breaker       // nil: none
+
+	// Plain belongs to package compile; nil before a route needed it.
+	Plain *Plain
 }
 
 // CallOptions are what service and route together say about one call.

@@ -284,7 +284,7 @@ func (c *call) end(v any) (abort bool) {
 	}
 	c.resp.Close() // joins whoever reads the body
 	c.out.BytesIn = c.body.n
-	c.x.Timings.Done = time.Now()
+	c.x.Timings.Done = c.x.Timings.Now()
 	if r := c.x.Refusal(); r != nil && !r.IsAnswer() && c.out.Code == "" {
 		c.out.Code = r.Code()
 	}
@@ -336,7 +336,7 @@ func (c *call) writeLocal() {
 
 // begin hands the head of the response to the wire.
 func (c *call) begin(length int64) {
-	c.x.Timings.HeadSent = time.Now()
+	c.x.Timings.HeadSent = c.x.Timings.Now()
 	c.headSent = true
 	trace.Respond(&c.x)
 	c.out.Status = c.x.Response.Status

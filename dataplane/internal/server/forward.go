@@ -21,10 +21,10 @@ func (c *call) forward(ctx context.Context) {
 		c.bodyRefused()
 		return
 	}
-	c.x.Timings.UpstreamStarted = time.Now()
+	c.x.Timings.UpstreamStarted = c.x.Timings.Now()
 	c.forwarded = true
 	err := c.server.config.Upstreams.Do(ctx, &c.request, &c.resp)
-	c.x.Timings.UpstreamHead = time.Now()
+	c.x.Timings.UpstreamHead = c.x.Timings.Now()
 	switch {
 	case err == nil && c.resp.Status == http.StatusSwitchingProtocols:
 		c.tunnel()
@@ -71,7 +71,7 @@ func (c *call) prepare() {
 	q.Header.Del("Expect")
 	q.Header.Del("Host")
 	c.request = upstream.Request{
-		Service: c.route.Service, Options: &c.route.Call, Settings: c.rt.Settings,
+		Service: c.route.Service, Options: c.route.Call, Settings: c.rt.Settings,
 		Method: q.Method, Path: c.path(), Query: q.Query, Host: c.host, Header: q.Header, ContentLength: q.ContentLength,
 		Upgrade: c.upgrade, ClientIP: q.ClientIP, Client: c.h1.client(), Informational: c.informational,
 	}

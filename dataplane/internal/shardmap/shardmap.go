@@ -6,7 +6,7 @@ package shardmap
 import (
 	"hash/maphash"
 	"iter"
-	"maps"
+	"slices"
 )
 
 const side = 64 // there are side blocks of side shards, so that a new map copies two short tables and not a long one
@@ -18,12 +18,12 @@ type Map[V any] struct {
 	len    int
 }
 
-type block[V any] [side]map[string]V
+type block[V any] [side]shard[V]
 
 // New returns an empty map.
 func New[V any]() *Map[V] { return &Map[V]{seed: maphash.MakeSeed()} }
 
-func (m *Map[V]) shard(hash uint64) map[string]V {
+func (m *Map[V]) shard(hash uint64) shard[V] {
 	if b := m.blocks[hash%side]; b != nil {
 		return b[hash/side%side]
 	}
@@ -31,15 +31,23 @@ func (m *Map[V]) shard(hash uint64) map[string]V {
 }
 
 // Get returns the value of key.
-func (m *Map[V]) Get(key string) (V, bool) {
-	v, ok := m.shard(maphash.String(m.seed, key))[key]
-	return v, ok
+func (m *Map[V]) Get(key string) (v V, ok bool) {
+	hash := maphash.String(m.seed, key)
+	s := m.shard(hash)
+	if i := s.find(hash, key); i >= 0 {
+		return s[i].value, true
+	}
+	return v, false
 }
 
 // GetBytes returns the value of key without copying it.
-func (m *Map[V]) GetBytes(key []byte) (V, bool) {
-	v, ok := m.shard(maphash.Bytes(m.seed, key))[string(key)]
-	return v, ok
+func (m *Map[V]) GetBytes(key []byte) (v V, ok bool) {
+	hash := maphash.Bytes(m.seed, key)
+	s := m.shard(hash)
+	if i := s.findBytes(hash, key); i >= 0 {
+		return s[i].value, true
+	}
+	return v, false
 }
 
 // Len returns the number of keys.
@@ -57,9 +65,9 @@ func (m *Map[V]) All() iter.Seq2[string, V] {
 }
 
 func (b *block[V]) each(yield func(string, V) bool) bool {
-	for _, s := range b {
-		for k, v := range s {
-			if !yield(k, v) {
+	for i := range b {
+		for j := range b[i] {
+			if e := &b[i][j]; e.hash != 0 && !yield(e.key, e.value) {
 				return false
 			}
 		}
@@ -87,24 +95,26 @@ func (e *Editor[V]) Get(key string) (V, bool) { return e.m.Get(key) }
 
 // Put sets the value of key.
 func (e *Editor[V]) Put(key string, v V) {
-	s := e.own(key)
-	if _, ok := s[key]; !ok {
+	hash := maphash.String(e.m.seed, key)
+	s := e.own(hash)
+	if s.put(slot[V]{used(hash), key, v}) {
 		e.m.len++
 	}
-	s[key] = v
 }
 
 // Delete removes key if it is there.
 func (e *Editor[V]) Delete(key string) {
-	if _, ok := e.m.Get(key); !ok {
+	hash := maphash.String(e.m.seed, key)
+	if e.m.shard(hash).find(hash, key) < 0 {
 		return
 	}
-	delete(e.own(key), key)
+	s := e.own(hash)
+	s.remove(s.find(hash, key))
 	e.m.len--
 }
 
-func (e *Editor[V]) own(key string) map[string]V {
-	hash := maphash.String(e.m.seed, key)
+// own makes sure that the shard of the hash is the editor's own.
+func (e *Editor[V]) own(hash uint64) *shard[V] {
 	i, j := hash%side, hash/side%side
 	if e.owned[i] == 0 {
 		b := new(block[V])
@@ -116,9 +126,7 @@ func (e *Editor[V]) own(key string) map[string]V {
 	b := e.m.blocks[i]
 	if e.owned[i]&(1<<j) == 0 {
 		e.owned[i] |= 1 << j
-		if b[j] = maps.Clone(b[j]); b[j] == nil {
-			b[j] = map[string]V{}
-		}
+		b[j] = slices.Clone(b[j])
 	}
-	return b[j]
+	return &b[j]
 }

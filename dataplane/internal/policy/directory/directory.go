@@ -12,6 +12,7 @@ import (
 	"maps"
 	"slices"
 	"time"
+	"unique"
 
 	"keyward.dev/dataplane/internal/exchange"
 )
@@ -24,7 +25,7 @@ type Directory struct {
 	edit      uint64
 	terms     []*Term
 	lost      bool // a term cannot be read
-	byHash    [shardCount]map[hashKey]*entry
+	byHash    [shardCount]hashShard
 	byUID     [shardCount]map[string]*entry
 	consumers [shardCount]map[string]*consumerEntry
 }
@@ -53,11 +54,16 @@ type Consumer struct {
 }
 
 // entry is a stored credential. Entries of the same hash, which admission does not let happen, are chained; none is
-// found then, whatever the order in which they came.
+// found then, whatever the order in which they came. What a lookup looks at comes first and lies together.
 type entry struct {
-	Credential
-	found *exchange.Credential // nil while the consumer is not there
-	twin  *entry
+	hashKey
+	present   bool // the consumer is there
+	twin      *entry
+	found     exchange.Credential
+	principal exchange.Principal
+
+	name, consumer string
+	uid            string
 }
 
 type consumerEntry struct {
@@ -75,8 +81,8 @@ func (d *Directory) Credential(typ string, presented []byte) *exchange.Credentia
 	for _, t := range d.terms {
 		k := hashKey{typ: typ, term: t.number}
 		t.sum(presented, &k.hash)
-		if e := d.byHash[hashShard(&k)][k]; e != nil && e.twin == nil && e.found != nil {
-			return e.found
+		if e := d.byHash[k.shard()].get(&k); e != nil && e.twin == nil && e.present {
+			return &e.found
 		}
 	}
 	return nil
@@ -88,7 +94,7 @@ func (d *Directory) Complete() bool { return !d.lost }
 // Has says whether the credential is there and belongs to a consumer.
 func (d *Directory) Has(uid string) bool {
 	e := d.byUID[nameShard(uid)][uid]
-	return e != nil && e.found != nil
+	return e != nil && e.present
 }
 
 // Consumer returns a principal-like view of a consumer by name: its uid and groups.
@@ -99,8 +105,6 @@ func (d *Directory) Consumer(name string) (Consumer, bool) {
 	}
 	return c.Consumer, true
 }
-
-func hashShard(k *hashKey) int { return int(k.hash[0])<<2 | int(k.hash[1])&3 }
 
 // nameShard is FNV-1a, which spreads names well enough.
 func nameShard(s string) int {
@@ -153,7 +157,7 @@ func (e *Editor) PutCredential(c Credential) {
 	e.RemoveCredential(c.UID)
 	n := e.consumer(c.Consumer)
 	n.credentials = append(n.credentials, c.UID)
-	e.place(&entry{Credential: c, found: found(c, n)})
+	e.place(newEntry(c, n))
 }
 
 // RemoveCredential removes a credential if it is there.
@@ -164,15 +168,9 @@ func (e *Editor) RemoveCredential(uid string) {
 		return
 	}
 	delete(own(&e.d.byUID[s], &e.owned.byUID[s]), uid)
-	k := old.key()
-	hs := hashShard(&k)
-	m := own(&e.d.byHash[hs], &e.owned.byHash[hs])
-	if rest := without(m[k], uid); rest != nil {
-		m[k] = rest
-	} else {
-		delete(m, k)
-	}
-	n := e.consumer(old.Consumer)
+	m := e.ownHashes(&old.hashKey)
+	m.set(&old.hashKey, without(m.get(&old.hashKey), uid))
+	n := e.consumer(old.consumer)
 	n.credentials = slices.DeleteFunc(n.credentials, func(u string) bool { return u == uid })
 	e.prune(n)
 }
@@ -202,30 +200,33 @@ func (e *Editor) prune(n *consumerEntry) {
 func (e *Editor) rebind(n *consumerEntry) {
 	for _, uid := range n.credentials {
 		old := e.d.byUID[nameShard(uid)][uid]
-		k := old.key()
-		hs := hashShard(&k)
-		m := own(&e.d.byHash[hs], &e.owned.byHash[hs])
-		m[k] = without(m[k], uid)
-		e.place(&entry{Credential: old.Credential, found: found(old.Credential, n)})
+		m := e.ownHashes(&old.hashKey)
+		m.set(&old.hashKey, without(m.get(&old.hashKey), uid))
+		e.place(newEntry(old.credential(), n))
 	}
 }
 
 // place enters ent into both tables.
 func (e *Editor) place(ent *entry) {
-	s := nameShard(ent.UID)
-	own(&e.d.byUID[s], &e.owned.byUID[s])[ent.UID] = ent
-	k := ent.key()
-	hs := hashShard(&k)
-	m := own(&e.d.byHash[hs], &e.owned.byHash[hs])
-	if first := m[k]; first != nil {
-		copied := *ent // entries are shared with older directories: chains are made of copies
-		copied.twin = first
-		ent = &copied
+	s := nameShard(ent.uid)
+	own(&e.d.byUID[s], &e.owned.byUID[s])[ent.uid] = ent
+	m := e.ownHashes(&ent.hashKey)
+	if first := m.get(&ent.hashKey); first != nil {
+		ent = ent.clone() // entries are shared with older directories: chains are made of copies
+		ent.twin = first
 	}
-	m[k] = ent
+	m.set(&ent.hashKey, ent)
 }
 
-func (ent *entry) key() hashKey { return hashKey{typ: ent.Type, term: ent.Term, hash: ent.Hash} }
+// ownHashes returns the shard of the key for writing.
+func (e *Editor) ownHashes(k *hashKey) *hashShard {
+	i := k.shard()
+	if !e.owned.byHash[i] {
+		e.owned.byHash[i] = true
+		e.d.byHash[i] = slices.Clone(e.d.byHash[i])
+	}
+	return &e.d.byHash[i]
+}
 
 // without returns the chain without uid, leaving the old one as it is.
 func without(chain *entry, uid string) *entry {
@@ -233,28 +234,46 @@ func without(chain *entry, uid string) *entry {
 		return nil
 	}
 	rest := without(chain.twin, uid)
-	if chain.UID == uid {
+	if chain.uid == uid {
 		return rest
 	}
 	if rest == chain.twin {
 		return chain
 	}
-	copied := *chain
+	copied := chain.clone()
 	copied.twin = rest
-	return &copied
+	return copied
 }
 
-func found(c Credential, n *consumerEntry) *exchange.Credential {
-	if !n.present {
-		return nil
+// newEntry is the credential as it speaks for the consumer.
+func newEntry(c Credential, n *consumerEntry) *entry {
+	e := &entry{
+		// Equal types are one string, so that comparing them does not look at it.
+		hashKey: hashKey{typ: unique.Make(c.Type).Value(), term: c.Term, hash: c.Hash},
+		present: n.present, uid: c.UID, name: c.Name, consumer: c.Consumer,
 	}
-	return &exchange.Credential{
-		NotBefore: c.NotBefore, Expires: c.Expires,
-		Principal: &exchange.Principal{
+	e.found = exchange.Credential{NotBefore: c.NotBefore, Expires: c.Expires, Principal: &e.principal}
+	if n.present {
+		e.principal = exchange.Principal{
 			Kind: exchange.KindUser, Consumer: n.Name, ConsumerUID: n.UID, Groups: n.Groups,
-			Credential: c.Name, CredentialUID: c.UID, How: c.Type, Expires: c.Expires,
-		},
+			Credential: c.Name, CredentialUID: c.UID, How: e.typ, Expires: c.Expires,
+		}
 	}
+	return e
+}
+
+// credential is what the entry was made of.
+func (ent *entry) credential() Credential {
+	return Credential{
+		UID: ent.uid, Name: ent.name, Type: ent.typ, Consumer: ent.consumer, Term: ent.term, Hash: ent.hash,
+		NotBefore: ent.found.NotBefore, Expires: ent.found.Expires,
+	}
+}
+
+func (ent *entry) clone() *entry {
+	c := *ent
+	c.found.Principal = &c.principal
+	return &c
 }
 
 // own makes sure the shard is this editor's own copy.
