@@ -95,6 +95,7 @@ func TestSecretsAndServiceAccountStartTheRealPrograms(t *testing.T) {
 			"first-token":         {"value": admin},
 			"admin-certificate":   {"tls.crt": string(adminCert), "tls.key": string(adminKey)},
 			"gateway-certificate": {"tls.crt": string(gatewayCert), "tls.key": string(gatewayKey)},
+			"upstream-ca":         {"ca.crt": string(gatewayCA)},
 		},
 		accountToken: cluster.token(t, "keyward.example.com", namespace, "keyward-dataplane"),
 	}
