@@ -152,8 +152,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	around, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	tasks := []run.Task{
-		func(ctx context.Context) error { collectOften(ctx, g.loaded); return nil },
-		g.sweeper.Run, g.source.Run, g.upstreams.Run, g.access.Run, g.rotate, g.status.Run, g.serveStatus,
+		g.keepMemory, g.sweeper.Run, g.source.Run, g.upstreams.Run, g.access.Run, g.rotate, g.status.Run, g.serveStatus,
 		func(inner context.Context) error {
 			defer end()
 			serving, stop := context.WithCancel(inner)
