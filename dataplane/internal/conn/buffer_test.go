@@ -243,12 +243,12 @@ func TestFillOfNothing(t *testing.T) {
 	if err := c.Fill(&b, 1); !errors.Is(err, io.EOF) || b.Holds() != 0 {
 		t.Errorf("Fill() at the end = %v, holds %d", err, b.Holds())
 	}
-	c = conn.New(silent{}, conn.NewSweeper())
+	c = conn.New(mute{}, conn.NewSweeper())
 	if err := c.Fill(&b, 1); !errors.Is(err, io.ErrNoProgress) {
 		t.Errorf("Fill() from a reader that gives nothing = %v, want io.ErrNoProgress", err)
 	}
 }
 
-type silent struct{ net.Conn }
+type mute struct{ net.Conn }
 
-func (silent) Read([]byte) (int, error) { return 0, nil }
+func (mute) Read([]byte) (int, error) { return 0, nil }

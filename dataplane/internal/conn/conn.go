@@ -170,6 +170,9 @@ func (c *Conn) Unwatch() (gone bool) {
 // Read reads into p.
 func (c *Conn) Read(p []byte) (int, error) { return c.net.Read(p) }
 
+// ErrSpoke says that a peer that was to be asked has said something already: whatever it is, it is no answer.
+var ErrSpoke = errors.New("something has come before it was asked for")
+
 // ErrFull says that a buffer holds as much as it may and more would be needed.
 var ErrFull = errors.New("buffer is full")
 

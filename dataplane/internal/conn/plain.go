@@ -38,7 +38,8 @@ func (c *Conn) trySend(fd uintptr) bool {
 
 // Ask writes p and then fills b with the answer, and returns how much was written. It is Write and Fill in one, for a
 // peer that has nothing to say before: then there is no use in looking for an answer before it is waited for. A deadline
-// for writing ends with the writing.
+// for writing ends with the writing. Over plain TCP nothing is written, and the error is ErrSpoke, if something has come
+// that was not read, or the end.
 func (c *Conn) Ask(p []byte, b *Buffer, limit int) (int, error) {
 	if !c.plain || b.Len() > 0 {
 		n, err := c.Write(p)
@@ -55,6 +56,8 @@ func (c *Conn) Ask(p []byte, b *Buffer, limit int) (int, error) {
 	err := c.socket.Read(c.ask.try)
 	c.sent.p, c.fill.into = nil, nil
 	switch n := c.sent.n; {
+	case c.sent.err == ErrSpoke: //nolint:errorlint // as it was stored
+		return 0, ErrSpoke
 	case c.sent.err != nil:
 		return n, os.NewSyscallError("write", c.sent.err)
 	case !c.ask.done && err == nil: // the socket did not take all at once
@@ -75,6 +78,10 @@ func (c *Conn) Ask(p []byte, b *Buffer, limit int) (int, error) {
 func (c *Conn) tryAsk(fd uintptr) bool {
 	if c.ask.done {
 		return c.tryFill(fd)
+	}
+	if !silent(fd) {
+		c.sent.err = ErrSpoke
+		return true
 	}
 	if !c.trySend(fd) || c.sent.err != nil {
 		return true

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"syscall"
 	"testing"
 	"time"
 
@@ -175,5 +176,38 @@ func TestServeOfAFullBuffer(t *testing.T) {
 	var b conn.Buffer
 	if err := c.Serve(&b, 20<<10, func() bool { return true }); !errors.Is(err, conn.ErrFull) || b.Len() < 20<<10 || b.Len() > 64<<10 {
 		t.Errorf("Serve() = %v with %d bytes, want ErrFull", err, b.Len())
+	}
+}
+
+// Something that came before it was asked for is not taken for an answer, and then nothing is asked.
+func TestAskOfAPeerThatHasSpoken(t *testing.T) {
+	t.Parallel()
+	for name, speak := range map[string]func(c *net.TCPConn) error{
+		"a byte":  func(c *net.TCPConn) error { _, err := c.Write([]byte("x")); return err },
+		"its end": (*net.TCPConn).CloseWrite,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ours, theirs := tcp(t)
+			c := conn.New(ours, swept(t))
+			tcp := theirs.(*net.TCPConn)
+			if err := speak(tcp); err != nil {
+				t.Fatal(err)
+			}
+			raw, err := ours.(*net.TCPConn).SyscallConn()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := raw.Read(func(fd uintptr) bool { // waits until it has come, and leaves it there
+				_, _, err := syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK)
+				return !errors.Is(err, syscall.EAGAIN)
+			}); err != nil {
+				t.Fatal(err)
+			}
+			var b conn.Buffer
+			if n, err := c.Ask([]byte("?"), &b, 100); !errors.Is(err, conn.ErrSpoke) || n > 0 {
+				t.Errorf("Ask() = %d, %v, want ErrSpoke", n, err)
+			}
+		})
 	}
 }

@@ -141,7 +141,7 @@ func TestTimeouts(t *testing.T) {
 				if a.status != 504 || a.code != tt.code {
 					t.Errorf("%v, want 504 %s", a, tt.code)
 				}
-				if d := time.Since(began); d < short || d > 3*time.Second {
+				if d := time.Since(began); d < short || d > 20*time.Second {
 					t.Errorf("it took %s", d)
 				}
 			})

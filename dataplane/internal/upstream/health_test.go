@@ -1,8 +1,11 @@
 package upstream_test
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"sync/atomic"
@@ -191,19 +194,33 @@ func TestAbortedExchangesAreNoFailures(t *testing.T) {
 	t.Parallel()
 	eachEngine(t, func(t *testing.T, engine string) {
 		g := start(t, engine)
-		s := service(silent(t, ""), newPatient(t, "good").address)
+		asked := make(chan bool, 10)
+		quiet := listen(t, func(_ int, c net.Conn) {
+			if _, _, err := readRequest(bufio.NewReader(c)); err == nil {
+				asked <- true
+				_, _ = io.Copy(io.Discard, c)
+			}
+		})
+		s := service(quiet, newPatient(t, "good").address)
 		s.Passive = &runtime.PassiveHealth{Failures: 1, Ejection: time.Minute, MaxEjected: 50}
 		s.Breaker = &runtime.Breaker{FailureRatio: 1, MinRequests: 1, Window: time.Minute, Open: time.Minute, Probes: 1}
 		aborted := 0
 		for range 6 {
 			var resp upstream.Response
-			timer := time.AfterFunc(50*time.Millisecond, resp.Abort)
+			answered := make(chan bool)
+			go func() {
+				select {
+				case <-asked:
+					resp.Abort()
+				case <-answered:
+				}
+			}()
 			if a := g.doWith(get(t, s, "/"), &resp); a.code == "aborted" {
 				aborted++
 			} else if a.err != nil {
 				t.Error(a)
 			}
-			timer.Stop()
+			close(answered)
 		}
 		if aborted != 3 {
 			t.Errorf("%d of 6 requests went to the silent target, want half of them", aborted)

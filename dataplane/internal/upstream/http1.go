@@ -116,14 +116,11 @@ func (h *http1) send() *failure {
 		h.out = out
 		return fail(502, "request_forged", errForged)
 	}
-	inline := c.isWhole && len(c.whole) <= maxInline
-	if inline {
-		out = h.appendWhole(out)
+	if c.inline() {
+		h.out = h.appendWhole(out)
+		return h.ask(h.out)
 	}
 	h.out = out
-	if inline {
-		return h.ask(out)
-	}
 	n, err := h.write(out)
 	switch {
 	case timedOut(err):
@@ -134,6 +131,9 @@ func (h *http1) send() *failure {
 	h.pump.start()
 	return nil
 }
+
+// inline says whether the request is sent at once, with its body.
+func (c *call) inline() bool { return c.isWhole && len(c.whole) <= maxInline }
 
 // ask sends all of the request and waits for the first piece of the answer.
 func (h *http1) ask(b []byte) *failure {

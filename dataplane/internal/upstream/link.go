@@ -23,8 +23,17 @@ type link struct {
 }
 
 // quiet says whether the link may be used once more.
-func (l *link) quiet() bool {
-	return l.in.Len() == 0 && !l.conn.Expired() && l.socket.quiet(l.conn.NetConn())
+func (l *link) quiet() bool { return l.still() && l.socket.quiet(l.conn.NetConn()) }
+
+// still is quiet as far as it is known without asking the socket.
+func (l *link) still() bool { return l.in.Len() == 0 && !l.conn.Expired() }
+
+// quietFor is quiet for a call, which may ask the socket itself when it sends.
+func (l *link) quietFor(c *call) bool {
+	if c.inline() && !l.socket.tls {
+		return l.still()
+	}
+	return l.quiet()
 }
 
 // truncated says whether the stream ended without TLS saying so.

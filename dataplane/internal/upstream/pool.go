@@ -27,7 +27,7 @@ func (p *pool) get(c *call, fresh bool) (*link, *failure) {
 	conf := &c.view.conf.Pool
 	l, place := p.take(conf, c.m.now(), fresh)
 	for l != nil {
-		if l.quiet() {
+		if l.quietFor(c) {
 			p.target.service.stats.reused.Add(1)
 			return l, nil
 		}
