@@ -43,6 +43,9 @@ func FuzzCookie(f *testing.F) {
 		if strings.ContainsAny(c, "\r\n\x00") {
 			return // never in a field value
 		}
+		if strings.Count(c, ";") >= 3000 {
+			return // of so many net/http, which is asked what there is, sees none
+		}
 		x := &exchange.Exchange{}
 		x.Request.Header.Add(exchange.Field("Cookie", c))
 		before := cookies(c)
