@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -19,6 +20,7 @@ import (
 	"keyward.dev/dataplane/internal/hostsvc"
 	"keyward.dev/dataplane/internal/policies"
 	"keyward.dev/dataplane/internal/runtime"
+	"keyward.dev/dataplane/internal/sealedcache"
 	"keyward.dev/dataplane/internal/server"
 	"keyward.dev/dataplane/internal/state"
 	"keyward.dev/dataplane/internal/status"
@@ -42,6 +44,7 @@ type NewSource func(d SourceDeps) (Source, error)
 type SourceDeps struct {
 	Apply       func(ctx context.Context, set *state.Set) []syncclient.Fault
 	Responses   func() map[string]uint64
+	Cache       syncclient.Cache // nil: none
 	PolicyTypes []string
 	Log         *slog.Logger
 }
@@ -61,7 +64,8 @@ type Gateway struct {
 	sweeper   *conn.Sweeper
 	statusLn  net.Listener
 	source    Source
-	loaded    <-chan struct{} // closed when the first configuration is in force
+	cache     *sealedcache.Cache // nil: none
+	loaded    <-chan struct{}    // closed when the first configuration is in force
 }
 
 // Run runs a gateway until ctx ends and it has drained.
@@ -87,6 +91,11 @@ func New(ctx context.Context, s Settings, stdout io.Writer, log *slog.Logger, so
 		return nil, err
 	}
 	g.access = accesslog.New(g.accessTo.out, log)
+	if s.SealedCache != "" {
+		g.cache = sealedcache.New(sealedcache.Config{
+			Dir: s.SealedCache, MaxAge: s.MaxCacheAge, Now: time.Now, Registry: g.registry, Log: log,
+		})
+	}
 	g.status = status.New(status.Config{
 		Registry: g.registry, Runtime: g.runtime, Version: telemetry.Version(), Engine: s.HTTPEngine, Dropped: g.access.Dropped, Log: log,
 		Draining:    func() bool { return g.server != nil && g.server.Draining() },
@@ -94,6 +103,7 @@ func New(ctx context.Context, s Settings, stdout io.Writer, log *slog.Logger, so
 		Connections: func() int64 { return g.server.Stats().Open },
 		Handshakes:  func() int64 { return g.server.Stats().Handshakes },
 		Refused:     func() uint64 { return g.server.Stats().Refused },
+		Cache:       g.cacheState(),
 	})
 	compiler := compile.New(compile.Deps{
 		Factories: policies.All(), Host: hostsvc.New(hostsvc.Config{}), Monitor: g.status, Log: log, Group: s.Group,
@@ -101,7 +111,11 @@ func New(ctx context.Context, s Settings, stdout io.Writer, log *slog.Logger, so
 	loaded := make(chan struct{})
 	g.loaded = loaded
 	apply := &applier{compiler: compiler, runtime: g.runtime, status: g.status, log: log, adopt: g.upstreams.Adopt, loaded: loaded}
-	g.source, err = source(SourceDeps{Apply: apply.Apply, Responses: g.status.Responses, PolicyTypes: compiler.Types(), Log: log})
+	deps := SourceDeps{Apply: apply.Apply, Responses: g.status.Responses, PolicyTypes: compiler.Types(), Log: log}
+	if g.cache != nil {
+		deps.Cache = g.cache
+	}
+	g.source, err = source(deps)
 	if err != nil {
 		return nil, fmt.Errorf("prepare sync: %w", err)
 	}
@@ -161,6 +175,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 			return g.server.Run(serving)
 		},
 	}
+	if g.cache != nil {
+		tasks = append(tasks, g.cache.Run)
+	}
 	if g.certs != nil {
 		tasks = append(tasks, g.certs.Run)
 	}
@@ -187,6 +204,6 @@ func syncSource(s Settings, d SourceDeps) (Source, error) {
 	return syncclient.New(syncclient.Config{
 		Addresses: s.ControlPlane, TrustDomain: s.TrustDomain, JoinToken: s.JoinToken.Reveal(),
 		ServiceAccountTokenFile: s.ServiceAccountTokenFile, RootPin: pin, Group: s.Group, IdentityDir: s.IdentityDir,
-		Labels: labels, Version: telemetry.Version(), PolicyTypes: d.PolicyTypes, Apply: d.Apply, Responses: d.Responses, Log: d.Log,
+		Labels: labels, Version: telemetry.Version(), PolicyTypes: d.PolicyTypes, Apply: d.Apply, Responses: d.Responses, Cache: d.Cache, Log: d.Log,
 	})
 }

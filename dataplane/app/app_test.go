@@ -264,12 +264,12 @@ func TestNoRequestFailsWhileConfigurationChanges(t *testing.T) {
 
 func TestSettingsNameEveryFault(t *testing.T) {
 	t.Parallel()
-	s := app.Settings{Listen: []string{"https=127.0.0.1:1", "ftp=1:1", "http"}, StatusListen: "x", Labels: []string{"a"}, RootSPKI: "zz", DrainTimeout: -1}
+	s := app.Settings{Listen: []string{"https=127.0.0.1:1", "ftp=1:1", "http"}, StatusListen: "x", Labels: []string{"a"}, RootSPKI: "zz", DrainTimeout: -1, SealedCache: "x"}
 	err := s.Check()
 	if err == nil {
 		t.Fatal("Check() = nil")
 	}
-	for _, want := range []string{"control-plane", "tls-cert", "ftp", `"http"`, `"x"`, "label", "root-spki", "drain-timeout"} {
+	for _, want := range []string{"control-plane", "tls-cert", "ftp", `"http"`, `"x"`, "label", "root-spki", "drain-timeout", "needs --identity-dir", "max-cache-age"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("Check() does not name %s:\n%v", want, err)
 		}

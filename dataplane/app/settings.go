@@ -23,7 +23,10 @@ type Settings struct {
 	RootSPKI                string
 	IdentityDir             string
 	TrustDomain             string
-	Labels                  []string
+	// SealedCache is the directory of the sealed cache; empty: none.
+	SealedCache string
+	MaxCacheAge time.Duration
+	Labels      []string
 
 	Listen       []string
 	TLSCert      string
@@ -48,6 +51,9 @@ func (s *Settings) Flags(fs *flag.FlagSet) {
 	fs.StringVar(&s.Group, "group", "", "gateway `group` to join; needed only if what it joins with allows several")
 	fs.StringVar(&s.RootSPKI, "root-spki", "", "SHA-256 of the control plane root's public key in `hex`; a join token carries it")
 	fs.StringVar(&s.IdentityDir, "identity-dir", "", "`directory` that keeps the identity over restarts; empty: in memory only")
+	fs.StringVar(&s.SealedCache, "sealed-cache", "",
+		"`directory` of this gateway alone that keeps the last configuration, sealed, to start from while there is no control plane; empty: none")
+	fs.DurationVar(&s.MaxCacheAge, "max-cache-age", 24*time.Hour, "how `long` ago the control plane may have stood behind the sealed cache for a start to use it")
 	fs.StringVar(&s.TrustDomain, "trust-domain", "keyward.local", "trust `domain` of the installation")
 	settings.ListVar(fs, &s.Labels, "label", nil, "`key=value` that the gateway says of itself; may be repeated")
 	settings.ListVar(fs, &s.Listen, "listen", []string{"http=127.0.0.1:8000"},
@@ -107,6 +113,12 @@ func (s *Settings) Check() error {
 		if !filepath.IsAbs(root) {
 			faults.Addf("file-root", "%q is no absolute path", root)
 		}
+	}
+	if s.SealedCache != "" && s.IdentityDir == "" {
+		faults.Addf("sealed-cache", "needs --identity-dir: without the identity's key nothing opens it after a restart")
+	}
+	if s.SealedCache != "" && s.MaxCacheAge <= 0 {
+		faults.Addf("max-cache-age", "is not positive")
 	}
 	if s.DrainTimeout < 0 {
 		faults.Addf("drain-timeout", "is negative")

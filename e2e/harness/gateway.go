@@ -24,6 +24,12 @@ type Status struct {
 	Epoch    uint64 `json:"epoch,string"`
 	Revision int64  `json:"revision"`
 	Digest   string `json:"digest"`
+	// Source is control-plane or sealed-cache.
+	Source      string `json:"source"`
+	SealedCache struct {
+		AgeSeconds *int64 `json:"age_seconds"`
+		Refused    string `json:"refused"`
+	} `json:"sealed_cache"`
 }
 
 // StartGateway starts a gateway of a group, by a join token of its own, and waits until it is ready.

@@ -78,6 +78,16 @@ func NewFolder(from *Set, limits Limits) *Folder {
 // Set returns the last committed set.
 func (f *Folder) Set() *Set { return f.set }
 
+// Start goes on from a set that was kept, unless one was folded before. A whole set that has begun to come goes on coming,
+// and is held against the one that was kept like any other.
+func (f *Folder) Start(from *Set) bool {
+	if f.set.Epoch != 0 {
+		return false
+	}
+	f.set = from
+	return true
+}
+
 // Abandon forgets a change that was not committed, because its stream has ended.
 func (f *Folder) Abandon() { f.pending, f.partial = nil, nil }
 

@@ -38,6 +38,8 @@ type Config struct {
 	Connections, Handshakes func() int64
 	Refused                 func() uint64
 	Dropped                 func() uint64 // access log lines
+	// Cache says how the sealed cache does; nil: there is none.
+	Cache func() Cache
 	// MaxRoutes is how many routes have series of their own; 0: MaxRoutes. The others are counted together, as "(other)".
 	MaxRoutes int
 	Log       *slog.Logger
@@ -48,6 +50,17 @@ func (c *Config) maxRoutes() int {
 		return c.MaxRoutes
 	}
 	return MaxRoutes
+}
+
+// Cache is how the sealed cache does.
+type Cache struct {
+	// Serving: what is in force is the cache's, and no control plane has confirmed it.
+	Serving bool
+	// Confirmed is when a control plane last stood behind what is in the cache; zero if not known.
+	Confirmed time.Time
+	// Refused is why a start did not use the cache; empty if it did or did not try.
+	Refused     string
+	WriteFailed bool
 }
 
 // Status is a gateway's view of itself.
@@ -144,14 +157,38 @@ func (s *Status) Ready() error {
 
 // report is what /status answers.
 type report struct {
-	Version  string  `json:"version"`
-	Ready    bool    `json:"ready"`
-	Reason   string  `json:"reason,omitempty"`
-	Epoch    string  `json:"epoch"` // a string: 63 bits do not survive every JSON reader
-	Revision int64   `json:"revision"`
-	Digest   string  `json:"digest"`
-	Applied  string  `json:"applied_at,omitempty"`
-	Faults   []fault `json:"faults"`
+	Version  string `json:"version"`
+	Ready    bool   `json:"ready"`
+	Reason   string `json:"reason,omitempty"`
+	Epoch    string `json:"epoch"` // a string: 63 bits do not survive every JSON reader
+	Revision int64  `json:"revision"`
+	Digest   string `json:"digest"`
+	Applied  string `json:"applied_at,omitempty"`
+	// Source is where the configuration in force was confirmed last: sourceLive or sourceCache.
+	Source string       `json:"source,omitempty"`
+	Cache  *cacheReport `json:"sealed_cache,omitempty"`
+	Faults []fault      `json:"faults"`
+}
+
+const (
+	sourceLive  = "control-plane"
+	sourceCache = "sealed-cache"
+)
+
+type cacheReport struct {
+	Confirmed   string `json:"confirmed_at,omitempty"`
+	AgeSeconds  *int64 `json:"age_seconds,omitempty"`
+	Refused     string `json:"refused,omitempty"`
+	WriteFailed bool   `json:"write_failed,omitempty"`
+}
+
+func (c Cache) report() *cacheReport {
+	r := &cacheReport{Refused: c.Refused, WriteFailed: c.WriteFailed}
+	if !c.Confirmed.IsZero() {
+		r.Confirmed = c.Confirmed.UTC().Format(time.RFC3339Nano)
+		r.AgeSeconds = new(int64(max(time.Since(c.Confirmed), 0) / time.Second))
+	}
+	return r
 }
 
 type fault struct {
@@ -182,7 +219,16 @@ func (s *Status) report() report {
 	} else {
 		r.Ready = true
 	}
+	var cache Cache
+	if s.config.Cache != nil {
+		cache = s.config.Cache()
+		r.Cache = cache.report()
+	}
 	if rt := s.config.Runtime.Load(); rt != nil {
+		r.Source = sourceLive
+		if cache.Serving {
+			r.Source = sourceCache
+		}
 		r.Epoch, r.Revision, r.Digest = strconv.FormatUint(rt.Set.Epoch, 10), rt.Set.Revision, hex.EncodeToString(rt.Set.Digest[:])
 	}
 	s.mu.Lock()

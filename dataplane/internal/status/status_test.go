@@ -63,11 +63,61 @@ func TestReport(t *testing.T) {
 	}
 	delete(got, "digest")
 	want := map[string]any{
-		"version": "v1", "ready": true, "epoch": "0", "revision": 0.0, "applied_at": "1970-01-01T00:16:40Z",
+		"version": "v1", "ready": true, "epoch": "0", "revision": 0.0, "source": "control-plane", "applied_at": "1970-01-01T00:16:40Z",
 		"faults": []any{map[string]any{"kind": "routes", "uid": "u", "name": "r", "reason": "no"}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("report (-want +got):\n%s", diff)
+	}
+}
+
+func TestReportSaysWhatTheSealedCacheIs(t *testing.T) {
+	t.Parallel()
+	confirmed := time.Now().Add(-90 * time.Second)
+	for name, tt := range map[string]struct {
+		cache  status.Cache
+		source string
+		want   map[string]any
+	}{
+		"serving": {
+			status.Cache{Serving: true, Confirmed: confirmed},
+			"sealed-cache",
+			map[string]any{"confirmed_at": confirmed.UTC().Format(time.RFC3339Nano), "age_seconds": 90.0},
+		},
+		"refused, then live": {
+			status.Cache{Refused: "too_old", WriteFailed: true},
+			"control-plane",
+			map[string]any{"refused": "too_old", "write_failed": true},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			holder := &runtime.Holder{}
+			s := status.New(status.Config{
+				Registry: prometheus.NewRegistry(), Runtime: holder, Draining: func() bool { return false },
+				Cache: func() status.Cache { return tt.cache }, Log: slog.New(slog.DiscardHandler),
+			})
+			rt, _ := compile.New(compile.Deps{Log: slog.New(slog.DiscardHandler)}).Build(state.Empty(), nil)
+			holder.Store(rt)
+			w := httptest.NewRecorder()
+			s.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/status", nil))
+			var got struct {
+				Source      string
+				SealedCache map[string]any `json:"sealed_cache"`
+			}
+			if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
+				t.Fatal(err)
+			}
+			if got.Source != tt.source {
+				t.Errorf("source = %q, want %q", got.Source, tt.source)
+			}
+			if age, ok := got.SealedCache["age_seconds"].(float64); ok && age > 90 && age < 120 {
+				got.SealedCache["age_seconds"] = 90.0 // the test itself takes time
+			}
+			if diff := cmp.Diff(tt.want, got.SealedCache); diff != "" {
+				t.Errorf("sealed_cache (-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 

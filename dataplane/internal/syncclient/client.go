@@ -48,6 +48,8 @@ type Config struct {
 	// Apply puts a set into force and returns what of it does not work. It is called with one set at a time; sets that
 	// come meanwhile are left out but for the newest.
 	Apply func(ctx context.Context, set *state.Set) []Fault
+	// Cache keeps sets over restarts; may be nil.
+	Cache Cache
 	// Responses counts answered requests by class since the start; may be nil.
 	Responses func() map[string]uint64
 	Limits    state.Limits
@@ -89,8 +91,12 @@ type Client struct {
 	identity  atomic.Pointer[identity]
 	replacing sync.Mutex // held while identity is replaced
 
+	starting *starting
+
+	folding sync.Mutex    // held while a message is folded and its set offered, and by whoever starts from the cache
+	folder  *state.Folder // guarded by folding
+
 	// Of the connecting goroutine.
-	folder   *state.Folder
 	misfits  misfits
 	reported map[string]uint64
 	// enrolling is the key of an enrolment that has not succeeded yet.
@@ -124,11 +130,12 @@ func New(cfg Config) (*Client, error) {
 	}
 	c := &Client{
 		cfg: cfg, files: files{dir: cfg.IdentityDir}, start: time.Now(), folder: state.NewFolder(state.Empty(), cfg.Limits),
-		reported: map[string]uint64{}, fresh: make(chan struct{}, 1), acked: make(chan struct{}),
+		reported: map[string]uint64{}, fresh: make(chan struct{}, 1), acked: make(chan struct{}), starting: newStarting(),
 	}
 	if err := c.load(); err != nil {
 		return nil, err
 	}
+	c.starting.with = c.identity.Load()
 	if c.identity.Load() == nil && cfg.JoinToken == "" && cfg.ServiceAccountTokenFile == "" {
 		return nil, errors.New("there is no identity, and neither a join token nor a service-account token to get one")
 	}
@@ -140,7 +147,7 @@ func New(cfg Config) (*Client, error) {
 
 // Run stays in touch until the context ends.
 func (c *Client) Run(ctx context.Context) error {
-	return run.Group(ctx, c.applyLoop, c.connectLoop)
+	return run.Group(ctx, c.applyLoop, c.connectLoop, c.startFromCache)
 }
 
 // Status returns how the client does.
@@ -184,6 +191,7 @@ func (c *Client) connectLoop(ctx context.Context) error {
 			c.cfg.Log.InfoContext(ctx, "reconnecting as asked", "address", address)
 			continue
 		}
+		c.starting.missed(err, len(c.cfg.Addresses))
 		wait := pause/2 + rand.N(pause/2)
 		pause = min(pause*2, maxPause)
 		if status.Code(err) == codes.PermissionDenied {
@@ -206,7 +214,9 @@ func (c *Client) connect(ctx context.Context, address string) (good bool, err er
 	s := &session{client: c, address: address}
 	began := time.Now()
 	err = s.run(ctx)
+	c.folding.Lock()
 	c.folder.Abandon()
+	c.folding.Unlock()
 	c.update(func(st *Status) { st.Connected = false })
 	return s.committed || (s.heard && time.Since(began) > maxPause), err
 }
@@ -229,6 +239,7 @@ func (c *Client) applyLoop(ctx context.Context) error {
 		close(c.acked)
 		c.acked = make(chan struct{})
 		c.mu.Unlock()
+		c.keep()
 		c.cfg.Log.InfoContext(ctx, "configuration applied", "revision", set.Revision, "faults", len(faults))
 	}
 }

@@ -214,6 +214,7 @@ func (c *Client) replace(change func(have *identity) (*identity, error)) error {
 	if err := c.files.save(kept{key: key, chain: id.cert.Certificate, roots: id.roots}); err != nil {
 		c.cfg.Log.Error("identity could not be kept; a restart will have to join anew", "err", err)
 	}
+	c.reaffirm() // sealed to the new key
 	return nil
 }
 

@@ -34,6 +34,8 @@ type session struct {
 	// heard says that the control plane has answered, committed that it has sent a good set. Of receive, and of the
 	// connecting goroutine afterwards.
 	heard, committed bool
+	// resumed says that it goes on from a set, which the control plane has a look at before it answers.
+	resumed bool
 
 	sending sync.Mutex // held while a message is sent
 
@@ -60,7 +62,7 @@ func (s *session) run(ctx context.Context) error {
 	if err := s.hello(); err != nil {
 		return fmt.Errorf("say hello: %w", err)
 	}
-	return run.Group(ctx, s.receive, s.acknowledge, s.renew, s.leave,
+	return run.Group(ctx, s.receive, s.acknowledge, s.renew, s.leave, s.confirm,
 		func(ctx context.Context) error { return s.report(ctx, service) },
 		func(ctx context.Context) error {
 			<-ctx.Done()
@@ -70,7 +72,8 @@ func (s *session) run(ctx context.Context) error {
 }
 
 func (s *session) hello() error {
-	set, cfg := s.client.folder.Set(), s.client.cfg
+	set, cfg := s.client.folded(), s.client.cfg
+	s.resumed = set.Epoch != 0
 	return s.send(&syncv1.ConfigRequest{Message: &syncv1.ConfigRequest_Hello{Hello: &syncv1.Hello{
 		Version: cfg.Version, PolicyTypes: cfg.PolicyTypes, Labels: cfg.Labels,
 		Epoch: set.Epoch, Revision: set.Revision, Digest: set.Digest[:],
@@ -93,6 +96,7 @@ func (s *session) receive(ctx context.Context) error {
 		if !s.heard {
 			s.heard = true
 			s.client.update(func(st *Status) { st.Connected, st.Address = true, s.address })
+			s.client.accepted(s.resumed)
 		}
 		switch m := m.GetMessage().(type) {
 		case *syncv1.ConfigResponse_Certificate:
@@ -116,14 +120,14 @@ func (s *session) receive(ctx context.Context) error {
 
 func (s *session) fold(ctx context.Context, m *syncv1.ConfigResponse) error {
 	c := s.client
-	set, err := c.folder.Fold(m)
+	set, err := c.take(m)
 	var misfit *state.MisfitError
 	switch {
 	case errors.As(err, &misfit):
 		return s.misfit(ctx, misfit)
 	case errors.Is(err, state.ErrRewound):
 		c.update(func(st *Status) { st.Rewound++ })
-		c.cfg.Log.ErrorContext(ctx, "an older revision was refused; the newer one stays in force", "revision", c.folder.Set().Revision)
+		c.cfg.Log.ErrorContext(ctx, "an older revision was refused; the newer one stays in force", "revision", c.folded().Revision)
 		return err
 	case err != nil:
 		return err
@@ -132,9 +136,27 @@ func (s *session) fold(ctx context.Context, m *syncv1.ConfigResponse) error {
 		s.committed = true
 		c.misfits = misfits{}
 		c.update(func(st *Status) { st.Distrusted, st.LastHeard = false, time.Now() })
-		c.offer(set)
 	}
 	return nil
+}
+
+// take folds a message and offers the set that it completes.
+func (c *Client) take(m *syncv1.ConfigResponse) (*state.Set, error) {
+	c.folding.Lock()
+	defer c.folding.Unlock()
+	set, err := c.folder.Fold(m)
+	if set != nil {
+		c.confirmed()
+		c.offer(set)
+	}
+	return set, err
+}
+
+// folded returns the last set that was folded or started from.
+func (c *Client) folded() *state.Set {
+	c.folding.Lock()
+	defer c.folding.Unlock()
+	return c.folder.Set()
 }
 
 // misfit asks for the whole set, unless that has not helped twice: then only now and again.

@@ -1,0 +1,126 @@
+package sealedcache
+
+import (
+	"bufio"
+	"crypto/aes"
+	"crypto/cipher"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// chunkSize is how much is sealed at once: small against a configuration, large against a tag.
+const chunkSize = 64 << 10
+
+var errChunk = errors.New("a chunk does not open: it was altered, moved or cut off")
+
+// chunks numbers and seals chunks (STREAM: Hoang, Reyhanitabar, Rogaway, Vizár 2015): the nonce is the chunk's number and
+// whether it is the last, so chunks can be neither exchanged, repeated nor left out, at the end either. Nonces repeat over
+// files; keys do not.
+type chunks struct {
+	aead cipher.AEAD
+	aad  []byte
+	n    uint64
+}
+
+func newChunks(key secret, aad []byte) (chunks, error) {
+	block, err := aes.NewCipher(key[:])
+	if err != nil {
+		return chunks{}, fmt.Errorf("make cipher: %w", err)
+	}
+	aead, err := cipher.NewGCM(block)
+	if err != nil {
+		return chunks{}, fmt.Errorf("make cipher: %w", err)
+	}
+	return chunks{aead: aead, aad: aad}, nil
+}
+
+func (c *chunks) nonce(last bool) []byte {
+	b := binary.BigEndian.AppendUint64(make([]byte, 3, 12), c.n)
+	c.n++
+	if last {
+		return append(b, 1)
+	}
+	return append(b, 0)
+}
+
+// sealWriter seals what is written to it. Only Close makes it complete.
+type sealWriter struct {
+	chunks chunks
+	out    io.Writer
+	plain  []byte // less than a chunk, or one that may be the last
+	sealed []byte
+}
+
+func newSealWriter(out io.Writer, c chunks) *sealWriter {
+	return &sealWriter{chunks: c, out: out, plain: make([]byte, 0, chunkSize), sealed: make([]byte, 0, chunkSize+c.aead.Overhead())}
+}
+
+// Write implements io.Writer.
+func (w *sealWriter) Write(p []byte) (int, error) {
+	written := len(p)
+	for len(p) > 0 {
+		if len(w.plain) == chunkSize {
+			if err := w.seal(false); err != nil {
+				return 0, err
+			}
+		}
+		n := min(len(p), chunkSize-len(w.plain))
+		w.plain = append(w.plain, p[:n]...)
+		p = p[n:]
+	}
+	return written, nil
+}
+
+// Close seals the last chunk. It does not close what is written to.
+func (w *sealWriter) Close() error { return w.seal(true) }
+
+func (w *sealWriter) seal(last bool) error {
+	w.sealed = w.chunks.aead.Seal(w.sealed[:0], w.chunks.nonce(last), w.plain, w.chunks.aad)
+	w.plain = w.plain[:0]
+	_, err := w.out.Write(w.sealed)
+	return err
+}
+
+// openReader gives what a sealWriter was given. Its EOF says that nothing is missing.
+type openReader struct {
+	chunks chunks
+	in     *bufio.Reader
+	sealed []byte
+	plain  []byte
+	last   bool
+}
+
+func newOpenReader(in io.Reader, c chunks) *openReader {
+	size := chunkSize + c.aead.Overhead()
+	return &openReader{chunks: c, in: bufio.NewReaderSize(in, size), sealed: make([]byte, size)}
+}
+
+// Read implements io.Reader.
+func (r *openReader) Read(p []byte) (int, error) {
+	for len(r.plain) == 0 {
+		if r.last {
+			return 0, io.EOF
+		}
+		if err := r.next(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, r.plain)
+	r.plain = r.plain[n:]
+	return n, nil
+}
+
+func (r *openReader) next() error {
+	n, err := io.ReadFull(r.in, r.sealed)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return errChunk
+	}
+	_, err = r.in.Peek(1)
+	r.last = err != nil
+	if r.plain, err = r.chunks.aead.Open(r.sealed[:0], r.chunks.nonce(r.last), r.sealed[:n], r.chunks.aad); err != nil {
+		return errChunk
+	}
+	return nil
+}
