@@ -8,6 +8,7 @@ import (
 
 	"keyward.dev/controlplane/internal/admission"
 	"keyward.dev/controlplane/internal/configsvc"
+	"keyward.dev/controlplane/internal/history"
 	"keyward.dev/controlplane/internal/sealer"
 	"keyward.dev/controlplane/internal/snapshot"
 	"keyward.dev/controlplane/internal/store"
@@ -20,6 +21,7 @@ type core struct {
 	sealer  *sealer.Sealer
 	groups  *snapshot.Manager
 	catalog *catalog.Catalog
+	history *history.Log
 	config  *configsvc.Service
 }
 
@@ -51,12 +53,14 @@ func newCore(s *store.Store, seal *sealer.Sealer, log *slog.Logger) (*core, erro
 	if err != nil {
 		return nil, fmt.Errorf("read admission rules: %w", err)
 	}
-	groups := snapshot.NewManager(s, func(ctx context.Context, group string) (snapshot.Vault, error) {
-		return seal.Group(ctx, group)
-	}, log)
+	unlock := func(ctx context.Context, group string) (snapshot.Vault, error) { return seal.Group(ctx, group) }
+	groups := snapshot.NewManager(s, unlock, log)
+	past := history.New(s, unlock, cat.Kinds())
 	return &core{
-		store: s, sealer: seal, groups: groups, catalog: cat,
-		config: configsvc.New(configsvc.Config{Store: s, Sealer: seal, Groups: groups, Admission: admit, Log: log}),
+		store: s, sealer: seal, groups: groups, catalog: cat, history: past,
+		config: configsvc.New(configsvc.Config{
+			Store: s, Sealer: seal, Groups: groups, History: past, Admission: admit, Log: log,
+		}),
 	}, nil
 }
 

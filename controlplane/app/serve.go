@@ -128,6 +128,7 @@ func (p *plane) adminServer() (*adminapi.Server, error) {
 	p.tokens = adminauth.NewCache(tokens, p.log)
 	return adminapi.New(adminapi.Config{
 		Catalog: core.catalog, Tokens: tokens, Auth: p.tokens, Sets: core.groups, Writer: core.config, History: core.store,
+		Past:      core.history,
 		Directory: core.store, Creator: core.config, Gateways: p.registry, Joins: p.registry,
 		Audit: auditLog{core.store, core.sealer}, Pin: func() mtls.SPKI { return p.ca.Trust().Pin }, Log: p.log,
 		Version: &adminv1.Version{

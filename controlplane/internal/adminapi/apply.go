@@ -126,22 +126,31 @@ func applied(header *adminv1.ApplyHeader, res configsvc.Result) (*adminv1.ApplyR
 		Group: header.GetGroup(), Revision: res.Revision, Changed: res.Changed,
 		Unchanged: int64(res.Unchanged), Warnings: notices(res.Warnings),
 	}
+	var err error
+	var rest []*adminv1.Notice
+	out.Changes, rest, err = listed(res.Items, header.GetDryRun())
+	out.Warnings = append(out.Warnings, rest...)
+	return out, err
+}
+
+// listed renders changes as far as an answer can hold them, and says so if that is not all.
+func listed(items []configsvc.Item, whole bool) ([]*adminv1.ResourceChange, []*adminv1.Notice, error) {
 	left := maxChangesBytes
-	if header.GetDryRun() {
+	if whole {
 		left = maxDryRunBytes
 	}
-	for i, it := range res.Items {
-		c, err := resourceChange(it, header.GetDryRun())
+	var out []*adminv1.ResourceChange
+	for i, it := range items {
+		c, err := resourceChange(it, whole)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if left -= proto.Size(c); left < 0 {
-			out.Warnings = append(out.Warnings, &adminv1.Notice{Message: fmt.Sprintf("%d more changes are not listed", len(res.Items)-i)})
-			break
+			return out, []*adminv1.Notice{{Message: fmt.Sprintf("%d more changes are not listed", len(items)-i)}}, nil
 		}
-		out.Changes = append(out.Changes, c)
+		out = append(out, c)
 	}
-	return out, nil
+	return out, nil, nil
 }
 
 // resourceChange renders one change; before and after only where they were asked for, which is in a dry run.

@@ -16,6 +16,7 @@ import (
 	"keyward.dev/shared/catalog"
 	"keyward.dev/shared/problem"
 
+	"keyward.dev/controlplane/internal/history"
 	"keyward.dev/controlplane/internal/snapshot"
 	"keyward.dev/controlplane/internal/store"
 )
@@ -33,6 +34,11 @@ type History interface {
 	History(ctx context.Context, group string, before int64, limit int) ([]store.Change, error)
 }
 
+// Past answers what a group held at past revisions; *history.Log does.
+type Past interface {
+	At(ctx context.Context, group string, revisions ...int64) ([]*history.Set, error)
+}
+
 // resources serves ResourceService.
 type resources struct {
 	adminv1.UnimplementedResourceServiceServer
@@ -40,6 +46,7 @@ type resources struct {
 	sets    Sets
 	writer  Writer
 	history History
+	past    Past
 	now     func() time.Time
 	// applies bounds how many documents are held in memory at once.
 	applies chan struct{}

@@ -56,6 +56,7 @@ type Config struct {
 	Sets      Sets
 	Writer    Writer
 	History   History
+	Past      Past
 	Directory Directory
 	Creator   GroupCreator
 	Gateways  Gateways
@@ -110,7 +111,7 @@ func New(cfg Config) (*Server, error) {
 func register(r grpc.ServiceRegistrar, cfg Config) {
 	adminv1.RegisterSystemServiceServer(r, &system{version: cfg.Version})
 	adminv1.RegisterResourceServiceServer(r, &resources{
-		catalog: cfg.Catalog, sets: cfg.Sets, writer: cfg.Writer, history: cfg.History, now: cfg.Now,
+		catalog: cfg.Catalog, sets: cfg.Sets, writer: cfg.Writer, history: cfg.History, past: cfg.Past, now: cfg.Now,
 		applies: make(chan struct{}, maxApplies),
 	})
 	adminv1.RegisterGroupServiceServer(r, &groups{directory: cfg.Directory, creator: cfg.Creator, sets: cfg.Sets, gateways: cfg.Gateways})

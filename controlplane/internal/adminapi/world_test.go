@@ -1,6 +1,7 @@
 package adminapi_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -32,8 +33,10 @@ import (
 
 	"keyward.dev/controlplane/internal/adminapi"
 	"keyward.dev/controlplane/internal/adminauth"
+	"keyward.dev/controlplane/internal/admission"
 	"keyward.dev/controlplane/internal/audit"
 	"keyward.dev/controlplane/internal/configsvc"
+	"keyward.dev/controlplane/internal/history"
 	"keyward.dev/controlplane/internal/registry"
 	"keyward.dev/controlplane/internal/snapshot"
 	"keyward.dev/controlplane/internal/store"
@@ -51,6 +54,7 @@ type world struct {
 	down    error // what every store answers
 	violate error // what admission says about every write
 	writes  []configsvc.Request
+	backs   []configsvc.RollbackRequest
 }
 
 // group is a set whose "ciphertext" is the record itself.
@@ -257,6 +261,8 @@ func (w *world) record(kind, uid, name string, m proto.Message) []byte {
 }
 
 func (w *world) commit(g, next *group, body *syncv1.ChangeBody, actor string) {
+	sum := next.digest.Sum()
+	body.Digest = sum[:]
 	sealed, err := proto.Marshal(body)
 	if err != nil {
 		w.t.Fatal(err)
@@ -283,6 +289,49 @@ func (w *world) History(_ context.Context, name string, before int64, limit int)
 		}
 	}
 	return out, w.down
+}
+
+// Changes and At are adminapi.Past.
+func (g *group) Changes(_ context.Context, yield func(store.Change) error) error {
+	for _, c := range g.changes {
+		if err := yield(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *world) At(ctx context.Context, name string, revisions ...int64) ([]*history.Set, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	g, ok := w.groups[name]
+	if !ok || w.down != nil {
+		return nil, cmp.Or(w.down, store.ErrNotFound)
+	}
+	return history.Read(ctx, g, g, w.catalog.Kinds(), revisions...)
+}
+
+// Rollback is adminapi.Writer's: it removes what a revision did not have and leaves the rest.
+func (w *world) Rollback(ctx context.Context, req configsvc.RollbackRequest) (configsvc.RollbackResult, error) {
+	sets, err := w.At(ctx, req.Group, req.To, history.Newest)
+	if err != nil {
+		return configsvc.RollbackResult{}, err
+	}
+	w.mu.Lock()
+	w.backs = append(w.backs, req)
+	w.mu.Unlock()
+	newer, err := history.Diff(sets[0], sets[1])
+	if err != nil {
+		return configsvc.RollbackResult{}, err
+	}
+	write := configsvc.Request{Actor: req.Actor, Group: req.Group, DryRun: req.DryRun}
+	for _, d := range newer {
+		if d.Before == nil {
+			write.Changes = append(write.Changes, admission.Change{Op: admission.OpDelete, Kind: d.Kind, Name: d.Name})
+		}
+	}
+	res, err := w.Write(ctx, write)
+	return configsvc.RollbackResult{Result: res, CredentialsLeft: 2}, err
 }
 
 // Groups and Heads are adminapi.Directory, CreateGroup is adminapi.GroupCreator.
@@ -423,7 +472,7 @@ func serve(t *testing.T) *api {
 	t.Helper()
 	w := newWorld(t)
 	server, err := adminapi.New(adminapi.Config{
-		Catalog: w.catalog, Tokens: w, Auth: w, Sets: w, Writer: w, History: w, Directory: w, Creator: w,
+		Catalog: w.catalog, Tokens: w, Auth: w, Sets: w, Writer: w, History: w, Past: w, Directory: w, Creator: w,
 		Gateways: gateways{}, Joins: joins{}, Pin: func() mtls.SPKI { return mtls.SPKI{} }, Audit: w, Version: &adminv1.Version{Version: "1.2.3"},
 		Log: slog.New(slog.DiscardHandler),
 	})

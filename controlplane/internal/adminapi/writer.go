@@ -10,6 +10,7 @@ import (
 // Writer is the write path.
 type Writer interface {
 	Write(ctx context.Context, req configsvc.Request) (configsvc.Result, error)
+	Rollback(ctx context.Context, req configsvc.RollbackRequest) (configsvc.RollbackResult, error)
 }
 
 // write hands a request to the write path, as the caller's.

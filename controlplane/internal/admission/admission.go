@@ -52,6 +52,9 @@ type Change struct {
 	Path string
 	// Clears are the paths, relative to the resource, of secrets that are to be removed.
 	Clears []string
+	// Restored says that Message is what a revision of the group held: its secrets are in stored form already and are taken
+	// as they are. It must never be set for what came from outside.
+	Restored bool
 	// IfMatch is the entity tag that the stored resource must have; "*": any.
 	IfMatch string
 	// IfNoneMatch "*" demands that there is none.

@@ -59,6 +59,10 @@ func (j *judge) secret(e *entry, f secret.Field, stored *configv1.Secret, clear,
 	given := f.Get()
 	plaintext, isPlain := given.GetValue().(*configv1.Secret_Plaintext)
 	switch {
+	case e.change.Restored:
+		if required(f) && !secret.Stored(given) {
+			j.fail(at, "was not stored")
+		}
 	case clear && (secret.Stored(given) || given.GetSet()):
 		j.fail(at, "is given and cleared at once")
 	case clear && required(f):

@@ -21,6 +21,7 @@ type Config struct {
 	Store     *store.Store
 	Sealer    *sealer.Sealer
 	Groups    *snapshot.Manager
+	History   Past
 	Admission *admission.Admitter
 	Log       *slog.Logger
 	// Now is the clock; nil: time.Now.
@@ -53,6 +54,8 @@ type Request struct {
 	Prune bool
 	// DryRun does everything but store.
 	DryRun bool
+	// Note says for history and audit trail what the counts of changes do not.
+	Note string
 	// Faults are violations found when the document was read. With any the request is refused, with them and whatever
 	// else is wrong.
 	Faults []problem.Violation
@@ -82,6 +85,13 @@ type Result struct {
 // Write brings the changes into the group, in one revision. Whatever is wrong with them comes back as one
 // *problem.Error with every violation, and nothing is stored. Asking for what is already there makes no revision.
 func (s *Service) Write(ctx context.Context, req Request) (Result, error) {
+	return s.commit(ctx, req, func(*snapshot.View) (admission.Request, error) {
+		return admission.Request{Changes: req.Changes, Prune: req.Prune, Faults: req.Faults}, nil
+	})
+}
+
+// commit is Write for changes that depend on what the group holds: wanted works them out with the group's head locked.
+func (s *Service) commit(ctx context.Context, req Request, wanted func(*snapshot.View) (admission.Request, error)) (Result, error) {
 	group, err := s.cfg.Groups.Group(ctx, req.Group)
 	if err != nil {
 		return Result{}, err
@@ -96,18 +106,7 @@ func (s *Service) Write(ctx context.Context, req Request) (Result, error) {
 		if err != nil {
 			return err
 		}
-		hash, err := hasher(view)
-		if err != nil {
-			return err
-		}
-		admitted, err := s.cfg.Admission.Admit(view, admission.Request{
-			Changes: req.Changes, Prune: req.Prune, Hash: hash, Faults: req.Faults,
-		})
-		if err != nil {
-			return err
-		}
-		p, err = s.plan(view, req, admitted)
-		if err != nil || req.DryRun || !p.changed() {
+		if p, err = s.admit(view, req, wanted); err != nil || req.DryRun || !p.changed() {
 			return err
 		}
 		return p.store(ctx, tx, vault)
@@ -119,6 +118,22 @@ func (s *Service) Write(ctx context.Context, req Request) (Result, error) {
 		group.Committed(p.change)
 	}
 	return p.result(group, req.DryRun), nil
+}
+
+// admit judges what is wanted of the view.
+func (s *Service) admit(view *snapshot.View, req Request, wanted func(*snapshot.View) (admission.Request, error)) (*plan, error) {
+	ask, err := wanted(view)
+	if err != nil {
+		return nil, err
+	}
+	if ask.Hash, err = hasher(view); err != nil {
+		return nil, err
+	}
+	admitted, err := s.cfg.Admission.Admit(view, ask)
+	if err != nil {
+		return nil, err
+	}
+	return s.plan(view, req, admitted)
 }
 
 // classify gives errors that have no code yet the one their cause has.

@@ -182,13 +182,14 @@ func (p *plan) summary() string {
 	for _, item := range p.items {
 		count[item.Action]++
 	}
-	var out string
+	out, sep := p.req.Note, ": "
 	for _, w := range []struct{ action, word string }{{"create", "created"}, {"update", "updated"}, {"delete", "deleted"}} {
 		if n := count[w.action]; n > 0 {
 			if out != "" {
-				out += ", "
+				out += sep
 			}
 			out += fmt.Sprintf("%d %s", n, w.word)
+			sep = ", "
 		}
 	}
 	return out

@@ -15,6 +15,7 @@ import (
 
 	"keyward.dev/controlplane/internal/admission"
 	"keyward.dev/controlplane/internal/configsvc"
+	"keyward.dev/controlplane/internal/history"
 	"keyward.dev/controlplane/internal/kek/file"
 	"keyward.dev/controlplane/internal/sealer"
 	"keyward.dev/controlplane/internal/snapshot"
@@ -31,8 +32,10 @@ type world struct {
 // replica is the write path of one process.
 type replica struct {
 	*configsvc.Service
-	groups *snapshot.Manager
-	sealer *sealer.Sealer
+	groups  *snapshot.Manager
+	sealer  *sealer.Sealer
+	past    *history.Log
+	catalog *catalog.Catalog
 }
 
 func newWorld(t testing.TB) *world {
@@ -65,12 +68,14 @@ func (w *world) replica(t testing.TB) *replica {
 		t.Fatal(err)
 	}
 	seal := sealer.New(w.db.Store, w.kek)
-	groups := snapshot.NewManager(w.db.Store, func(ctx context.Context, group string) (snapshot.Vault, error) { return seal.Group(ctx, group) }, slog.New(slog.DiscardHandler))
+	unlock := func(ctx context.Context, group string) (snapshot.Vault, error) { return seal.Group(ctx, group) }
+	groups := snapshot.NewManager(w.db.Store, unlock, slog.New(slog.DiscardHandler))
+	past := history.New(w.db.Store, unlock, cat.Kinds())
 	return &replica{
 		Service: configsvc.New(configsvc.Config{
-			Store: w.db.Store, Sealer: seal, Groups: groups, Admission: admit, Log: slog.New(slog.DiscardHandler),
+			Store: w.db.Store, Sealer: seal, Groups: groups, History: past, Admission: admit, Log: slog.New(slog.DiscardHandler),
 		}),
-		groups: groups, sealer: seal,
+		groups: groups, sealer: seal, past: past, catalog: cat,
 	}
 }
 

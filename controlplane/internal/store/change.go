@@ -31,6 +31,11 @@ from changes
 where group_uid = $1 and revision < $2
 order by revision desc
 limit $3`
+	selectAllChanges = `
+select revision, epoch, sealed, at, actor, summary
+from changes
+where group_uid = $1
+order by revision`
 	insertChange = `
 insert into changes (group_uid, revision, epoch, sealed, at, actor, summary) values ($1, $2, $3, $4, $5, $6, $7)`
 	noLimit = 1 << 31
@@ -63,6 +68,26 @@ func (r *Reader) ChangesSince(ctx context.Context, revision int64, limit int) ([
 	return readChanges(ctx, r.q, selectChanges, r.head.GroupUID, revision, limit)
 }
 
+// Changes gives every change of the group to yield, the oldest first, without holding more than one at a time. An error
+// of yield ends it.
+func (r *Reader) Changes(ctx context.Context, yield func(Change) error) error {
+	rows, err := r.q.Query(ctx, selectAllChanges, r.head.GroupUID)
+	if err != nil {
+		return mapped("read changes", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		c, err := scanChange(rows)
+		if err != nil {
+			return mapped("read change", err)
+		}
+		if err := yield(c); err != nil {
+			return err
+		}
+	}
+	return mapped("read changes", rows.Err())
+}
+
 // ChangesSince answers all changes after revision, in order.
 func (t *GroupTx) ChangesSince(ctx context.Context, revision int64) ([]Change, error) {
 	return readChanges(ctx, t.tx, selectChanges, t.head.GroupUID, revision, 0)
@@ -88,10 +113,12 @@ func readChanges(ctx context.Context, q querier, query, groupUID string, revisio
 	if err != nil {
 		return nil, mapped("read changes", err)
 	}
-	changes, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Change, error) {
-		var c Change
-		err := row.Scan(&c.Revision, &c.Epoch, &c.Sealed, &c.At, &c.Actor, &c.Summary)
-		return c, err
-	})
+	changes, err := pgx.CollectRows(rows, scanChange)
 	return changes, mapped("read changes", err)
+}
+
+func scanChange(row pgx.CollectableRow) (Change, error) {
+	var c Change
+	err := row.Scan(&c.Revision, &c.Epoch, &c.Sealed, &c.At, &c.Actor, &c.Summary)
+	return c, err
 }

@@ -1970,6 +1970,449 @@ func (x *Revision) GetSummary() string {
 	return ""
 }
 
+type GetRevisionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	Revision      int64                  `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRevisionRequest) Reset() {
+	*x = GetRevisionRequest{}
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRevisionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRevisionRequest) ProtoMessage() {}
+
+func (x *GetRevisionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRevisionRequest.ProtoReflect.Descriptor instead.
+func (*GetRevisionRequest) Descriptor() ([]byte, []int) {
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *GetRevisionRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *GetRevisionRequest) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+type GetRevisionResponse struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Revision *Revision              `protobuf:"bytes,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	// What it changed, ordered by kind and name, before and after; secrets are left as `{set: true}`. An update whose
+	// before and after look alike changed a secret.
+	Changes []*ResourceChange `protobuf:"bytes,2,rep,name=changes,proto3" json:"changes,omitempty"`
+	// Says so if there are more changes than an answer can hold.
+	Warnings      []*Notice `protobuf:"bytes,3,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRevisionResponse) Reset() {
+	*x = GetRevisionResponse{}
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRevisionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRevisionResponse) ProtoMessage() {}
+
+func (x *GetRevisionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRevisionResponse.ProtoReflect.Descriptor instead.
+func (*GetRevisionResponse) Descriptor() ([]byte, []int) {
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *GetRevisionResponse) GetRevision() *Revision {
+	if x != nil {
+		return x.Revision
+	}
+	return nil
+}
+
+func (x *GetRevisionResponse) GetChanges() []*ResourceChange {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+func (x *GetRevisionResponse) GetWarnings() []*Notice {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+type DiffRevisionsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Group string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	// Revision to start from.
+	From int64 `protobuf:"varint,2,opt,name=from,proto3" json:"from,omitempty"`
+	// Revision to compare it with; may be older; 0: the newest.
+	To            int64 `protobuf:"varint,3,opt,name=to,proto3" json:"to,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiffRevisionsRequest) Reset() {
+	*x = DiffRevisionsRequest{}
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiffRevisionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiffRevisionsRequest) ProtoMessage() {}
+
+func (x *DiffRevisionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiffRevisionsRequest.ProtoReflect.Descriptor instead.
+func (*DiffRevisionsRequest) Descriptor() ([]byte, []int) {
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *DiffRevisionsRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *DiffRevisionsRequest) GetFrom() int64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *DiffRevisionsRequest) GetTo() int64 {
+	if x != nil {
+		return x.To
+	}
+	return 0
+}
+
+type DiffRevisionsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Group string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	From  int64                  `protobuf:"varint,2,opt,name=from,proto3" json:"from,omitempty"`
+	// Never 0.
+	To int64 `protobuf:"varint,3,opt,name=to,proto3" json:"to,omitempty"`
+	// What has to change to get from the one to the other, ordered by kind and name, before and after; secrets are left as
+	// `{set: true}`. An update whose before and after look alike changes a secret.
+	Changes []*ResourceChange `protobuf:"bytes,4,rep,name=changes,proto3" json:"changes,omitempty"`
+	// Says so if there are more changes than an answer can hold.
+	Warnings      []*Notice `protobuf:"bytes,5,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiffRevisionsResponse) Reset() {
+	*x = DiffRevisionsResponse{}
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiffRevisionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiffRevisionsResponse) ProtoMessage() {}
+
+func (x *DiffRevisionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiffRevisionsResponse.ProtoReflect.Descriptor instead.
+func (*DiffRevisionsResponse) Descriptor() ([]byte, []int) {
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *DiffRevisionsResponse) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *DiffRevisionsResponse) GetFrom() int64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *DiffRevisionsResponse) GetTo() int64 {
+	if x != nil {
+		return x.To
+	}
+	return 0
+}
+
+func (x *DiffRevisionsResponse) GetChanges() []*ResourceChange {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+func (x *DiffRevisionsResponse) GetWarnings() []*Notice {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+type RollbackRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Group string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	// Revision whose resources shall hold again.
+	To int64 `protobuf:"varint,2,opt,name=to,proto3" json:"to,omitempty"`
+	// Only if the group is at this revision now; 0: wherever it is.
+	IfRevision int64 `protobuf:"varint,3,opt,name=if_revision,json=ifRevision,proto3" json:"if_revision,omitempty"`
+	// Check everything, store nothing.
+	DryRun bool `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// Bring credentials back too: those deleted since are valid again, those made since are gone, replaced keys are the old
+	// ones. Without it credentials stay as they are now; only those whose consumer goes, go with it.
+	IncludeCredentials bool `protobuf:"varint,5,opt,name=include_credentials,json=includeCredentials,proto3" json:"include_credentials,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *RollbackRequest) Reset() {
+	*x = RollbackRequest{}
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RollbackRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RollbackRequest) ProtoMessage() {}
+
+func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RollbackRequest.ProtoReflect.Descriptor instead.
+func (*RollbackRequest) Descriptor() ([]byte, []int) {
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *RollbackRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *RollbackRequest) GetTo() int64 {
+	if x != nil {
+		return x.To
+	}
+	return 0
+}
+
+func (x *RollbackRequest) GetIfRevision() int64 {
+	if x != nil {
+		return x.IfRevision
+	}
+	return 0
+}
+
+func (x *RollbackRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+func (x *RollbackRequest) GetIncludeCredentials() bool {
+	if x != nil {
+		return x.IncludeCredentials
+	}
+	return false
+}
+
+type RollbackResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Group string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	// Revision whose resources hold again.
+	To int64 `protobuf:"varint,2,opt,name=to,proto3" json:"to,omitempty"`
+	// The new revision; if nothing changed, the one the group already had.
+	Revision int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	Changed  bool  `protobuf:"varint,4,opt,name=changed,proto3" json:"changed,omitempty"`
+	// Before and after only in a dry run.
+	Changes  []*ResourceChange `protobuf:"bytes,5,rep,name=changes,proto3" json:"changes,omitempty"`
+	Warnings []*Notice         `protobuf:"bytes,6,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// Resources that were like that before.
+	Unchanged int64 `protobuf:"varint,7,opt,name=unchanged,proto3" json:"unchanged,omitempty"`
+	// Credentials that differ from those of the revision and were left as they are.
+	CredentialsLeft int64 `protobuf:"varint,8,opt,name=credentials_left,json=credentialsLeft,proto3" json:"credentials_left,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *RollbackResponse) Reset() {
+	*x = RollbackResponse{}
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RollbackResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RollbackResponse) ProtoMessage() {}
+
+func (x *RollbackResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RollbackResponse.ProtoReflect.Descriptor instead.
+func (*RollbackResponse) Descriptor() ([]byte, []int) {
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *RollbackResponse) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *RollbackResponse) GetTo() int64 {
+	if x != nil {
+		return x.To
+	}
+	return 0
+}
+
+func (x *RollbackResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *RollbackResponse) GetChanged() bool {
+	if x != nil {
+		return x.Changed
+	}
+	return false
+}
+
+func (x *RollbackResponse) GetChanges() []*ResourceChange {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+func (x *RollbackResponse) GetWarnings() []*Notice {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+func (x *RollbackResponse) GetUnchanged() int64 {
+	if x != nil {
+		return x.Unchanged
+	}
+	return 0
+}
+
+func (x *RollbackResponse) GetCredentialsLeft() int64 {
+	if x != nil {
+		return x.CredentialsLeft
+	}
+	return 0
+}
+
 // Places is an error detail that goes with google.rpc.BadRequest: where in the document its violations are, in the same
 // order.
 type Places struct {
@@ -1981,7 +2424,7 @@ type Places struct {
 
 func (x *Places) Reset() {
 	*x = Places{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[26]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1993,7 +2436,7 @@ func (x *Places) String() string {
 func (*Places) ProtoMessage() {}
 
 func (x *Places) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[26]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2006,7 +2449,7 @@ func (x *Places) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Places.ProtoReflect.Descriptor instead.
 func (*Places) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{26}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Places) GetPlaces() []*Place {
@@ -2030,7 +2473,7 @@ type Place struct {
 
 func (x *Place) Reset() {
 	*x = Place{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[27]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2042,7 +2485,7 @@ func (x *Place) String() string {
 func (*Place) ProtoMessage() {}
 
 func (x *Place) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[27]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2055,7 +2498,7 @@ func (x *Place) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Place.ProtoReflect.Descriptor instead.
 func (*Place) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{27}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Place) GetResource() string {
@@ -2237,13 +2680,46 @@ const file_keyward_admin_v1_resource_proto_rawDesc = "" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x12*\n" +
 	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x14\n" +
 	"\x05actor\x18\x03 \x01(\tR\x05actor\x12\x18\n" +
-	"\asummary\x18\x04 \x01(\tR\asummary\"9\n" +
+	"\asummary\x18\x04 \x01(\tR\asummary\"F\n" +
+	"\x12GetRevisionRequest\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"\xbf\x01\n" +
+	"\x13GetRevisionResponse\x126\n" +
+	"\brevision\x18\x01 \x01(\v2\x1a.keyward.admin.v1.RevisionR\brevision\x12:\n" +
+	"\achanges\x18\x02 \x03(\v2 .keyward.admin.v1.ResourceChangeR\achanges\x124\n" +
+	"\bwarnings\x18\x03 \x03(\v2\x18.keyward.admin.v1.NoticeR\bwarnings\"P\n" +
+	"\x14DiffRevisionsRequest\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\x03R\x04from\x12\x0e\n" +
+	"\x02to\x18\x03 \x01(\x03R\x02to\"\xc3\x01\n" +
+	"\x15DiffRevisionsResponse\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\x03R\x04from\x12\x0e\n" +
+	"\x02to\x18\x03 \x01(\x03R\x02to\x12:\n" +
+	"\achanges\x18\x04 \x03(\v2 .keyward.admin.v1.ResourceChangeR\achanges\x124\n" +
+	"\bwarnings\x18\x05 \x03(\v2\x18.keyward.admin.v1.NoticeR\bwarnings\"\xa2\x01\n" +
+	"\x0fRollbackRequest\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\x03R\x02to\x12\x1f\n" +
+	"\vif_revision\x18\x03 \x01(\x03R\n" +
+	"ifRevision\x12\x17\n" +
+	"\adry_run\x18\x04 \x01(\bR\x06dryRun\x12/\n" +
+	"\x13include_credentials\x18\x05 \x01(\bR\x12includeCredentials\"\xa9\x02\n" +
+	"\x10RollbackResponse\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\x03R\x02to\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\x12\x18\n" +
+	"\achanged\x18\x04 \x01(\bR\achanged\x12:\n" +
+	"\achanges\x18\x05 \x03(\v2 .keyward.admin.v1.ResourceChangeR\achanges\x124\n" +
+	"\bwarnings\x18\x06 \x03(\v2\x18.keyward.admin.v1.NoticeR\bwarnings\x12\x1c\n" +
+	"\tunchanged\x18\a \x01(\x03R\tunchanged\x12)\n" +
+	"\x10credentials_left\x18\b \x01(\x03R\x0fcredentialsLeft\"9\n" +
 	"\x06Places\x12/\n" +
 	"\x06places\x18\x01 \x03(\v2\x17.keyward.admin.v1.PlaceR\x06places\"O\n" +
 	"\x05Place\x12\x1a\n" +
 	"\bresource\x18\x01 \x01(\tR\bresource\x12\x12\n" +
 	"\x04line\x18\x02 \x01(\x05R\x04line\x12\x16\n" +
-	"\x06column\x18\x03 \x01(\x05R\x06column2\x95\v\n" +
+	"\x06column\x18\x03 \x01(\x05R\x06column2\xbb\x0e\n" +
 	"\x0fResourceService\x12I\n" +
 	"\x03Get\x12\x1c.keyward.admin.v1.GetRequest\x1a\x1a.keyward.admin.v1.Resource\"\b\xaa\xe8\x18\x04\b\x03\x10\x01\x12O\n" +
 	"\x04List\x12\x1d.keyward.admin.v1.ListRequest\x1a\x1e.keyward.admin.v1.ListResponse\"\b\xaa\xe8\x18\x04\b\x03\x10\x01\x12N\n" +
@@ -2256,7 +2732,10 @@ const file_keyward_admin_v1_resource_proto_rawDesc = "" +
 	"\x10RotateCredential\x12).keyward.admin.v1.RotateCredentialRequest\x1a,.keyward.admin.v1.GenerateCredentialResponse\"R\xaa\xe8\x18\x04\b\x04\x10\x01\x82\xd3\xe4\x93\x02D:\x01*\"?/v1/groups/{group}/consumers/{parent}/credentials/{name}:rotate\x12\x98\x01\n" +
 	"\fExplainRoute\x12%.keyward.admin.v1.ExplainRouteRequest\x1a&.keyward.admin.v1.ExplainRouteResponse\"9\xaa\xe8\x18\x04\b\x03\x10\x01\x82\xd3\xe4\x93\x02+\x12)/v1/groups/{group}/routes/{route}:explain\x12\x86\x01\n" +
 	"\tTestRoute\x12\".keyward.admin.v1.TestRouteRequest\x1a#.keyward.admin.v1.TestRouteResponse\"0\xaa\xe8\x18\x04\b\x03\x10\x01\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/v1/groups/{group}:test-route\x12\x8e\x01\n" +
-	"\rListRevisions\x12&.keyward.admin.v1.ListRevisionsRequest\x1a'.keyward.admin.v1.ListRevisionsResponse\",\xaa\xe8\x18\x04\b\x03\x10\x01\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/groups/{group}/revisionsB0Z.keyward.dev/proto/gen/keyward/admin/v1;adminv1b\x06proto3"
+	"\rListRevisions\x12&.keyward.admin.v1.ListRevisionsRequest\x1a'.keyward.admin.v1.ListRevisionsResponse\",\xaa\xe8\x18\x04\b\x03\x10\x01\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/groups/{group}/revisions\x12\x93\x01\n" +
+	"\vGetRevision\x12$.keyward.admin.v1.GetRevisionRequest\x1a%.keyward.admin.v1.GetRevisionResponse\"7\xaa\xe8\x18\x04\b\x03\x10\x01\x82\xd3\xe4\x93\x02)\x12'/v1/groups/{group}/revisions/{revision}\x12\x89\x01\n" +
+	"\rDiffRevisions\x12&.keyward.admin.v1.DiffRevisionsRequest\x1a'.keyward.admin.v1.DiffRevisionsResponse\"'\xaa\xe8\x18\x04\b\x03\x10\x01\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/groups/{group}:diff\x12\x81\x01\n" +
+	"\bRollback\x12!.keyward.admin.v1.RollbackRequest\x1a\".keyward.admin.v1.RollbackResponse\".\xaa\xe8\x18\x04\b\x04\x10\x01\x82\xd3\xe4\x93\x02 :\x01*\"\x1b/v1/groups/{group}:rollbackB0Z.keyward.dev/proto/gen/keyward/admin/v1;adminv1b\x06proto3"
 
 var (
 	file_keyward_admin_v1_resource_proto_rawDescOnce sync.Once
@@ -2270,7 +2749,7 @@ func file_keyward_admin_v1_resource_proto_rawDescGZIP() []byte {
 	return file_keyward_admin_v1_resource_proto_rawDescData
 }
 
-var file_keyward_admin_v1_resource_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_keyward_admin_v1_resource_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_keyward_admin_v1_resource_proto_goTypes = []any{
 	(*Resource)(nil),                   // 0: keyward.admin.v1.Resource
 	(*GetRequest)(nil),                 // 1: keyward.admin.v1.GetRequest
@@ -2298,59 +2777,78 @@ var file_keyward_admin_v1_resource_proto_goTypes = []any{
 	(*ListRevisionsRequest)(nil),       // 23: keyward.admin.v1.ListRevisionsRequest
 	(*ListRevisionsResponse)(nil),      // 24: keyward.admin.v1.ListRevisionsResponse
 	(*Revision)(nil),                   // 25: keyward.admin.v1.Revision
-	(*Places)(nil),                     // 26: keyward.admin.v1.Places
-	(*Place)(nil),                      // 27: keyward.admin.v1.Place
-	(*anypb.Any)(nil),                  // 28: google.protobuf.Any
-	(*timestamppb.Timestamp)(nil),      // 29: google.protobuf.Timestamp
+	(*GetRevisionRequest)(nil),         // 26: keyward.admin.v1.GetRevisionRequest
+	(*GetRevisionResponse)(nil),        // 27: keyward.admin.v1.GetRevisionResponse
+	(*DiffRevisionsRequest)(nil),       // 28: keyward.admin.v1.DiffRevisionsRequest
+	(*DiffRevisionsResponse)(nil),      // 29: keyward.admin.v1.DiffRevisionsResponse
+	(*RollbackRequest)(nil),            // 30: keyward.admin.v1.RollbackRequest
+	(*RollbackResponse)(nil),           // 31: keyward.admin.v1.RollbackResponse
+	(*Places)(nil),                     // 32: keyward.admin.v1.Places
+	(*Place)(nil),                      // 33: keyward.admin.v1.Place
+	(*anypb.Any)(nil),                  // 34: google.protobuf.Any
+	(*timestamppb.Timestamp)(nil),      // 35: google.protobuf.Timestamp
 }
 var file_keyward_admin_v1_resource_proto_depIdxs = []int32{
-	28, // 0: keyward.admin.v1.Resource.resource:type_name -> google.protobuf.Any
-	28, // 1: keyward.admin.v1.ListResponse.resources:type_name -> google.protobuf.Any
-	28, // 2: keyward.admin.v1.PutRequest.resource:type_name -> google.protobuf.Any
-	28, // 3: keyward.admin.v1.WriteResponse.resource:type_name -> google.protobuf.Any
+	34, // 0: keyward.admin.v1.Resource.resource:type_name -> google.protobuf.Any
+	34, // 1: keyward.admin.v1.ListResponse.resources:type_name -> google.protobuf.Any
+	34, // 2: keyward.admin.v1.PutRequest.resource:type_name -> google.protobuf.Any
+	34, // 3: keyward.admin.v1.WriteResponse.resource:type_name -> google.protobuf.Any
 	8,  // 4: keyward.admin.v1.WriteResponse.warnings:type_name -> keyward.admin.v1.Notice
 	10, // 5: keyward.admin.v1.ApplyRequest.header:type_name -> keyward.admin.v1.ApplyHeader
 	12, // 6: keyward.admin.v1.ApplyResponse.changes:type_name -> keyward.admin.v1.ResourceChange
 	8,  // 7: keyward.admin.v1.ApplyResponse.warnings:type_name -> keyward.admin.v1.Notice
-	28, // 8: keyward.admin.v1.ResourceChange.before:type_name -> google.protobuf.Any
-	28, // 9: keyward.admin.v1.ResourceChange.after:type_name -> google.protobuf.Any
-	29, // 10: keyward.admin.v1.GenerateCredentialRequest.not_before:type_name -> google.protobuf.Timestamp
-	29, // 11: keyward.admin.v1.GenerateCredentialRequest.expires:type_name -> google.protobuf.Timestamp
-	28, // 12: keyward.admin.v1.GenerateCredentialResponse.resource:type_name -> google.protobuf.Any
+	34, // 8: keyward.admin.v1.ResourceChange.before:type_name -> google.protobuf.Any
+	34, // 9: keyward.admin.v1.ResourceChange.after:type_name -> google.protobuf.Any
+	35, // 10: keyward.admin.v1.GenerateCredentialRequest.not_before:type_name -> google.protobuf.Timestamp
+	35, // 11: keyward.admin.v1.GenerateCredentialRequest.expires:type_name -> google.protobuf.Timestamp
+	34, // 12: keyward.admin.v1.GenerateCredentialResponse.resource:type_name -> google.protobuf.Any
 	20, // 13: keyward.admin.v1.ExplainRouteResponse.chain:type_name -> keyward.admin.v1.Link
 	20, // 14: keyward.admin.v1.TestRouteResponse.chain:type_name -> keyward.admin.v1.Link
 	25, // 15: keyward.admin.v1.ListRevisionsResponse.revisions:type_name -> keyward.admin.v1.Revision
-	29, // 16: keyward.admin.v1.Revision.at:type_name -> google.protobuf.Timestamp
-	27, // 17: keyward.admin.v1.Places.places:type_name -> keyward.admin.v1.Place
-	1,  // 18: keyward.admin.v1.ResourceService.Get:input_type -> keyward.admin.v1.GetRequest
-	2,  // 19: keyward.admin.v1.ResourceService.List:input_type -> keyward.admin.v1.ListRequest
-	4,  // 20: keyward.admin.v1.ResourceService.Put:input_type -> keyward.admin.v1.PutRequest
-	5,  // 21: keyward.admin.v1.ResourceService.Patch:input_type -> keyward.admin.v1.PatchRequest
-	6,  // 22: keyward.admin.v1.ResourceService.Delete:input_type -> keyward.admin.v1.DeleteRequest
-	9,  // 23: keyward.admin.v1.ResourceService.Apply:input_type -> keyward.admin.v1.ApplyRequest
-	13, // 24: keyward.admin.v1.ResourceService.Export:input_type -> keyward.admin.v1.ExportRequest
-	15, // 25: keyward.admin.v1.ResourceService.GenerateCredential:input_type -> keyward.admin.v1.GenerateCredentialRequest
-	16, // 26: keyward.admin.v1.ResourceService.RotateCredential:input_type -> keyward.admin.v1.RotateCredentialRequest
-	18, // 27: keyward.admin.v1.ResourceService.ExplainRoute:input_type -> keyward.admin.v1.ExplainRouteRequest
-	21, // 28: keyward.admin.v1.ResourceService.TestRoute:input_type -> keyward.admin.v1.TestRouteRequest
-	23, // 29: keyward.admin.v1.ResourceService.ListRevisions:input_type -> keyward.admin.v1.ListRevisionsRequest
-	0,  // 30: keyward.admin.v1.ResourceService.Get:output_type -> keyward.admin.v1.Resource
-	3,  // 31: keyward.admin.v1.ResourceService.List:output_type -> keyward.admin.v1.ListResponse
-	7,  // 32: keyward.admin.v1.ResourceService.Put:output_type -> keyward.admin.v1.WriteResponse
-	7,  // 33: keyward.admin.v1.ResourceService.Patch:output_type -> keyward.admin.v1.WriteResponse
-	7,  // 34: keyward.admin.v1.ResourceService.Delete:output_type -> keyward.admin.v1.WriteResponse
-	11, // 35: keyward.admin.v1.ResourceService.Apply:output_type -> keyward.admin.v1.ApplyResponse
-	14, // 36: keyward.admin.v1.ResourceService.Export:output_type -> keyward.admin.v1.ExportResponse
-	17, // 37: keyward.admin.v1.ResourceService.GenerateCredential:output_type -> keyward.admin.v1.GenerateCredentialResponse
-	17, // 38: keyward.admin.v1.ResourceService.RotateCredential:output_type -> keyward.admin.v1.GenerateCredentialResponse
-	19, // 39: keyward.admin.v1.ResourceService.ExplainRoute:output_type -> keyward.admin.v1.ExplainRouteResponse
-	22, // 40: keyward.admin.v1.ResourceService.TestRoute:output_type -> keyward.admin.v1.TestRouteResponse
-	24, // 41: keyward.admin.v1.ResourceService.ListRevisions:output_type -> keyward.admin.v1.ListRevisionsResponse
-	30, // [30:42] is the sub-list for method output_type
-	18, // [18:30] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	35, // 16: keyward.admin.v1.Revision.at:type_name -> google.protobuf.Timestamp
+	25, // 17: keyward.admin.v1.GetRevisionResponse.revision:type_name -> keyward.admin.v1.Revision
+	12, // 18: keyward.admin.v1.GetRevisionResponse.changes:type_name -> keyward.admin.v1.ResourceChange
+	8,  // 19: keyward.admin.v1.GetRevisionResponse.warnings:type_name -> keyward.admin.v1.Notice
+	12, // 20: keyward.admin.v1.DiffRevisionsResponse.changes:type_name -> keyward.admin.v1.ResourceChange
+	8,  // 21: keyward.admin.v1.DiffRevisionsResponse.warnings:type_name -> keyward.admin.v1.Notice
+	12, // 22: keyward.admin.v1.RollbackResponse.changes:type_name -> keyward.admin.v1.ResourceChange
+	8,  // 23: keyward.admin.v1.RollbackResponse.warnings:type_name -> keyward.admin.v1.Notice
+	33, // 24: keyward.admin.v1.Places.places:type_name -> keyward.admin.v1.Place
+	1,  // 25: keyward.admin.v1.ResourceService.Get:input_type -> keyward.admin.v1.GetRequest
+	2,  // 26: keyward.admin.v1.ResourceService.List:input_type -> keyward.admin.v1.ListRequest
+	4,  // 27: keyward.admin.v1.ResourceService.Put:input_type -> keyward.admin.v1.PutRequest
+	5,  // 28: keyward.admin.v1.ResourceService.Patch:input_type -> keyward.admin.v1.PatchRequest
+	6,  // 29: keyward.admin.v1.ResourceService.Delete:input_type -> keyward.admin.v1.DeleteRequest
+	9,  // 30: keyward.admin.v1.ResourceService.Apply:input_type -> keyward.admin.v1.ApplyRequest
+	13, // 31: keyward.admin.v1.ResourceService.Export:input_type -> keyward.admin.v1.ExportRequest
+	15, // 32: keyward.admin.v1.ResourceService.GenerateCredential:input_type -> keyward.admin.v1.GenerateCredentialRequest
+	16, // 33: keyward.admin.v1.ResourceService.RotateCredential:input_type -> keyward.admin.v1.RotateCredentialRequest
+	18, // 34: keyward.admin.v1.ResourceService.ExplainRoute:input_type -> keyward.admin.v1.ExplainRouteRequest
+	21, // 35: keyward.admin.v1.ResourceService.TestRoute:input_type -> keyward.admin.v1.TestRouteRequest
+	23, // 36: keyward.admin.v1.ResourceService.ListRevisions:input_type -> keyward.admin.v1.ListRevisionsRequest
+	26, // 37: keyward.admin.v1.ResourceService.GetRevision:input_type -> keyward.admin.v1.GetRevisionRequest
+	28, // 38: keyward.admin.v1.ResourceService.DiffRevisions:input_type -> keyward.admin.v1.DiffRevisionsRequest
+	30, // 39: keyward.admin.v1.ResourceService.Rollback:input_type -> keyward.admin.v1.RollbackRequest
+	0,  // 40: keyward.admin.v1.ResourceService.Get:output_type -> keyward.admin.v1.Resource
+	3,  // 41: keyward.admin.v1.ResourceService.List:output_type -> keyward.admin.v1.ListResponse
+	7,  // 42: keyward.admin.v1.ResourceService.Put:output_type -> keyward.admin.v1.WriteResponse
+	7,  // 43: keyward.admin.v1.ResourceService.Patch:output_type -> keyward.admin.v1.WriteResponse
+	7,  // 44: keyward.admin.v1.ResourceService.Delete:output_type -> keyward.admin.v1.WriteResponse
+	11, // 45: keyward.admin.v1.ResourceService.Apply:output_type -> keyward.admin.v1.ApplyResponse
+	14, // 46: keyward.admin.v1.ResourceService.Export:output_type -> keyward.admin.v1.ExportResponse
+	17, // 47: keyward.admin.v1.ResourceService.GenerateCredential:output_type -> keyward.admin.v1.GenerateCredentialResponse
+	17, // 48: keyward.admin.v1.ResourceService.RotateCredential:output_type -> keyward.admin.v1.GenerateCredentialResponse
+	19, // 49: keyward.admin.v1.ResourceService.ExplainRoute:output_type -> keyward.admin.v1.ExplainRouteResponse
+	22, // 50: keyward.admin.v1.ResourceService.TestRoute:output_type -> keyward.admin.v1.TestRouteResponse
+	24, // 51: keyward.admin.v1.ResourceService.ListRevisions:output_type -> keyward.admin.v1.ListRevisionsResponse
+	27, // 52: keyward.admin.v1.ResourceService.GetRevision:output_type -> keyward.admin.v1.GetRevisionResponse
+	29, // 53: keyward.admin.v1.ResourceService.DiffRevisions:output_type -> keyward.admin.v1.DiffRevisionsResponse
+	31, // 54: keyward.admin.v1.ResourceService.Rollback:output_type -> keyward.admin.v1.RollbackResponse
+	40, // [40:55] is the sub-list for method output_type
+	25, // [25:40] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_keyward_admin_v1_resource_proto_init() }
@@ -2368,7 +2866,7 @@ func file_keyward_admin_v1_resource_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keyward_admin_v1_resource_proto_rawDesc), len(file_keyward_admin_v1_resource_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

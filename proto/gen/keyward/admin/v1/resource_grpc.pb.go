@@ -31,6 +31,9 @@ const (
 	ResourceService_ExplainRoute_FullMethodName       = "/keyward.admin.v1.ResourceService/ExplainRoute"
 	ResourceService_TestRoute_FullMethodName          = "/keyward.admin.v1.ResourceService/TestRoute"
 	ResourceService_ListRevisions_FullMethodName      = "/keyward.admin.v1.ResourceService/ListRevisions"
+	ResourceService_GetRevision_FullMethodName        = "/keyward.admin.v1.ResourceService/GetRevision"
+	ResourceService_DiffRevisions_FullMethodName      = "/keyward.admin.v1.ResourceService/DiffRevisions"
+	ResourceService_Rollback_FullMethodName           = "/keyward.admin.v1.ResourceService/Rollback"
 )
 
 // ResourceServiceClient is the client API for ResourceService service.
@@ -67,6 +70,13 @@ type ResourceServiceClient interface {
 	TestRoute(ctx context.Context, in *TestRouteRequest, opts ...grpc.CallOption) (*TestRouteResponse, error)
 	// ListRevisions answers committed revisions, newest first.
 	ListRevisions(ctx context.Context, in *ListRevisionsRequest, opts ...grpc.CallOption) (*ListRevisionsResponse, error)
+	// GetRevision answers one committed revision with what it changed, before and after.
+	GetRevision(ctx context.Context, in *GetRevisionRequest, opts ...grpc.CallOption) (*GetRevisionResponse, error)
+	// DiffRevisions answers what changed from one revision to another, on balance.
+	DiffRevisions(ctx context.Context, in *DiffRevisionsRequest, opts ...grpc.CallOption) (*DiffRevisionsResponse, error)
+	// Rollback makes the resources of a group what they were at a revision, in one new revision. It is checked like any
+	// other change and refused as a whole if it is not valid today. Credentials stay as they are unless they are asked for.
+	Rollback(ctx context.Context, in *RollbackRequest, opts ...grpc.CallOption) (*RollbackResponse, error)
 }
 
 type resourceServiceClient struct {
@@ -209,6 +219,36 @@ func (c *resourceServiceClient) ListRevisions(ctx context.Context, in *ListRevis
 	return out, nil
 }
 
+func (c *resourceServiceClient) GetRevision(ctx context.Context, in *GetRevisionRequest, opts ...grpc.CallOption) (*GetRevisionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetRevisionResponse)
+	err := c.cc.Invoke(ctx, ResourceService_GetRevision_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *resourceServiceClient) DiffRevisions(ctx context.Context, in *DiffRevisionsRequest, opts ...grpc.CallOption) (*DiffRevisionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DiffRevisionsResponse)
+	err := c.cc.Invoke(ctx, ResourceService_DiffRevisions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *resourceServiceClient) Rollback(ctx context.Context, in *RollbackRequest, opts ...grpc.CallOption) (*RollbackResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RollbackResponse)
+	err := c.cc.Invoke(ctx, ResourceService_Rollback_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ResourceServiceServer is the server API for ResourceService service.
 // All implementations must embed UnimplementedResourceServiceServer
 // for forward compatibility.
@@ -243,6 +283,13 @@ type ResourceServiceServer interface {
 	TestRoute(context.Context, *TestRouteRequest) (*TestRouteResponse, error)
 	// ListRevisions answers committed revisions, newest first.
 	ListRevisions(context.Context, *ListRevisionsRequest) (*ListRevisionsResponse, error)
+	// GetRevision answers one committed revision with what it changed, before and after.
+	GetRevision(context.Context, *GetRevisionRequest) (*GetRevisionResponse, error)
+	// DiffRevisions answers what changed from one revision to another, on balance.
+	DiffRevisions(context.Context, *DiffRevisionsRequest) (*DiffRevisionsResponse, error)
+	// Rollback makes the resources of a group what they were at a revision, in one new revision. It is checked like any
+	// other change and refused as a whole if it is not valid today. Credentials stay as they are unless they are asked for.
+	Rollback(context.Context, *RollbackRequest) (*RollbackResponse, error)
 	mustEmbedUnimplementedResourceServiceServer()
 }
 
@@ -288,6 +335,15 @@ func (UnimplementedResourceServiceServer) TestRoute(context.Context, *TestRouteR
 }
 func (UnimplementedResourceServiceServer) ListRevisions(context.Context, *ListRevisionsRequest) (*ListRevisionsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListRevisions not implemented")
+}
+func (UnimplementedResourceServiceServer) GetRevision(context.Context, *GetRevisionRequest) (*GetRevisionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetRevision not implemented")
+}
+func (UnimplementedResourceServiceServer) DiffRevisions(context.Context, *DiffRevisionsRequest) (*DiffRevisionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DiffRevisions not implemented")
+}
+func (UnimplementedResourceServiceServer) Rollback(context.Context, *RollbackRequest) (*RollbackResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Rollback not implemented")
 }
 func (UnimplementedResourceServiceServer) mustEmbedUnimplementedResourceServiceServer() {}
 func (UnimplementedResourceServiceServer) testEmbeddedByValue()                         {}
@@ -508,6 +564,60 @@ func _ResourceService_ListRevisions_Handler(srv interface{}, ctx context.Context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ResourceService_GetRevision_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetRevisionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ResourceServiceServer).GetRevision(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ResourceService_GetRevision_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ResourceServiceServer).GetRevision(ctx, req.(*GetRevisionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ResourceService_DiffRevisions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DiffRevisionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ResourceServiceServer).DiffRevisions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ResourceService_DiffRevisions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ResourceServiceServer).DiffRevisions(ctx, req.(*DiffRevisionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ResourceService_Rollback_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RollbackRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ResourceServiceServer).Rollback(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ResourceService_Rollback_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ResourceServiceServer).Rollback(ctx, req.(*RollbackRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ResourceService_ServiceDesc is the grpc.ServiceDesc for ResourceService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -554,6 +664,18 @@ var ResourceService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListRevisions",
 			Handler:    _ResourceService_ListRevisions_Handler,
+		},
+		{
+			MethodName: "GetRevision",
+			Handler:    _ResourceService_GetRevision_Handler,
+		},
+		{
+			MethodName: "DiffRevisions",
+			Handler:    _ResourceService_DiffRevisions_Handler,
+		},
+		{
+			MethodName: "Rollback",
+			Handler:    _ResourceService_Rollback_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -1,0 +1,163 @@
+package history
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	syncv1 "keyward.dev/proto/gen/keyward/sync/v1"
+
+	"keyward.dev/controlplane/internal/sealer"
+	"keyward.dev/controlplane/internal/snapshot"
+	"keyward.dev/controlplane/internal/store"
+	"keyward.dev/shared/catalog"
+	"keyward.dev/shared/digest"
+	"keyward.dev/shared/problem"
+)
+
+// key is a resource by uid.
+type key struct{ kind, uid string }
+
+// version is a resource as one revision left it. It never changes, so sets share them.
+type version struct {
+	ref              snapshot.Ref
+	revision         int64
+	created, updated time.Time
+	record           []byte
+}
+
+// fold applies changes one after the other and keeps the sets that are wanted.
+type fold struct {
+	vault  snapshot.Vault
+	head   store.Head
+	kinds  []*catalog.Kind
+	wanted []int64
+	kept   map[int64]*Set
+
+	last store.Change // that was applied; its body is dropped
+	all  map[key]*version
+	sum  digest.Set
+	hash digest.Hasher
+}
+
+func newFold(vault snapshot.Vault, head store.Head, kinds []*catalog.Kind, revisions []int64) *fold {
+	f := &fold{vault: vault, head: head, kinds: kinds, kept: map[int64]*Set{}, all: map[key]*version{}}
+	for _, revision := range revisions {
+		if revision == Newest {
+			revision = head.Revision
+		}
+		f.wanted = append(f.wanted, revision)
+		f.kept[revision] = nil
+	}
+	f.keep()
+	return f
+}
+
+// change applies the next change.
+func (f *fold) change(c store.Change) error {
+	if want := f.last.Revision + 1; c.Revision != want {
+		return f.broken(want, "is missing", nil)
+	}
+	body, err := f.open(c)
+	if err != nil {
+		return err
+	}
+	for _, rm := range body.GetRemovals() {
+		f.remove(key{rm.GetKind(), rm.GetUid()})
+	}
+	for _, up := range body.GetUpserts() {
+		if err := f.put(c, up.GetRecord()); err != nil {
+			return err
+		}
+	}
+	if sum := f.sum.Sum(); string(sum[:]) != string(body.GetDigest()) {
+		return f.broken(c.Revision, "does not follow from those before it", nil)
+	}
+	f.last = c
+	f.last.Sealed = nil
+	f.keep()
+	return nil
+}
+
+func (f *fold) open(c store.Change) (*syncv1.ChangeBody, error) {
+	raw, err := f.vault.OpenChange(c)
+	if err != nil {
+		if errors.Is(err, sealer.ErrUnavailable) { // goes by; a change that does not open stays so
+			return nil, err
+		}
+		return nil, f.broken(c.Revision, "does not open", err)
+	}
+	body := &syncv1.ChangeBody{}
+	if err := proto.Unmarshal(raw, body); err != nil || body.GetRevision() != c.Revision || body.GetEpoch() != c.Epoch {
+		return nil, f.broken(c.Revision, "is malformed", nil)
+	}
+	return body, nil
+}
+
+func (f *fold) put(c store.Change, record []byte) error {
+	var rec syncv1.Record
+	if err := proto.Unmarshal(record, &rec); err != nil {
+		return f.broken(c.Revision, "is malformed", nil)
+	}
+	at, created := key{rec.GetKind(), rec.GetUid()}, c.At
+	if old := f.all[at]; old != nil {
+		created = old.created
+	}
+	f.remove(at)
+	f.hash.Add(&f.sum, at.kind, at.uid, record)
+	f.all[at] = &version{
+		ref:      snapshot.Ref{Kind: at.kind, UID: at.uid, Name: rec.GetName()},
+		revision: c.Revision, created: created, updated: c.At, record: record,
+	}
+	return nil
+}
+
+// remove takes a resource out. One that no change put there was put into the database past the control plane, and removed
+// by a change like any other; the digest tells whether that is all.
+func (f *fold) remove(at key) {
+	if old := f.all[at]; old != nil {
+		f.hash.Remove(&f.sum, at.kind, at.uid, old.record)
+		delete(f.all, at)
+	}
+}
+
+// keep keeps the set if it is wanted.
+func (f *fold) keep() {
+	if _, ok := f.kept[f.last.Revision]; ok {
+		f.kept[f.last.Revision] = &Set{
+			Revision: f.last.Revision, At: f.last.At, Actor: f.last.Actor, Summary: f.last.Summary, Epoch: f.head.Epoch,
+			kinds: f.kinds, all: maps.Clone(f.all),
+		}
+	}
+}
+
+// end holds the last set against the head, which is authenticated. With the digests of the changes, each of which is sealed
+// to its revision, that leaves only this undetected: a database that was rewound, written on, and put back, with a change of
+// the time between in place of the one of the same number, and all it did undone by the changes after it.
+func (f *fold) end() error {
+	if f.last.Revision != f.head.Revision {
+		return f.broken(f.last.Revision+1, "is missing", nil)
+	}
+	if f.sum.Sum() != f.head.Digest {
+		return f.broken(f.last.Revision, "is not the one the head of the group speaks of", nil)
+	}
+	return nil
+}
+
+// broken refuses the history. Nothing that was read is repeated.
+func (f *fold) broken(revision int64, what string, cause error) error {
+	detail := fmt.Sprintf("the history of group %s cannot be used: revision %d %s; what the group holds now is not affected, "+
+		"keyward-controlplane check-db says more", f.head.Group, revision, what)
+	return problem.Wrap(problem.Unavailable, detail, cause)
+}
+
+func (f *fold) sets() []*Set {
+	out := make([]*Set, 0, len(f.wanted))
+	for _, revision := range f.wanted {
+		out = append(out, f.kept[revision])
+	}
+	return out
+}
