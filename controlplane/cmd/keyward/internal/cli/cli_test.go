@@ -29,6 +29,7 @@ var update = flag.Bool("update", false, "rewrite stdout, stderr, exit and reques
 //
 //	args       one argument a line
 //	stdin      what is on stdin
+//	tty        that a person sits before it, who can be asked
 //	clock      by how much the clock moves each time somebody looks at it
 //	answer M   what the method M answers: a message as JSON, or "error CODE MESSAGE" and violations; several in order
 //	request M  what it was asked, as JSON
@@ -55,6 +56,7 @@ func runCase(t *testing.T, path string) {
 	server := newFake(t)
 	var args []string
 	var stdin string
+	tty := false
 	clock := time.Duration(0)
 	for _, s := range a.sections {
 		kind, method, _ := strings.Cut(s.name, " ")
@@ -63,6 +65,8 @@ func runCase(t *testing.T, path string) {
 			args = strings.Split(strings.TrimSpace(strings.ReplaceAll(s.body, "$DIR", dir)), "\n")
 		case "stdin":
 			stdin = s.body
+		case "tty":
+			tty = true
 		case "clock":
 			clock, _ = time.ParseDuration(strings.TrimSpace(s.body))
 		case "answer":
@@ -73,6 +77,7 @@ func runCase(t *testing.T, path string) {
 		}
 	}
 	io, out, errs := terminal.Buffers(stdin)
+	io.InTTY = tty
 	now := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
 	f := &factory.Factory{
 		IO:     io,

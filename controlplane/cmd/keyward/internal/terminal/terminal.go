@@ -15,7 +15,8 @@ type Streams struct {
 	Out io.Writer
 	Err io.Writer
 
-	// OutTTY and ErrTTY say that a person looks at the stream.
+	// InTTY says that a person can be asked, OutTTY and ErrTTY that one looks at the stream.
+	InTTY  bool
 	OutTTY bool
 	ErrTTY bool
 	// Colour says that escape sequences are welcome on Err and Out where they are terminals.
@@ -28,6 +29,7 @@ func System() *Streams {
 		In:     os.Stdin,
 		Out:    os.Stdout,
 		Err:    os.Stderr,
+		InTTY:  isTerminal(os.Stdin),
 		OutTTY: isTerminal(os.Stdout),
 		ErrTTY: isTerminal(os.Stderr),
 		Colour: os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",

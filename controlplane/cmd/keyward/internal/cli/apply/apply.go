@@ -5,13 +5,13 @@ package apply
 import (
 	"context"
 	"errors"
-	"io"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	adminv1 "keyward.dev/proto/gen/keyward/admin/v1"
 
+	"keyward.dev/controlplane/cmd/keyward/internal/cli/difference"
 	"keyward.dev/controlplane/cmd/keyward/internal/cli/factory"
 	"keyward.dev/controlplane/cmd/keyward/internal/cli/stream"
 	"keyward.dev/controlplane/cmd/keyward/internal/document"
@@ -106,9 +106,7 @@ func Run(ctx context.Context, o *Options) error {
 
 func (o *Options) print(res *adminv1.ApplyResponse) error {
 	io := o.Factory.IO
-	for _, w := range res.GetWarnings() {
-		io.Say("warning: %s: %s", w.GetPath(), w.GetMessage())
-	}
+	difference.Warn(io, res.GetWarnings())
 	format, err := o.Factory.Format(render.Table)
 	if err != nil {
 		return err
@@ -120,7 +118,7 @@ func (o *Options) print(res *adminv1.ApplyResponse) error {
 		}
 		return p.Message(io.Out, format, res)
 	}
-	if err := o.changes(io.Out, res); err != nil {
+	if err := difference.Names(io, io.Out, res.GetChanges(), o.DryRun); err != nil {
 		return err
 	}
 	switch {
@@ -130,17 +128,6 @@ func (o *Options) print(res *adminv1.ApplyResponse) error {
 		io.Say("group %s is at revision %d", res.GetGroup(), res.GetRevision())
 	default:
 		io.Say("nothing to change: group %s stays at revision %d", res.GetGroup(), res.GetRevision())
-	}
-	return nil
-}
-
-// changes prints a line for each resource that is touched.
-func (o *Options) changes(w io.Writer, res *adminv1.ApplyResponse) error {
-	for _, c := range res.GetChanges() {
-		line := o.Factory.IO.Paint(stream.Colour(c.GetAction()), stream.Done(c.GetAction(), o.DryRun)) + " " + c.GetKind() + "/" + c.GetName() + "\n"
-		if _, err := io.WriteString(w, line); err != nil {
-			return err
-		}
 	}
 	return nil
 }

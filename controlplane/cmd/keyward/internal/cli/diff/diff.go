@@ -1,23 +1,19 @@
-// Package diff is `keyward diff`: what applying a document would change. The control plane compares, so defaults and
-// short forms make no difference; secrets are shown to change, never shown.
+// Package diff is `keyward diff`: what applying a document would change, or what changed between two revisions. The
+// control plane compares, so defaults and short forms make no difference; secrets are shown to change, never shown.
 package diff
 
 import (
 	"context"
-	"fmt"
-	"strings"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/protobuf/types/known/anypb"
 
 	adminv1 "keyward.dev/proto/gen/keyward/admin/v1"
 
+	"keyward.dev/controlplane/cmd/keyward/internal/cli/difference"
 	"keyward.dev/controlplane/cmd/keyward/internal/cli/factory"
 	"keyward.dev/controlplane/cmd/keyward/internal/cli/stream"
 	"keyward.dev/controlplane/cmd/keyward/internal/document"
 	"keyward.dev/controlplane/cmd/keyward/internal/failure"
-	"keyward.dev/controlplane/cmd/keyward/internal/render"
-	"keyward.dev/controlplane/cmd/keyward/internal/terminal"
 )
 
 // Options of one run.
@@ -25,6 +21,7 @@ type Options struct {
 	Factory *factory.Factory
 
 	File     string
+	Between  *Range
 	Prune    bool
 	ExitCode bool
 }
@@ -33,17 +30,21 @@ type Options struct {
 func New(f *factory.Factory, run func(context.Context, *Options) error) *cobra.Command {
 	opts := &Options{Factory: f}
 	cmd := &cobra.Command{
-		Use:   "diff -f FILE",
-		Short: "Show what applying a document would change",
-		Long: `Show what applying a document would change. Nothing is printed if nothing would change.
+		Use:   "diff (-f FILE | REV..[REV])",
+		Short: "Show what applying a document would change, or what changed between revisions",
+		Long: `Show what applying a document would change, or, given REV..REV, what changed from one revision to
+another on balance; REV.. compares with the newest. Nothing is printed if nothing differs.
 
-It takes the right to apply. Secrets are not shown; a resource of which only a secret changes is named.`,
+Comparing with a document takes the right to apply, comparing revisions that to read. Secrets are not shown; a resource of
+which only a secret changes is named.`,
 		Example: `  keyward diff -f gateway.yaml
-  keyward diff -f config/ --prune --exit-code || echo out of date`,
-		Args: factory.Args(""),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if opts.File == "" {
-				return failure.Usagef("say which document with -f FILE (- for stdin)")
+  keyward diff -f config/ --prune --exit-code || echo out of date
+  keyward diff 41..43
+  keyward diff 41..`,
+		Args: factory.Args("[REV..REV]"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := opts.check(args); err != nil {
+				return err
 			}
 			if run != nil {
 				return run(cmd.Context(), opts)
@@ -54,12 +55,29 @@ It takes the right to apply. Secrets are not shown; a resource of which only a s
 	fs := cmd.Flags()
 	fs.StringVarP(&opts.File, "file", "f", "", "file, directory of .yaml, .yml and .json files, or - for stdin")
 	fs.BoolVar(&opts.Prune, "prune", false, "also show what apply --prune would remove")
-	fs.BoolVar(&opts.ExitCode, "exit-code", false, "exit with 1 if something would change")
+	fs.BoolVar(&opts.ExitCode, "exit-code", false, "exit with 1 if something differs")
 	return cmd
+}
+
+func (o *Options) check(args []string) error {
+	switch {
+	case len(args) == 0 && o.File == "":
+		return failure.Usagef("say which document with -f FILE (- for stdin), or which revisions as REV..REV")
+	case len(args) == 0:
+		return nil
+	case o.File != "" || o.Prune:
+		return failure.Usagef("-f and --prune are about a document; leave them out to compare revisions")
+	}
+	r, err := parse(args[0])
+	o.Between = r
+	return err
 }
 
 // Run compares and prints.
 func Run(ctx context.Context, o *Options) error {
+	if o.Between != nil {
+		return o.revisions(ctx)
+	}
 	doc, err := document.Read(o.File, o.Factory.IO.In)
 	if err != nil {
 		return err
@@ -74,82 +92,15 @@ func Run(ctx context.Context, o *Options) error {
 	if err != nil {
 		return err
 	}
-	if err := o.Factory.Print(res, func() error { return o.print(res) }); err != nil {
+	if err := o.Factory.Print(res, func() error { return difference.Print(o.Factory, res.GetChanges()) }); err != nil {
 		return err
 	}
-	if o.ExitCode && len(res.GetChanges()) > 0 {
+	return o.exit(len(res.GetChanges()))
+}
+
+func (o *Options) exit(differences int) error {
+	if o.ExitCode && differences > 0 {
 		return failure.Exit(failure.Failed)
 	}
 	return nil
-}
-
-func (o *Options) print(res *adminv1.ApplyResponse) error {
-	p, err := o.Factory.Printer()
-	if err != nil {
-		return err
-	}
-	for _, c := range res.GetChanges() {
-		before, err := text(p, c.GetBefore())
-		if err != nil {
-			return err
-		}
-		after, err := text(p, c.GetAfter())
-		if err != nil {
-			return err
-		}
-		if err := o.change(c, before, after); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (o *Options) change(c *adminv1.ResourceChange, before, after []string) error {
-	io := o.Factory.IO
-	var b strings.Builder
-	b.WriteString(io.Paint(stream.Colour(c.GetAction()), c.GetAction()) + " " + c.GetKind() + "/" + c.GetName() + "\n")
-	lines := compare(before, after)
-	if len(lines) == 0 && c.GetAction() == "update" {
-		b.WriteString("  (a secret changes)\n")
-	}
-	for _, l := range lines {
-		b.WriteString("  " + io.Paint(colour(l), l) + "\n")
-	}
-	if _, err := fmt.Fprint(io.Out, b.String()); err != nil {
-		return fmt.Errorf("print difference: %w", err)
-	}
-	return nil
-}
-
-func colour(line string) terminal.Colour {
-	switch line[0] {
-	case '+':
-		return terminal.Green
-	case '-':
-		return terminal.Red
-	default:
-		return terminal.Faint
-	}
-}
-
-// text answers the lines of a resource without what the server sets on every write.
-func text(p *render.Printer, a *anypb.Any) ([]string, error) {
-	if a == nil {
-		return nil, nil
-	}
-	m, err := a.UnmarshalNew()
-	if err != nil {
-		return nil, fmt.Errorf("print difference: %w", err)
-	}
-	fields := m.ProtoReflect().Descriptor().Fields()
-	for _, name := range serverFields() {
-		if fd := fields.ByName(name); fd != nil {
-			m.ProtoReflect().Clear(fd)
-		}
-	}
-	t, err := p.Text(m)
-	if err != nil {
-		return nil, err
-	}
-	return strings.Split(strings.TrimSuffix(t, "\n"), "\n"), nil
 }

@@ -28,7 +28,9 @@ func New(f *factory.Factory, run func(context.Context, *Options) error) *cobra.C
 	cmd := &cobra.Command{
 		Use:   "revisions",
 		Short: "List the change sets of a gateway group",
-		Args:  factory.Args(""),
+		Example: `  keyward revisions
+  keyward revisions show 42`,
+		Args: factory.Args(""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if opts.Limit < 1 {
 				return failure.Usagef("--limit must be at least 1")
@@ -39,6 +41,7 @@ func New(f *factory.Factory, run func(context.Context, *Options) error) *cobra.C
 			return Run(cmd.Context(), opts)
 		},
 	}
+	cmd.AddCommand(newShow(f, nil))
 	cmd.Flags().Int32Var(&opts.Limit, "limit", 30, "at most this many")
 	return cmd
 }
