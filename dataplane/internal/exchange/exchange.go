@@ -173,7 +173,10 @@ func (x *Exchange) Reset() {
 	}
 	x.saved.reset()
 	x.arena.reset()
-	*x = Exchange{Progress: x.Progress, arena: x.arena, saved: x.saved}
+	// Field by field: a composite literal would be made on the stack first, which is deep enough already.
+	progress, memory, heads := x.Progress, x.arena, [2]Headers{x.saved.reqHead, x.saved.respHead}
+	*x = Exchange{}
+	x.Progress, x.arena, x.saved.reqHead, x.saved.respHead = progress, memory, heads[0], heads[1]
 	x.Request.Header, x.Response.Header, x.Reports = req[:0], resp[:0], reports[:0]
 }
 

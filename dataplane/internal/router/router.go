@@ -75,12 +75,20 @@ func (t *Table) host(name []byte) *host {
 	if h, ok := t.hosts.GetBytes(name); ok {
 		return h
 	}
-	if parent := match.Parent(name); len(parent) > 0 {
-		var buf wildcard
-		pattern := append(append(buf[:0], "*."...), parent...)
-		if h, ok := t.hosts.GetBytes(pattern); ok {
-			return h
-		}
+	return t.parent(match.Parent(name))
+}
+
+// parent finds the routes of all hosts below the name, or of any host. It is on its own so that only who comes here has
+// the pattern on its stack.
+//
+//go:noinline
+func (t *Table) parent(name []byte) *host {
+	if len(name) == 0 {
+		return t.rest
+	}
+	var buf wildcard
+	if h, ok := t.hosts.GetBytes(append(append(buf[:0], "*."...), name...)); ok {
+		return h
 	}
 	return t.rest
 }

@@ -66,7 +66,8 @@ func (c *call) reset() {
 	c.x.Reset()
 	c.h1.reset()
 	c.body.reset()
-	c.wire, c.progress = nil, progress{}
+	c.wire = nil
+	c.progress = progress{}
 }
 
 // arrived notes when and from where the request came, and under which configuration it is served: also one that is
@@ -174,7 +175,7 @@ func (c *call) find() *exchange.Refusal {
 	req := router.Request{Host: q.Host, Path: q.Path, Method: q.Method, Query: q.Query, Header: q.Header}
 	res := c.rt.Table.Match(&req)
 	if res.Status == router.NotAllowed && c.preflight() {
-		res = c.preflightRoute(req, res)
+		res = c.preflightRoute(&req, res)
 	}
 	switch res.Status {
 	case router.Found:
@@ -205,7 +206,8 @@ func (c *call) preflight() bool {
 
 // preflightRoute finds the route that would take the request the browser asks for. It counts only if its chain answers
 // every preflight, so that no method gets past the route's own list.
-func (c *call) preflightRoute(req router.Request, otherwise router.Result) router.Result {
+func (c *call) preflightRoute(actual *router.Request, otherwise router.Result) router.Result {
+	req := *actual
 	req.Method = c.x.Request.Header.Get("Access-Control-Request-Method")
 	res := c.rt.Table.Match(&req)
 	if res.Status != router.Found {

@@ -70,14 +70,14 @@ func (c *call) prepare() {
 	q.Header.Del("Content-Length")
 	q.Header.Del("Expect")
 	q.Header.Del("Host")
-	c.request = upstream.Request{
-		Service: c.route.Service, Options: c.route.Call, Settings: c.rt.Settings,
-		Method: q.Method, Path: c.path(), Query: q.Query, Host: c.host, Header: q.Header, ContentLength: q.ContentLength,
-		Upgrade: c.upgrade, ClientIP: q.ClientIP, Client: c.h1.client(), Informational: c.informational,
-	}
+	r := &c.request // all of it is set, in place
+	r.Service, r.Options, r.Settings = c.route.Service, c.route.Call, c.rt.Settings
+	r.Method, r.Path, r.Query, r.Host = q.Method, c.path(), q.Query, c.host
+	r.Header, r.ContentLength, r.Body, r.Upgrade = q.Header, q.ContentLength, nil, c.upgrade
+	r.ClientIP, r.Client, r.Informational = q.ClientIP, c.h1.client(), c.informational
 	if q.ContentLength != 0 {
 		c.body.begin(c)
-		c.request.Body = &c.body
+		r.Body = &c.body
 	}
 }
 

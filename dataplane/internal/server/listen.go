@@ -102,6 +102,11 @@ func (b *bound) greet(c *client) {
 		b.plain(c)
 		return
 	}
+	b.secure(c)
+}
+
+// secure shakes hands first.
+func (b *bound) secure(c *client) {
 	secure := tls.Server(c, b.tls)
 	if err := b.handshake(c, secure); err != nil {
 		_ = c.Close()
