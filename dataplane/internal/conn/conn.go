@@ -51,6 +51,11 @@ type Conn struct {
 		done bool // all was sent
 		try  func(fd uintptr) bool
 	}
+	// served is the socket while Serve answers from it; of the reading goroutine, which writes then too.
+	served struct {
+		fd uintptr
+		in bool
+	}
 	first [1]byte
 
 	mu      sync.Mutex

@@ -12,12 +12,20 @@ func (c *Conn) Write(p []byte) (int, error) {
 		return c.net.Write(p)
 	}
 	c.sent.p, c.sent.n, c.sent.err = p, 0, nil
-	err := c.socket.Write(c.sent.try)
+	var err error
+	if !c.sendAtOnce() {
+		err = c.socket.Write(c.sent.try)
+	}
 	c.sent.p = nil
 	if err == nil && c.sent.err != nil {
 		err = os.NewSyscallError("write", c.sent.err)
 	}
 	return c.sent.n, err
+}
+
+// sendAtOnce sends within Serve, which keeps the socket open, and says whether nothing is left to do.
+func (c *Conn) sendAtOnce() bool {
+	return c.served.in && c.writeBy.Load() != expired && c.trySend(c.served.fd)
 }
 
 // trySend sends as much as the socket takes.
@@ -102,6 +110,8 @@ func (c *Conn) Serve(b *Buffer, limit int, serve func() bool) error {
 	c.fill.into, c.fill.err = b, nil
 	err := c.socket.Read(func(fd uintptr) bool {
 		c.rests.Store(0)
+		c.served.fd, c.served.in = fd, true
+		defer func() { c.served.in = false }()
 		for {
 			room, got := c.take(fd, limit)
 			switch {

@@ -211,3 +211,43 @@ func TestAskOfAPeerThatHasSpoken(t *testing.T) {
 		})
 	}
 }
+
+// What is written within Serve goes to the socket at once; what the socket does not take waits as elsewhere.
+func TestWritesWithinServe(t *testing.T) {
+	t.Parallel()
+	const large = 16 << 20
+	for name, transport := range transports(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ours, theirs := transport(t)
+			_ = theirs.SetDeadline(time.Now().Add(patience))
+			c := conn.New(ours, swept(t))
+			answer := make([]byte, large)
+			count(answer, 1)
+			done := make(chan error, 1)
+			go func() {
+				done <- serving(c, 1<<20, func([]byte) bool {
+					n, err := c.Write(answer)
+					if n != large || err != nil {
+						t.Errorf("%d bytes were written, and %v", n, err)
+					}
+					c.Abort()
+					if n, err := c.Write([]byte("more")); n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+						t.Errorf("after Abort %d bytes were written, and %v", n, err)
+					}
+					return false
+				})
+			}()
+			if _, err := io.WriteString(theirs, "ask"); err != nil {
+				t.Fatal(err)
+			}
+			got := make([]byte, large)
+			if _, err := io.ReadFull(theirs, got); err != nil || string(got) != string(answer) {
+				t.Errorf("not what was sent, %v", err)
+			}
+			if err := await(t, "the end of Serve", done); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

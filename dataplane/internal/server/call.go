@@ -338,7 +338,10 @@ func (c *call) writeLocal() {
 
 // begin hands the head of the response to the wire.
 func (c *call) begin(length int64) {
-	c.x.Timings.HeadSent = c.x.Timings.Now()
+	t := &c.x.Timings
+	if t.HeadSent = t.UpstreamHead; t.HeadSent.IsZero() { // nothing since then has waited, and a clock costs
+		t.HeadSent = t.Now()
+	}
 	c.headSent = true
 	trace.Respond(&c.x)
 	c.out.Status = c.x.Response.Status
