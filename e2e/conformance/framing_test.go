@@ -171,6 +171,7 @@ func requestChunks() []requirement {
 			accept: []trial{
 				{name: "a trailer field", send: chunked("5\r\nhello\r\n0\r\nX-T: v\r\n\r\n"), want: and(passes(hello), trailer("X-T", "v"))},
 				{name: "two trailer fields", send: post("Transfer-Encoding: chunked\r\nTrailer: X-T, X-U\r\n", "5\r\nhello\r\n0\r\nX-T: v\r\nX-U: w\r\n\r\n"), want: and(passes(hello), trailer("X-T", "v"), trailer("X-U", "w"))},
+				{name: "an announced trailer field", send: post("Transfer-Encoding: chunked\r\nTrailer: X-T\r\n", "5\r\nhello\r\n0\r\nX-T: v\r\n\r\n"), want: and(passes(hello), forwarded("Trailer", "X-T"), trailer("X-T", "v"))},
 			},
 			reject: []trial{
 				{name: "a length in the trailer", send: chunked("5\r\nhello\r\n0\r\nContent-Length: 50\r\n\r\n" + smuggled), answers: 2, want: withoutTrailer("Content-Length")},

@@ -2,6 +2,7 @@ package httpwire
 
 import (
 	"bytes"
+	"iter"
 
 	"keyward.dev/dataplane/internal/exchange"
 )
@@ -183,13 +184,24 @@ func (s *fieldState) ends(minor int) bool { return s.close || minor == 0 && !s.k
 
 // checkTrailer refuses a Trailer field that announces what may not be in a trailer.
 func checkTrailer(value []byte) error {
-	for len(value) > 0 {
-		var name []byte
-		if name, value = cutElement(value); len(name) > 0 && !ValidTrailerName(name) {
+	for name := range Announced(value) {
+		if !ValidTrailerName(name) {
 			return ErrTrailerName
 		}
 	}
 	return nil
+}
+
+// Announced yields the names that the value of a Trailer field announces.
+func Announced(value []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		for len(value) > 0 {
+			var name []byte
+			if name, value = cutElement(value); len(name) > 0 && !yield(name) {
+				return
+			}
+		}
+	}
 }
 
 // cutElement cuts the first element off a comma-separated list.

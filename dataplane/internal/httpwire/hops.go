@@ -56,13 +56,14 @@ func endToEnd(name []byte) bool {
 	return hasPrefix(name, "X-Forwarded-")
 }
 
-// hopByHop are fields that concern one connection only.
+// hopByHop are fields that concern one connection only. Trailer is none (RFC 9110 section 6.6.2): trailers are passed on, and
+// there are servers that take none that was not announced.
 func hopByHop(name []byte) bool {
 	switch len(name) {
 	case len("TE"):
 		return exchange.EqualFold(name, "TE")
-	case len("Trailer"): // and Upgrade
-		return exchange.EqualFold(name, "Trailer") || exchange.EqualFold(name, "Upgrade")
+	case len("Upgrade"):
+		return exchange.EqualFold(name, "Upgrade")
 	case len("Connection"): // and Keep-Alive
 		return exchange.EqualFold(name, "Connection") || exchange.EqualFold(name, "Keep-Alive")
 	case len("HTTP2-Settings"):
@@ -99,7 +100,7 @@ func ValidTrailerName(name []byte) bool {
 
 // headerOnly are fields that are not allowed in a trailer, beside those that ValidTrailerName tells by their prefix.
 var headerOnly = [...]string{
-	"Host", "Forwarded", "X-Real-IP", // routing
+	"Host", "Forwarded", "X-Real-IP", "Trailer", // framing and routing
 	"Cache-Control", "Expect", "Max-Forwards", "Pragma", "Range", // controls of requests
 	"Authorization", "Cookie", "Set-Cookie", "WWW-Authenticate", // authentication
 	"Age", "Date", "Expires", "Location", "Retry-After", "Vary", "Warning", // controls of responses

@@ -89,11 +89,12 @@ func TestDropHopByHop(t *testing.T) {
 		in, want []string
 	}{
 		{"nothing to drop", []string{"A: 1", "B: 2"}, []string{"A: 1", "B: 2"}},
+		{"an announcement of trailers stays", []string{"Trailer: X", "TE: trailers"}, []string{"Trailer: X"}},
 		{"no fields", nil, nil},
 		{
 			"the known ones",
 			[]string{
-				"A: 1", "Connection: close", "keep-alive: x", "TE: trailers", "Trailer: X", "Upgrade: h2c", "HTTP2-Settings: x",
+				"A: 1", "Connection: close", "keep-alive: x", "TE: trailers", "Upgrade: h2c", "HTTP2-Settings: x",
 				"Proxy-Connection: x", "TRANSFER-ENCODING: chunked", "Proxy-Authenticate: x", "Proxy-Authorization: x", "B: 2",
 			},
 			[]string{"A: 1", "B: 2"},

@@ -3,9 +3,11 @@ package server
 import (
 	"bytes"
 	"io"
+	"maps"
 	"net/http"
 	"net/netip"
 	"net/textproto"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -90,6 +92,11 @@ func (a *adaptor) fill(c *call, tls bool) *exchange.Refusal {
 			c.headBytes += len(name) + len(v) + len(": \r\n")
 			c.headFields++
 			q.Header.Add(c.field(name, v))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Trailer)) { // net/http took the announcement from the fields
+		if f := c.field("Trailer", name); httpwire.ValidTrailerName(f.Value) {
+			q.Header.Add(f)
 		}
 	}
 	if q.Proto == 20 {

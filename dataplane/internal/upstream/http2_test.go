@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"keyward.dev/dataplane/internal/exchange"
 	"keyward.dev/dataplane/internal/runtime"
 	"keyward.dev/dataplane/internal/upstream"
 	"keyward.dev/shared/testkit"
@@ -71,7 +72,8 @@ func TestHTTP2(t *testing.T) {
 		_, _ = w.Write(body)
 	}, func(t *testing.T, g *gateway, s *runtime.Service, connections *atomic.Int64) {
 		large := strings.Repeat("0123456789", 100_000)
-		streamed := newPieces(large[:300_000], large[300_000:])
+		streamed, announced := newPieces(large[:300_000], large[300_000:]), newPieces("a", "b")
+		announced.trailer = exchange.Headers{field("X-Sum", "7")}
 		for _, tt := range []struct {
 			body   upstream.Body
 			length int64
@@ -82,8 +84,12 @@ func TestHTTP2(t *testing.T) {
 			{whole("abc"), 3, "abc", "3 map[]"},
 			{whole(large), int64(len(large)), large, "1000000 map[]"},
 			{streamed, -1, large, "1000000 map[]"},
+			{announced, -1, "ab", "2 map[X-Sum:[7] X-Void:[]]"},
 		} {
 			r := post(t, s, "/a%2Fb", tt.body, tt.length)
+			if tt.body == upstream.Body(announced) {
+				r.Header.Add(field("Trailer", "x-sum, X-Void"))
+			}
 			r.Query, r.Upgrade = []byte("x=y"), []byte("websocket")
 			a := g.do(r)
 			seen := "HTTP/2.0 POST /a%2Fb?x=y " + s.Targets[0].Address + " te=trailers up="

@@ -184,6 +184,7 @@ func (s *netStream) header() http.Header {
 			h[name] = append(h[name], string(f.Value))
 		}
 	}
+	delete(h, "Trailer") // net/http announces those of the body
 	if _, ok := h["User-Agent"]; !ok {
 		h["User-Agent"] = nil // else net/http would name itself
 	}

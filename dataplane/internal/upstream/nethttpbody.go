@@ -3,8 +3,10 @@ package upstream
 import (
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 
 	"keyward.dev/dataplane/internal/conn"
 	"keyward.dev/dataplane/internal/exchange"
@@ -48,6 +50,9 @@ func (t *netTunnel) CloseWrite() error {
 func (s *netStream) conclude() {
 	r := s.call.resp
 	r.Status, r.ContentLength, r.Header = s.resp.StatusCode, s.resp.ContentLength, headers(s.resp.Header)
+	for _, name := range slices.Sorted(maps.Keys(s.resp.Trailer)) { // net/http took the announcement from the fields
+		r.Header = append(r.Header, exchange.Field("Trailer", name))
+	}
 	httpwire.DropHopByHop(&r.Header)
 	s.buf, _ = s.call.m.buffers.Get().(*[pumpPiece]byte)
 }

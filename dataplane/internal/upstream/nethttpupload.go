@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/textproto"
 	"sync"
 
 	"keyward.dev/dataplane/internal/httpwire"
@@ -55,9 +56,22 @@ func (b *netBody) giveTo(req *http.Request) {
 		req.GetBody = func() (io.ReadCloser, error) { return &netReader{source: b}, nil }
 	}
 	if b.chunked {
-		req.Trailer = http.Header{} // filled at the end
+		req.Trailer = b.announced() // filled at the end
 		b.trailer = req.Trailer
 	}
+}
+
+// announced are the trailers that the request announces, without values.
+func (b *netBody) announced() http.Header {
+	h := http.Header{}
+	for v := range b.stream.call.req.Header.Values("Trailer") {
+		for name := range httpwire.Announced(v) {
+			if httpwire.ValidTrailerName(name) {
+				h[textproto.CanonicalMIMEHeaderKey(string(name))] = nil
+			}
+		}
+	}
+	return h
 }
 
 // netReader reads a body from its beginning. Only a body that is in memory is read more than once.
