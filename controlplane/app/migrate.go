@@ -2,11 +2,14 @@ package app
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 
+	"keyward.dev/controlplane/internal/history"
 	"keyward.dev/controlplane/internal/store"
 	"keyward.dev/shared/settings"
 	"keyward.dev/shared/telemetry"
@@ -82,7 +85,7 @@ func (c *CheckDB) Run(ctx context.Context, out io.Writer) error {
 	}
 	faults := checkAudit(ctx, core, store.SystemGroup)
 	for _, h := range heads {
-		found := append(checkSet(ctx, core, h.Group), checkAudit(ctx, core, h.Group)...)
+		found := slices.Concat(checkSet(ctx, core, h.Group), checkHistory(ctx, core, h.Group), checkAudit(ctx, core, h.Group))
 		if len(found) == 0 {
 			fmt.Fprintf(out, "%s: ok, revision %d\n", h.Group, h.Revision)
 		}
@@ -109,6 +112,18 @@ func checkSet(ctx context.Context, core *core, group string) (faults []string) {
 		}
 	}
 	return faults
+}
+
+// checkHistory says whether the changes that are kept, and the baseline before them, lead to what the group holds.
+func checkHistory(ctx context.Context, core *core, group string) []string {
+	if _, err := core.history.At(ctx, group, history.Newest); err != nil {
+		fault := fmt.Sprintf("%s: history: %v", group, err)
+		if cause := errors.Unwrap(err); cause != nil {
+			fault += ": " + cause.Error()
+		}
+		return []string{fault}
+	}
+	return nil
 }
 
 // checkAudit names the first row of an audit chain that does not fit.

@@ -1,6 +1,7 @@
 package history
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -52,8 +53,36 @@ func newFold(vault snapshot.Vault, head store.Head, kinds []*catalog.Kind, revis
 		f.wanted = append(f.wanted, revision)
 		f.kept[revision] = nil
 	}
-	f.keep()
 	return f
+}
+
+// begin takes in the baseline.
+func (f *fold) begin(ctx context.Context, r Reader, base store.Baseline) error {
+	if err := r.BaselineRows(ctx, f.past); err != nil {
+		return err
+	}
+	if base.Revision > 0 {
+		state, err := f.vault.OpenBaseline(base)
+		if err != nil {
+			return f.unopened(base.Revision, err)
+		}
+		var sum digest.Set
+		if err := sum.UnmarshalBinary(state); err != nil || sum.Sum() != f.sum.Sum() {
+			return f.broken(base.Revision, "is not what its baseline holds", nil)
+		}
+	}
+	f.last.Revision = base.Revision
+	f.keep()
+	return nil
+}
+
+// past takes in one record of the baseline.
+func (f *fold) past(row store.Row) error {
+	record, err := f.vault.OpenPastRecord(row)
+	if err != nil {
+		return f.unopened(row.Revision, err)
+	}
+	return f.put(store.Change{Revision: row.Revision, At: row.UpdatedAt}, row.CreatedAt, record)
 }
 
 // change applies the next change.
@@ -69,7 +98,7 @@ func (f *fold) change(c store.Change) error {
 		f.remove(key{rm.GetKind(), rm.GetUid()})
 	}
 	for _, up := range body.GetUpserts() {
-		if err := f.put(c, up.GetRecord()); err != nil {
+		if err := f.put(c, c.At, up.GetRecord()); err != nil {
 			return err
 		}
 	}
@@ -83,26 +112,46 @@ func (f *fold) change(c store.Change) error {
 }
 
 func (f *fold) open(c store.Change) (*syncv1.ChangeBody, error) {
-	raw, err := f.vault.OpenChange(c)
-	if err != nil {
-		if errors.Is(err, sealer.ErrUnavailable) { // goes by; a change that does not open stays so
-			return nil, err
-		}
-		return nil, f.broken(c.Revision, "does not open", err)
-	}
-	body := &syncv1.ChangeBody{}
-	if err := proto.Unmarshal(raw, body); err != nil || body.GetRevision() != c.Revision || body.GetEpoch() != c.Epoch {
+	body, err := Body(f.vault, c)
+	switch {
+	case errors.Is(err, errMalformed):
 		return nil, f.broken(c.Revision, "is malformed", nil)
+	case err != nil:
+		return nil, f.unopened(c.Revision, err)
 	}
 	return body, nil
 }
 
-func (f *fold) put(c store.Change, record []byte) error {
+var errMalformed = errors.New("the change is malformed")
+
+// Body opens a change.
+func Body(vault snapshot.Vault, c store.Change) (*syncv1.ChangeBody, error) {
+	raw, err := vault.OpenChange(c)
+	if err != nil {
+		return nil, err
+	}
+	body := &syncv1.ChangeBody{}
+	if err := proto.Unmarshal(raw, body); err != nil || body.GetRevision() != c.Revision || body.GetEpoch() != c.Epoch {
+		return nil, errMalformed
+	}
+	return body, nil
+}
+
+// unopened keeps apart what goes by and what stays as it is.
+func (f *fold) unopened(revision int64, err error) error {
+	if errors.Is(err, sealer.ErrUnavailable) {
+		return err
+	}
+	return f.broken(revision, "does not open", err)
+}
+
+// put takes in a record; created is for one that was not there.
+func (f *fold) put(c store.Change, created time.Time, record []byte) error {
 	var rec syncv1.Record
 	if err := proto.Unmarshal(record, &rec); err != nil {
 		return f.broken(c.Revision, "is malformed", nil)
 	}
-	at, created := key{rec.GetKind(), rec.GetUid()}, c.At
+	at := key{rec.GetKind(), rec.GetUid()}
 	if old := f.all[at]; old != nil {
 		created = old.created
 	}

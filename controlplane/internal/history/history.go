@@ -1,6 +1,6 @@
 // Package history answers what a gateway group held at past revisions and how two of them differ. It folds the sealed
-// change bodies forward from the first and holds every one of them against its digest and the last against the group's
-// authenticated head: a history with a hole, or one that was altered, is refused as a whole. It writes nothing, and what
+// change bodies forward from the first, or from the baseline that retention left of those it dropped, and holds every one of them
+// against its digest and the last against the group's authenticated head: a history with a hole, or one that was altered, is refused as a whole. It writes nothing, and what
 // users do not write (pepper terms) never leaves it. The admin API shows what it answers, with secrets hidden; the write
 // path (configsvc) rolls back to it.
 package history
@@ -27,6 +27,9 @@ type Reader interface {
 	Head(ctx context.Context) (store.Head, error)
 	// Changes gives every change to yield, the oldest first.
 	Changes(ctx context.Context, yield func(store.Change) error) error
+	// Baseline answers where they begin, and BaselineRows what the group held there.
+	Baseline(ctx context.Context) (store.Baseline, error)
+	BaselineRows(ctx context.Context, yield func(store.Row) error) error
 }
 
 // Log reads the history of groups. It is safe for concurrent use.
@@ -43,7 +46,7 @@ func New(db snapshot.Database, unlock snapshot.Unlocker, kinds []*catalog.Kind) 
 }
 
 // At returns what a group held at each of the revisions, which are in no order. Revision 0 is the empty set before the
-// first; Newest is the last.
+// first; Newest is the last. The earliest is that of the baseline, if there is one.
 func (l *Log) At(ctx context.Context, group string, revisions ...int64) ([]*Set, error) {
 	select {
 	case l.reads <- struct{}{}:
@@ -78,11 +81,22 @@ func Read(ctx context.Context, r Reader, vault snapshot.Vault, kinds []*catalog.
 	if err := vault.VerifyHead(head); err != nil {
 		return nil, err
 	}
+	base, err := r.Baseline(ctx)
+	if err != nil {
+		return nil, err
+	}
 	f := newFold(vault, head, kinds, revisions)
 	for _, revision := range f.wanted {
-		if revision < 0 || revision > head.Revision {
+		switch {
+		case revision < 0 || revision > head.Revision:
 			return nil, problem.Errorf(problem.NotFound, "group %s has no revision %d; the newest is %d", head.Group, revision, head.Revision)
+		case revision < base.Revision:
+			return nil, problem.Errorf(problem.NotFound, "what group %s held then is no longer kept; the oldest revision that is kept is %d",
+				head.Group, base.Revision+1)
 		}
+	}
+	if err := f.begin(ctx, r, base); err != nil {
+		return nil, err
 	}
 	if err := r.Changes(ctx, f.change); err != nil {
 		return nil, err

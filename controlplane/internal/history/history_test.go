@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -28,6 +29,9 @@ type log struct {
 	changes []store.Change
 	sum     digest.Set
 	records map[string][]byte
+	// base and past are what is left of changes that were dropped.
+	base store.Baseline
+	past []store.Row
 }
 
 func newLog() *log {
@@ -38,14 +42,60 @@ func (l *log) Head(context.Context) (store.Head, error) { return l.head, nil }
 func (l *log) VerifyHead(store.Head) error              { return nil }
 func (l *log) Open(store.Row) ([]byte, error)           { return nil, errors.New("no rows here") }
 
-func (l *log) OpenChange(c store.Change) ([]byte, error) {
-	switch string(c.Sealed) {
+func (l *log) OpenChange(c store.Change) ([]byte, error)     { return open(c.Sealed) }
+func (l *log) OpenBaseline(b store.Baseline) ([]byte, error) { return open(b.Sealed) }
+func (l *log) OpenPastRecord(row store.Row) ([]byte, error)  { return open(row.Sealed) }
+
+func open(sealed []byte) ([]byte, error) {
+	switch string(sealed) {
 	case "away":
 		return nil, sealer.ErrUnavailable
 	case "broken":
 		return nil, sealer.ErrUnreadable
 	}
-	return c.Sealed, nil
+	return sealed, nil
+}
+
+func (l *log) Baseline(context.Context) (store.Baseline, error) { return l.base, nil }
+
+func (l *log) BaselineRows(_ context.Context, yield func(store.Row) error) error {
+	for _, row := range l.past {
+		if err := yield(row); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// drop puts the first changes into the baseline.
+func (l *log) drop(t *testing.T, n int) {
+	t.Helper()
+	records, sum := map[string]store.Row{}, digest.Set{}
+	for _, c := range l.changes[:n] {
+		body, err := history.Body(l, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, rm := range body.GetRemovals() {
+			delete(records, rm.GetUid())
+		}
+		for _, up := range body.GetUpserts() {
+			var rec syncv1.Record
+			if err := proto.Unmarshal(up.GetRecord(), &rec); err != nil {
+				t.Fatal(err)
+			}
+			records[rec.GetUid()] = store.Row{Kind: rec.GetKind(), UID: rec.GetUid(), Revision: c.Revision, Sealed: up.GetRecord()}
+		}
+	}
+	for _, row := range records {
+		l.past = append(l.past, row)
+		sum.Add(row.Kind, row.UID, row.Sealed)
+	}
+	state, err := sum.MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.base, l.changes = store.Baseline{Revision: int64(n), Sealed: state}, l.changes[n:]
 }
 
 func (l *log) Changes(_ context.Context, yield func(store.Change) error) error {
@@ -211,5 +261,84 @@ func TestARevisionToComeIsNotFound(t *testing.T) {
 		if _, err := read(t, example(t), revision); err == nil || problem.Of(err).Code != problem.NotFound {
 			t.Errorf("Read(%d) = %v, want not found", revision, err)
 		}
+	}
+}
+
+// TestWhatWasDroppedIsInTheBaseline: what is kept reads as if nothing had been dropped, and what is not is said to be gone.
+func TestWhatWasDroppedIsInTheBaseline(t *testing.T) {
+	t.Parallel()
+	for n := 1; n <= 4; n++ {
+		whole, l := example(t), example(t)
+		l.drop(t, n)
+		for revision := int64(1); revision <= 5; revision++ {
+			got, err := read(t, l, revision)
+			if revision < int64(n) {
+				want := fmt.Sprintf("the oldest revision that is kept is %d", n+1)
+				if err == nil || problem.Of(err).Code != problem.NotFound || !strings.Contains(problem.Of(err).Detail, want) {
+					t.Errorf("%d dropped, revision %d: %v, want it gone", n, revision, err)
+				}
+				continue
+			}
+			if err != nil {
+				t.Fatalf("%d dropped, revision %d: %v", n, revision, err)
+			}
+			want, err := read(t, whole, revision)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(resources(t, want[0]), resources(t, got[0])); diff != "" {
+				t.Errorf("%d dropped, revision %d (-want +got):\n%s", n, revision, diff)
+			}
+		}
+	}
+}
+
+// resources says what is in a set, and since when.
+func resources(t *testing.T, s *history.Set) []string {
+	t.Helper()
+	all, err := s.Resources()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := []string{}
+	for _, r := range all {
+		out = append(out, fmt.Sprintf("%s %s %d %x", catalog.Ref(r.Kind, r.Name), r.UID, r.Revision, r.Record))
+	}
+	return out
+}
+
+// TestOnlyATrueBaselineIsRead: the baseline is held against its digest and the kept changes like everything else.
+func TestOnlyATrueBaselineIsRead(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name  string
+		touch func(t *testing.T, l *log)
+	}{
+		{"it is missing", func(t *testing.T, l *log) { l.base, l.past = store.Baseline{}, nil }},
+		{"its position is missing", func(t *testing.T, l *log) { l.base = store.Baseline{} }},
+		{"its records are missing", func(t *testing.T, l *log) { l.past = nil }},
+		{"one record is missing", func(t *testing.T, l *log) { l.past = l.past[1:] }},
+		{"one record does not open", func(t *testing.T, l *log) { l.past[0].Sealed = []byte("broken") }},
+		{"one record is no record", func(t *testing.T, l *log) { l.past[0].Sealed = []byte{0xff} }},
+		{"its digest does not open", func(t *testing.T, l *log) { l.base.Sealed = []byte("broken") }},
+		{"its digest is none", func(t *testing.T, l *log) { l.base.Sealed = []byte("short") }},
+		{"it is of another revision", func(t *testing.T, l *log) { l.base.Revision-- }},
+		{"a change is missing behind it", func(t *testing.T, l *log) { l.changes = l.changes[1:] }},
+		{"a change is there twice", func(t *testing.T, l *log) { l.changes = append(example(t).changes[1:2:2], l.changes...) }},
+		{"it is of another history", func(t *testing.T, l *log) {
+			other := variant(t, "other", "http://a")
+			other.drop(t, 2)
+			l.base, l.past = other.base, other.past
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			l := example(t)
+			l.drop(t, 2)
+			tt.touch(t, l)
+			if _, err := read(t, l, 4); err == nil || problem.Of(err).Code != problem.Unavailable {
+				t.Errorf("Read = %v, want it refused", err)
+			}
+		})
 	}
 }

@@ -13,6 +13,8 @@ import (
 const (
 	purposeResource   = "resources"
 	purposeChange     = "changes"
+	purposeBaseline   = "baselines"
+	purposePastRecord = "baseline_records"
 	purposeHead       = "heads"
 	purposeAudit      = "audit"
 	purposeAdminToken = "admin_tokens"

@@ -28,6 +28,9 @@ type database struct {
 	rows    map[string]store.Row
 	changes []store.Change
 	records map[string][]byte
+	// base and past are what is left of the changes that were dropped.
+	base store.Baseline
+	past []store.Row
 }
 
 var errBroken = errors.New("does not open")
@@ -61,6 +64,19 @@ func (d *database) Rows(_ context.Context, yield func(store.Row) error) error {
 
 func (d *database) Open(row store.Row) ([]byte, error)        { return opened(row.Sealed) }
 func (d *database) OpenChange(c store.Change) ([]byte, error) { return opened(c.Sealed) }
+
+func (d *database) Baseline(context.Context) (store.Baseline, error) { return d.base, nil }
+func (d *database) OpenBaseline(b store.Baseline) ([]byte, error)    { return opened(b.Sealed) }
+func (d *database) OpenPastRecord(row store.Row) ([]byte, error)     { return opened(row.Sealed) }
+
+func (d *database) BaselineRows(_ context.Context, yield func(store.Row) error) error {
+	for _, row := range d.past {
+		if err := yield(row); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 func (d *database) VerifyHead(store.Head) error { return nil }
 

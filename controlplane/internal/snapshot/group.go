@@ -34,12 +34,17 @@ type Reader interface {
 	// ChangesSince answers up to limit changes after the revision, ascending.
 	ChangesSince(ctx context.Context, revision int64, limit int) ([]store.Change, error)
 	Rows(ctx context.Context, yield func(store.Row) error) error
+	// Baseline answers where the kept changes begin, and BaselineRows what the group held there.
+	Baseline(ctx context.Context) (store.Baseline, error)
+	BaselineRows(ctx context.Context, yield func(store.Row) error) error
 }
 
 // Vault opens what was sealed for one group.
 type Vault interface {
 	Open(row store.Row) ([]byte, error)
 	OpenChange(change store.Change) ([]byte, error)
+	OpenBaseline(baseline store.Baseline) ([]byte, error)
+	OpenPastRecord(row store.Row) ([]byte, error)
 	VerifyHead(head store.Head) error
 }
 

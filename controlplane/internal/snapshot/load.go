@@ -77,10 +77,17 @@ type version struct {
 	record          []byte
 }
 
-// history replays the sealed change bodies up to the head.
+// history replays the sealed change bodies from the baseline up to the head. The head's digest judges what comes of it.
 func (l *loader) history(ctx context.Context, r Reader, head store.Head) (map[string]version, error) {
+	base, err := r.Baseline(ctx)
+	if err != nil {
+		return nil, err
+	}
 	last := map[string]version{}
-	for revision := int64(0); revision < head.Revision; {
+	if err := r.BaselineRows(ctx, func(row store.Row) error { return l.past(row, last) }); err != nil {
+		return nil, fmt.Errorf("baseline: %w", err)
+	}
+	for revision := base.Revision; revision < head.Revision; {
 		changes, err := r.ChangesSince(ctx, revision, 256)
 		if err != nil {
 			return nil, err
@@ -98,6 +105,27 @@ func (l *loader) history(ctx context.Context, r Reader, head store.Head) (map[st
 	return last, nil
 }
 
+// past takes in one record of the baseline.
+func (l *loader) past(row store.Row, last map[string]version) error {
+	record, err := l.group.vault.OpenPastRecord(row)
+	if err != nil {
+		return err
+	}
+	return note(last, record, row.Revision)
+}
+
+// note puts a record into the versions.
+func note(last map[string]version, record []byte, revision int64) error {
+	var rec syncv1.Record
+	if err := proto.Unmarshal(record, &rec); err != nil {
+		return errMalformed
+	}
+	last[rec.GetKind()+sep+rec.GetUid()] = version{
+		kind: rec.GetKind(), uid: rec.GetUid(), name: rec.GetName(), revision: revision, record: record,
+	}
+	return nil
+}
+
 func (l *loader) replay(c store.Change, last map[string]version) error {
 	raw, err := l.group.vault.OpenChange(c)
 	if err != nil {
@@ -111,12 +139,8 @@ func (l *loader) replay(c store.Change, last map[string]version) error {
 		delete(last, rm.GetKind()+sep+rm.GetUid())
 	}
 	for _, u := range body.GetUpserts() {
-		var rec syncv1.Record
-		if err := proto.Unmarshal(u.GetRecord(), &rec); err != nil {
-			return errMalformed
-		}
-		last[rec.GetKind()+sep+rec.GetUid()] = version{
-			kind: rec.GetKind(), uid: rec.GetUid(), name: rec.GetName(), revision: c.Revision, record: u.GetRecord(),
+		if err := note(last, u.GetRecord(), c.Revision); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -14,6 +14,8 @@ func Ciphertexts() []Ciphertext {
 	return []Ciphertext{
 		{Table: "resources", Column: "sealed", Term: true},
 		{Table: "changes", Column: "sealed", Term: true},
+		{Table: "baselines", Column: "sealed", Term: true},
+		{Table: "baseline_records", Column: "sealed", Term: true},
 		{Table: "certificate_authorities", Column: "sealed", Term: true},
 		{Table: "keyrings", Column: "wrapped"},
 	}

@@ -8,7 +8,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// rights is what the runtime role may do. Nothing else: no DDL, and history (changes, audit) only grows.
+// rights is what the runtime role may do with tables. Nothing else: no DDL; the audit trail only grows, and changes go only
+// through drop_changes.
 func rights() map[string]string {
 	return map[string]string{
 		"schema_version":          "select",
@@ -17,6 +18,8 @@ func rights() map[string]string {
 		"keyrings":                "select, insert, update",
 		"resources":               "select, insert, update, delete",
 		"changes":                 "select, insert",
+		"baselines":               "select, insert, update",
+		"baseline_records":        "select, insert, update, delete",
 		"audit":                   "select, insert",
 		"admin_tokens":            "select, insert, update",
 		"join_tokens":             "select, insert, update",
@@ -63,6 +66,9 @@ func (m *migrator) grant(ctx context.Context, role, password string) error {
 					return mapped("grant rights on "+table, err)
 				}
 			}
+		}
+		if _, err := tx.Exec(ctx, "grant execute on function drop_changes(text, bigint) to "+name); err != nil {
+			return mapped("grant rights on drop_changes", err)
 		}
 		return grantSchema(ctx, tx, name)
 	})

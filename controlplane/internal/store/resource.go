@@ -118,10 +118,7 @@ func (t *GroupTx) Delete(ctx context.Context, refs []Ref) error {
 		return nil
 	}
 	t.unsealed = true
-	kinds, uids := make([]string, len(refs)), make([]string, len(refs))
-	for i, r := range refs {
-		kinds[i], uids[i] = r.Kind, r.UID
-	}
+	kinds, uids := columns(refs)
 	tag, err := t.tx.Exec(ctx, deleteRows, t.head.GroupUID, kinds, uids)
 	if err != nil {
 		return mapped("delete resources", err)

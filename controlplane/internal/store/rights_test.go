@@ -32,6 +32,10 @@ func TestTheRuntimeRoleCannotRewriteHistoryOrTheSchema(t *testing.T) {
 		`update changes set actor = 'x'`,
 		`delete from changes`,
 		`truncate changes`,
+		`truncate baselines`,
+		`delete from baselines`,
+		`create or replace function drop_changes(text, bigint) returns bigint language sql as 'select 1::bigint'`,
+		`alter function drop_changes(text, bigint) reset all`,
 		`delete from heads`,
 		`truncate heads`,
 		`delete from keyrings`,
@@ -56,6 +60,56 @@ func TestTheRuntimeRoleCannotRewriteHistoryOrTheSchema(t *testing.T) {
 		if err := db.ExecRuntime(t, statement); !errors.As(err, &pg) || pg.Code != insufficientPrivilege {
 			t.Errorf("%s: err = %v, want insufficient privilege", statement, err)
 		}
+	}
+}
+
+// TestTheRuntimeRoleDropsChangesOnlyFromTheOldEnd: short of forging changes, which then stay to be seen, it cannot drop the
+// newest; and no temporary table is taken for one of ours.
+func TestTheRuntimeRoleDropsChangesOnlyFromTheOldEnd(t *testing.T) {
+	t.Parallel()
+	db := open(t, "default")
+	db.Exec(t, `insert into changes (group_uid, revision, epoch, sealed, at, actor)
+select uid, n, 1, '', now(), 'test' from groups, generate_series(1, 300) n where name = 'default'`)
+	const group = `(select uid from groups where name = 'default')`
+	left := func() (n int, oldest int64) {
+		t.Helper()
+		if err := db.Conn(t).QueryRow(t.Context(), `select count(*), min(revision) from changes`).Scan(&n, &oldest); err != nil {
+			t.Fatal(err)
+		}
+		return n, oldest
+	}
+	drop := `select drop_changes(` + group + `, 1000000)`
+	for _, step := range []struct {
+		statement string
+		oldest    int64
+	}{
+		{drop, 1}, // nothing is in a baseline
+		{`insert into baselines (group_uid, revision, sealed, updated_at) values (` + group + `, 10, '', now())`, 1},
+		{`select drop_changes(` + group + `, 5)`, 6},
+		{drop, 11},
+		{`create temp table changes (group_uid text, revision bigint); insert into changes select uid, 100000 from groups; ` +
+			`create temp table baselines (group_uid text, revision bigint); insert into baselines select uid, 100000 from groups; ` + drop, 11},
+		{`update heads set revision = 1000000; update baselines set revision = 1000000; ` + drop, 45},
+	} {
+		if err := db.ExecRuntime(t, step.statement); err != nil {
+			t.Fatalf("%s: %v", step.statement, err)
+		}
+		if n, oldest := left(); oldest != step.oldest || int64(n) != 300-oldest+1 {
+			t.Errorf("after %s: %d changes, the oldest %d, want %d", step.statement, n, oldest, step.oldest)
+		}
+	}
+}
+
+func TestOnlyTheRuntimeRoleMayDropChanges(t *testing.T) {
+	t.Parallel()
+	db := storetest.New(t)
+	var public bool
+	err := db.Conn(t).QueryRow(t.Context(), `
+select exists (select 1 from pg_proc p, aclexplode(p.proacl) a
+    where p.oid = 'drop_changes(text, bigint)'::regprocedure and a.grantee = 0)
+    or (select proacl is null from pg_proc where oid = 'drop_changes(text, bigint)'::regprocedure)`).Scan(&public)
+	if err != nil || public {
+		t.Errorf("everybody may: %v, %v", public, err)
 	}
 }
 

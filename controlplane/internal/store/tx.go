@@ -122,6 +122,8 @@ func (t *GroupTx) SetHead(ctx context.Context, h Head) error {
 type Reader struct {
 	q    querier
 	head Head
+	// writes says that the transaction is one that writes, whose statements do not all see the same moment.
+	writes bool
 }
 
 // InSnapshot runs fn with a reader whose answers all belong to the same moment. It takes no lock that writers would wait
@@ -138,7 +140,7 @@ func (s *Store) InSnapshot(ctx context.Context, group string, fn func(context.Co
 }
 
 // Reader answers a reader of this transaction.
-func (t *GroupTx) Reader() *Reader { return &Reader{q: t.tx, head: t.head} }
+func (t *GroupTx) Reader() *Reader { return &Reader{q: t.tx, head: t.head, writes: true} }
 
 // Head answers where the group stands at that moment. It is already known; context and error are there for readers that
 // have to ask.

@@ -1,0 +1,3 @@
+drop function drop_changes(text, bigint);
+drop table baseline_records;
+drop table baselines;
