@@ -50,28 +50,49 @@ select has_table_privilege(current_user, 'audit', 'update') or has_table_privile
 const selectRole = `select exists (select 1 from pg_roles where rolname = $1)`
 
 // grant makes the role if need be and gives it exactly its rights; it can be repeated.
-func (m *migrator) grant(ctx context.Context, role, password string) error {
+func (m *migrator) grant(ctx context.Context, cfg MigrateConfig) error {
 	return pgx.BeginFunc(ctx, m.conn, func(tx pgx.Tx) error {
-		if err := ensureRole(ctx, tx, role, password); err != nil {
+		if err := ensureRole(ctx, tx, cfg.RuntimeRole, cfg.RuntimePassword); err != nil {
 			return err
 		}
-		name := pgx.Identifier{role}.Sanitize()
-		for table, list := range rights() {
-			quoted := pgx.Identifier{table}.Sanitize()
-			for _, statement := range []string{
-				fmt.Sprintf("revoke all on table %s from %s", quoted, name),
-				fmt.Sprintf("grant %s on table %s to %s", list, quoted, name),
-			} {
-				if _, err := tx.Exec(ctx, statement); err != nil {
-					return mapped("grant rights on "+table, err)
-				}
-			}
+		name := pgx.Identifier{cfg.RuntimeRole}.Sanitize()
+		if err := grantTables(ctx, tx, name, rights()); err != nil {
+			return err
 		}
 		if _, err := tx.Exec(ctx, "grant execute on function drop_changes(text, bigint) to "+name); err != nil {
 			return mapped("grant rights on drop_changes", err)
 		}
+		for _, p := range cfg.Parts {
+			if err := p.grant(ctx, tx, name); err != nil {
+				return err
+			}
+		}
 		return grantSchema(ctx, tx, name)
 	})
+}
+
+func (p Part) grant(ctx context.Context, tx pgx.Tx, name string) error {
+	for _, sequence := range p.Sequences {
+		if _, err := tx.Exec(ctx, fmt.Sprintf("grant usage on sequence %s to %s", pgx.Identifier{sequence}.Sanitize(), name)); err != nil {
+			return mapped("grant rights on "+sequence, err)
+		}
+	}
+	return grantTables(ctx, tx, name, p.Tables)
+}
+
+func grantTables(ctx context.Context, tx pgx.Tx, name string, tables map[string]string) error {
+	for table, list := range tables {
+		quoted := pgx.Identifier{table}.Sanitize()
+		for _, statement := range []string{
+			fmt.Sprintf("revoke all on table %s from %s", quoted, name),
+			fmt.Sprintf("grant %s on table %s to %s", list, quoted, name),
+		} {
+			if _, err := tx.Exec(ctx, statement); err != nil {
+				return mapped("grant rights on "+table, err)
+			}
+		}
+	}
+	return nil
 }
 
 // grantSchema lets the role see the tables. Before PostgreSQL 15 everybody may create in the schema public.

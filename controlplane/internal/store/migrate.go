@@ -29,9 +29,21 @@ type MigrateConfig struct {
 	RuntimeRole string
 	// RuntimePassword is set when the role is made here; without it the role cannot log in until somebody sets one.
 	RuntimePassword string
+	// Parts are brought up to date first. Undoing migrations leaves them.
+	Parts []Part
 	// Down undoes that many migrations instead of applying what is missing.
 	Down int
 	Log  *slog.Logger
+}
+
+// Part is a part of the schema that somebody else keeps in order, in the same database.
+type Part struct {
+	Name string
+	// Up brings it up to date, as the owner, while no other migration runs. It is repeated at every migration.
+	Up func(ctx context.Context, conn *pgx.Conn) error
+	// Tables are the rights of the runtime role by table; Sequences are those it draws numbers from.
+	Tables    map[string]string
+	Sequences []string
 }
 
 type migration struct {
@@ -101,13 +113,18 @@ func (m *migrator) run(ctx context.Context, cfg MigrateConfig) error {
 	if cfg.Down > 0 {
 		return m.down(ctx, cfg.Down)
 	}
+	for _, p := range cfg.Parts {
+		if err := p.Up(ctx, m.conn); err != nil {
+			return mapped("migrate "+p.Name, err)
+		}
+	}
 	if err := m.up(ctx); err != nil {
 		return err
 	}
 	if cfg.RuntimeRole == "" {
 		return nil
 	}
-	return m.grant(ctx, cfg.RuntimeRole, cfg.RuntimePassword)
+	return m.grant(ctx, cfg)
 }
 
 func (m *migrator) up(ctx context.Context) error {

@@ -99,6 +99,9 @@ func setDefaults(cfg *pgx.ConnConfig) {
 // Close waits until all connections are given back and closes them.
 func (s *Store) Close() { s.pool.Close() }
 
+// Pool is for the job queue, whose tables lie beside ours, and for nothing else.
+func (s *Store) Pool() *pgxpool.Pool { return s.pool }
+
 // Ping reports whether the database answers.
 func (s *Store) Ping(ctx context.Context) error {
 	return mapped("ping database", s.pool.Ping(ctx))

@@ -47,10 +47,10 @@ func Empty(t testing.TB) *DB {
 	return d
 }
 
-// Migrate brings the schema of an empty database up and gives the runtime role its rights.
-func (d *DB) Migrate(t testing.TB) {
+// Migrate brings the schema of an empty database up, with parts of others, and gives the runtime role its rights.
+func (d *DB) Migrate(t testing.TB, parts ...store.Part) {
 	t.Helper()
-	if err := store.Migrate(t.Context(), store.MigrateConfig{DSN: d.Owner, RuntimeRole: d.RuntimeRole}); err != nil {
+	if err := store.Migrate(t.Context(), store.MigrateConfig{DSN: d.Owner, RuntimeRole: d.RuntimeRole, Parts: parts}); err != nil {
 		t.Fatalf("migrate: %v", err)
 	}
 }
