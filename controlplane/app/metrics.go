@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"keyward.dev/controlplane/internal/pki"
 	"keyward.dev/controlplane/internal/snapshot"
 )
 
@@ -23,5 +24,21 @@ func (g groupRevisions) Collect(ch chan<- prometheus.Metric) {
 		if group, err := g.groups.Group(context.Background(), name); err == nil && group.View() != nil {
 			ch <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, float64(group.View().Revision), name)
 		}
+	}
+}
+
+// authorityEnds exports until when the certificate authorities are valid.
+type authorityEnds struct {
+	ca   *pki.CA
+	desc *prometheus.Desc
+}
+
+// Describe implements prometheus.Collector.
+func (a authorityEnds) Describe(ch chan<- *prometheus.Desc) { ch <- a.desc }
+
+// Collect implements prometheus.Collector.
+func (a authorityEnds) Collect(ch chan<- prometheus.Metric) {
+	for kind, end := range a.ca.Ends() {
+		ch <- prometheus.MustNewConstMetric(a.desc, prometheus.GaugeValue, float64(end.Unix()), kind)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"keyward.dev/controlplane/internal/history"
+	"keyward.dev/controlplane/internal/jobs"
 	"keyward.dev/controlplane/internal/store"
 	"keyward.dev/shared/settings"
 	"keyward.dev/shared/telemetry"
@@ -48,6 +49,7 @@ func (m *Migrate) Run(ctx context.Context, log *slog.Logger) error {
 	return store.Migrate(ctx, store.MigrateConfig{
 		DSN: m.Database.URL.Reveal(), AllowInsecure: m.Database.Insecure,
 		RuntimeRole: m.RuntimeRole, RuntimePassword: m.RuntimePassword.Reveal(), Down: m.Down, Log: log,
+		Parts: []store.Part{jobs.Schema()},
 	})
 }
 

@@ -17,6 +17,7 @@ import (
 	"keyward.dev/controlplane/internal/adminauth"
 	"keyward.dev/controlplane/internal/changefeed"
 	"keyward.dev/controlplane/internal/fanout"
+	"keyward.dev/controlplane/internal/jobs"
 	"keyward.dev/controlplane/internal/pki"
 	"keyward.dev/controlplane/internal/registry"
 	"keyward.dev/controlplane/internal/sealer"
@@ -70,6 +71,7 @@ type plane struct {
 	tokensWake  chan struct{}
 	admin       *adminapi.Server
 	feed        *changefeed.Feed
+	jobs        *jobs.Runner
 }
 
 // newPlane builds the replica in the order in which its parts need each other. It starts nothing.
@@ -118,6 +120,9 @@ func (p *plane) build(ctx context.Context) error {
 	p.feed = changefeed.New(changefeed.Config{
 		Database: core.store, Groups: core.groups, Hints: p.listener.Hints(), Wake: p.wake, Log: log,
 	})
+	if p.jobs, err = p.background(); err != nil {
+		return err
+	}
 	p.admin, err = p.adminServer()
 	return err
 }
@@ -163,6 +168,7 @@ func (p *plane) run(ctx context.Context) error {
 		p.hub.Run,
 		p.registry.Run,
 		p.admin.Run,
+		p.jobs.Run,
 		watchFiles,
 		func(ctx context.Context) error { return p.tokens.Run(ctx, p.tokensWake) },
 		func(ctx context.Context) error { return p.sync.Serve(ctx, syncListener, p.syncTLS()) },

@@ -92,6 +92,7 @@ type Settings struct {
 	CertTTL      time.Duration
 	RenewGrace   time.Duration
 	StreamMaxAge time.Duration
+	Retention    Retention
 	K8s          K8s
 }
 
@@ -121,6 +122,7 @@ func (s *Settings) Flags(fs *flag.FlagSet) {
 	fs.DurationVar(&s.CertTTL, "certificate-ttl", 24*time.Hour, "life of a gateway's certificate; renewed at two thirds")
 	fs.DurationVar(&s.RenewGrace, "renew-grace", 30*24*time.Hour, "how long after its end a certificate can still be renewed")
 	fs.DurationVar(&s.StreamMaxAge, "stream-max-age", time.Hour, "after which gateways are asked to reconnect, so that replicas share them; a tenth more or less")
+	s.Retention.Flags(fs)
 	fs.StringVar(&s.K8s.Issuer, "k8s-issuer", "", "issuer of the service-account tokens that gateways may join with; empty: none may")
 	fs.StringVar(&s.K8s.JWKSFile, "k8s-jwks-file", "", "`file` with the issuer's keys (JWKS)")
 	fs.StringVar(&s.K8s.JWKSURL, "k8s-jwks-url", "", "`URL` of the issuer's keys, https")
@@ -151,6 +153,7 @@ func (s *Settings) Check() error {
 	if s.StreamMaxAge < time.Second {
 		faults.Addf("stream-max-age", "must be at least 1s")
 	}
+	s.Retention.check(&faults)
 	s.K8s.check(&faults)
 	return faults.Err()
 }

@@ -57,6 +57,9 @@ func (s *replicaStatus) serving(p *plane) {
 		}, func() float64 { return float64(p.registry.Connected()) }),
 		groupRevisions{p.core.groups, prometheus.NewDesc("keyward_controlplane_group_revision",
 			"Revision of a group that this replica has opened.", []string{"group"}, nil)},
+		authorityEnds{p.ca, prometheus.NewDesc("keyward_controlplane_authority_expires_timestamp_seconds",
+			"Until when the certificate authority that signs now is valid.", []string{"kind"}, nil)},
+		p.jobs,
 	)
 	s.plane.Store(p)
 }

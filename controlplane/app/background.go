@@ -1,0 +1,55 @@
+package app
+
+import (
+	"context"
+	"flag"
+	"time"
+
+	"keyward.dev/controlplane/internal/jobs"
+	"keyward.dev/controlplane/internal/retention"
+	"keyward.dev/shared/settings"
+)
+
+// Retention says what of the past is kept.
+type Retention struct {
+	HistoryKeep   int64
+	HistoryMaxAge time.Duration
+	Interval      time.Duration
+}
+
+// Flags declares the settings.
+func (r *Retention) Flags(fs *flag.FlagSet) {
+	fs.Int64Var(&r.HistoryKeep, "history-keep", 10000, "how many revisions of a group are kept, however old; at least 256")
+	fs.DurationVar(&r.HistoryMaxAge, "history-max-age", 90*24*time.Hour, "until which age all revisions are kept, however many; 0: for ever")
+	fs.DurationVar(&r.Interval, "retention-interval", 10*time.Minute, "how often what is kept no longer is looked for")
+}
+
+func (r *Retention) check(faults *settings.Faults) {
+	if r.HistoryKeep < retention.MinKeep {
+		faults.Addf("history-keep", "must be at least %d: as many as gateways that reconnect may need", retention.MinKeep)
+	}
+	if r.HistoryMaxAge < 0 {
+		faults.Addf("history-max-age", "must not be negative")
+	}
+	if r.Interval < time.Second || r.Interval > 24*time.Hour {
+		faults.Addf("retention-interval", "must be between 1s and 24h")
+	}
+}
+
+// background is the work that is done once for all replicas.
+func (p *plane) background() (*jobs.Runner, error) {
+	keep := p.settings.Retention
+	past := retention.New(retention.Config{
+		Database: p.core.store, Unlock: p.core.sealer.Group, Keep: keep.HistoryKeep, MaxAge: keep.HistoryMaxAge, Log: p.log,
+	})
+	return jobs.New(jobs.Config{
+		Pool: p.core.store.Pool(), Log: p.log,
+		Jobs: []jobs.Job{
+			{Name: "history-retention", Every: keep.Interval, Timeout: 10 * time.Minute, Run: past.Run},
+			{Name: "authority-expiry", Every: 12 * time.Hour, Timeout: time.Minute, Run: func(ctx context.Context) error {
+				p.ca.NoteExpiry(ctx)
+				return nil
+			}},
+		},
+	})
+}
