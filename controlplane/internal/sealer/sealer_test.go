@@ -369,3 +369,39 @@ func TestABlobOpensOnlyInItsPlace(t *testing.T) {
 		}
 	}
 }
+
+func TestABaselineOpensOnlyInItsPlace(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	sealed, err := w.a.SealPastRecord("routes", uid(1), 3, []byte("record"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := store.Row{Kind: "routes", UID: uid(1), Revision: 3, Sealed: sealed}
+	if got, err := w.a.OpenPastRecord(row); err != nil || string(got) != "record" {
+		t.Errorf("OpenPastRecord = %q, %v", got, err)
+	}
+	state, err := w.a.SealBaseline(3, []byte("state"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := w.a.OpenBaseline(store.Baseline{Revision: 3, Sealed: state}); err != nil || string(got) != "state" {
+		t.Errorf("OpenBaseline = %q, %v", got, err)
+	}
+	kind, id, revision := row, row, row
+	kind.Kind, id.UID, revision.Revision = "services", uid(2), 4
+	for name, open := range map[string]func() ([]byte, error){
+		"record of another kind":       func() ([]byte, error) { return w.a.OpenPastRecord(kind) },
+		"record of another uid":        func() ([]byte, error) { return w.a.OpenPastRecord(id) },
+		"record of another revision":   func() ([]byte, error) { return w.a.OpenPastRecord(revision) },
+		"record of another group":      func() ([]byte, error) { return w.b.OpenPastRecord(row) },
+		"record as a resource":         func() ([]byte, error) { return w.a.Open(row) },
+		"baseline of another revision": func() ([]byte, error) { return w.a.OpenBaseline(store.Baseline{Revision: 4, Sealed: state}) },
+		"baseline of another group":    func() ([]byte, error) { return w.b.OpenBaseline(store.Baseline{Revision: 3, Sealed: state}) },
+		"baseline as a change":         func() ([]byte, error) { return w.a.OpenChange(store.Change{Revision: 3, Sealed: state}) },
+	} {
+		if _, err := open(); !errors.Is(err, sealer.ErrUnreadable) {
+			t.Errorf("%s: %v, want ErrUnreadable", name, err)
+		}
+	}
+}

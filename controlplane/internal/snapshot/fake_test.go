@@ -121,6 +121,24 @@ func (d *database) commit(put []*configv1.Route, removed ...string) {
 	d.head.Digest = d.digest.Sum()
 }
 
+// drop takes the first change into the baseline.
+func (d *database) drop() {
+	d.t.Helper()
+	var body syncv1.ChangeBody
+	if err := proto.Unmarshal(d.changes[0].Sealed, &body); err != nil {
+		d.t.Fatal(err)
+	}
+	d.past = nil
+	for _, up := range body.GetUpserts() {
+		var rec syncv1.Record
+		if err := proto.Unmarshal(up.GetRecord(), &rec); err != nil {
+			d.t.Fatal(err)
+		}
+		d.past = append(d.past, store.Row{Kind: rec.GetKind(), UID: rec.GetUid(), Revision: 1, Sealed: up.GetRecord()})
+	}
+	d.base, d.changes = store.Baseline{Revision: 1}, d.changes[1:]
+}
+
 func marshal(t *testing.T, kind, uid, name string, msg proto.Message) []byte {
 	t.Helper()
 	config, err := anypb.New(msg)

@@ -141,8 +141,12 @@ func TestTamperingIsNamed(t *testing.T) {
 			db.commit([]*configv1.Route{route("a", "s"), route("b", "s"), route("gone", "s")})
 			db.commit([]*configv1.Route{route("a", "s2")}, "uid-gone")
 			c.tamper(db)
-			if diff := cmp.Diff(c.want, seen(catchUp(t, snapshot.NewGroup("g", db, testkit.Logger(t)), db))); diff != "" {
-				t.Errorf("set (-want +got):\n%s", diff)
+			pruned := *db
+			pruned.drop()
+			for name, db := range map[string]*database{"all kept": db, "the first dropped": &pruned} {
+				if diff := cmp.Diff(c.want, seen(catchUp(t, snapshot.NewGroup("g", db, testkit.Logger(t)), db))); diff != "" {
+					t.Errorf("%s: set (-want +got):\n%s", name, diff)
+				}
 			}
 		})
 	}
@@ -174,6 +178,20 @@ func TestADifferenceWithoutANameRefusesTheGroup(t *testing.T) {
 	delete(db.rows, "uid-a")
 	if _, err := snapshot.NewGroup("g", db, testkit.Logger(t)).CatchUp(t.Context(), db); !errors.Is(err, snapshot.ErrDamaged) {
 		t.Errorf("CatchUp = %v, want ErrDamaged", err)
+	}
+}
+
+func TestABaselineThatDoesNotOpenRefusesTheGroup(t *testing.T) {
+	t.Parallel()
+	db := newDatabase(t)
+	db.commit([]*configv1.Route{route("a", "s")})
+	db.commit([]*configv1.Route{route("b", "s")})
+	db.drop()
+	db.past[0].Sealed = []byte("broken")
+	catchUp(t, snapshot.NewGroup("g", db, testkit.Logger(t)), db) // nobody needs it while the rows are good
+	delete(db.rows, "uid-a")
+	if _, err := snapshot.NewGroup("g", db, testkit.Logger(t)).CatchUp(t.Context(), db); !errors.Is(err, errBroken) {
+		t.Errorf("CatchUp = %v, want the baseline named", err)
 	}
 }
 
