@@ -6,23 +6,45 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"keyward.dev/controlplane/internal/pki"
+	"keyward.dev/controlplane/internal/registry"
 	"keyward.dev/controlplane/internal/snapshot"
 )
 
-// groupRevisions exports where this replica stands in each group that it has opened.
+// groupRevisions exports where this replica stands in each group that it has opened, and how far its gateways are behind
+// that.
 type groupRevisions struct {
-	groups *snapshot.Manager
-	desc   *prometheus.Desc
+	groups        *snapshot.Manager
+	registry      *registry.Registry
+	revision, lag *prometheus.Desc
+}
+
+func newGroupRevisions(groups *snapshot.Manager, r *registry.Registry) groupRevisions {
+	return groupRevisions{
+		groups: groups, registry: r,
+		revision: prometheus.NewDesc("keyward_controlplane_group_revision",
+			"Revision of a group that this replica has opened.", []string{"group"}, nil),
+		lag: prometheus.NewDesc("keyward_controlplane_revision_lag",
+			"Revisions that the furthest behind of a group's gateways on this replica has not applied.", []string{"group"}, nil),
+	}
 }
 
 // Describe implements prometheus.Collector.
-func (g groupRevisions) Describe(ch chan<- *prometheus.Desc) { ch <- g.desc }
+func (g groupRevisions) Describe(ch chan<- *prometheus.Desc) {
+	ch <- g.revision
+	ch <- g.lag
+}
 
 // Collect implements prometheus.Collector.
 func (g groupRevisions) Collect(ch chan<- prometheus.Metric) {
 	for _, name := range g.groups.Active() {
-		if group, err := g.groups.Group(context.Background(), name); err == nil && group.View() != nil {
-			ch <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, float64(group.View().Revision), name)
+		group, err := g.groups.Group(context.Background(), name)
+		if err != nil || group.View() == nil {
+			continue
+		}
+		view := group.View()
+		ch <- prometheus.MustNewConstMetric(g.revision, prometheus.GaugeValue, float64(view.Revision), name)
+		if lag, ok := g.registry.Lag(name, view.Epoch, view.Revision); ok {
+			ch <- prometheus.MustNewConstMetric(g.lag, prometheus.GaugeValue, float64(lag), name)
 		}
 	}
 }

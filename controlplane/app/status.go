@@ -55,11 +55,10 @@ func (s *replicaStatus) serving(p *plane) {
 			Namespace: "keyward", Subsystem: "controlplane", Name: "connected_gateways",
 			Help: "Gateways with a stream to this replica.",
 		}, func() float64 { return float64(p.registry.Connected()) }),
-		groupRevisions{p.core.groups, prometheus.NewDesc("keyward_controlplane_group_revision",
-			"Revision of a group that this replica has opened.", []string{"group"}, nil)},
 		authorityEnds{p.ca, prometheus.NewDesc("keyward_controlplane_authority_expires_timestamp_seconds",
 			"Until when the certificate authority that signs now is valid.", []string{"kind"}, nil)},
 		p.jobs,
+		newGroupRevisions(p.core.groups, p.registry),
 	)
 	s.plane.Store(p)
 }

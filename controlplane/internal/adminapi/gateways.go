@@ -181,7 +181,7 @@ func gatewayOf(g *registry.Gateway) *adminv1.Gateway {
 		Id: g.ID, Group: g.Group, State: string(g.State), Version: g.Version, Labels: g.Labels, PolicyTypes: g.PolicyTypes,
 		AppliedEpoch: g.AppliedEpoch, AppliedRevision: g.AppliedRevision, AppliedDigest: hex.EncodeToString(g.AppliedDigest),
 		EnrolledAt: timestamp(g.EnrolledAt), LastSeen: timestamp(g.LastSeen), CertificateExpires: timestamp(g.NotAfter),
-		Replica: g.Replica, RevokedAt: timestamp(g.RevokedAt), Attestor: g.Attestor,
+		Replica: g.Replica, RevokedAt: timestamp(g.RevokedAt), Attestor: g.Attestor, Lag: g.Lag,
 	}
 	for _, f := range g.Faults {
 		out.Faults = append(out.Faults, &adminv1.GatewayFault{Kind: f.Kind, Name: f.Name, Reason: f.Reason})

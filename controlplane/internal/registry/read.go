@@ -32,6 +32,8 @@ const (
 type Gateway struct {
 	store.Gateway
 	State State
+	// Lag is how many revisions it is behind the newest; all of them if it knows another history.
+	Lag int64
 }
 
 // Connected says whether the gateway has a stream.
@@ -144,18 +146,27 @@ func merge(row store.Gateway, s sighting, connected bool, head store.Head) Gatew
 		g.Replica, g.LastSeen = s.replica, s.at
 		g.AppliedEpoch, g.AppliedRevision, g.AppliedDigest, g.Faults = s.Epoch, s.Revision, s.Digest, s.Faults
 	}
+	g.Lag = behind(head, g.AppliedEpoch, g.AppliedRevision)
 	switch {
 	case !row.RevokedAt.IsZero():
 		g.State = Revoked
 	case !connected:
 	case len(g.Faults) > 0:
 		g.State = Rejecting
-	case g.AppliedEpoch != head.Epoch || g.AppliedRevision < head.Revision:
+	case g.Lag > 0:
 		g.State = Lagging
 	default:
 		g.State = Online
 	}
 	return g
+}
+
+// behind is how many revisions after the given one there are.
+func behind(head store.Head, epoch uint64, revision int64) int64 {
+	if epoch != head.Epoch {
+		return head.Revision
+	}
+	return max(0, head.Revision-revision)
 }
 
 // Progress is how far the connected gateways are.

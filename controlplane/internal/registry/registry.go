@@ -215,6 +215,21 @@ func (r *Registry) Connected() int {
 	return n
 }
 
+// Lag answers how many revisions the furthest behind of the group's gateways on this replica is behind the given position;
+// not ok: there are none.
+func (r *Registry) Lag(groupName string, epoch uint64, revision int64) (lag int64, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	g := r.groups[groupName]
+	if g == nil || len(g.live) == 0 {
+		return 0, false
+	}
+	for _, l := range g.live {
+		lag = max(lag, behind(store.Head{Epoch: epoch, Revision: revision}, l.report.Epoch, l.report.Revision))
+	}
+	return lag, true
+}
+
 // Reported takes a gateway's counters. They are kept while it is connected here and are lost without harm.
 func (r *Registry) Reported(groupName, id string, responses map[string]uint64) {
 	r.mu.Lock()

@@ -79,6 +79,18 @@ func TestStates(t *testing.T) {
 				t.Errorf("replica %s: ConnectedIn = %d, %v, want 4", name, n, err)
 			}
 		}
+		lags := map[string]int64{"online": 0, "lagging": 1, "rejecting": 0, "offline": 2, "revoked": 5, "rewound": 5}
+		for id, want := range lags {
+			if g, err := a.Get(t.Context(), "pay", id); err != nil || g.Lag != want {
+				t.Errorf("%s is %d revisions behind, %v; want %d", id, g.Lag, err, want)
+			}
+		}
+		if lag, ok := b.Lag("pay", 1, 5); lag != 5 || !ok {
+			t.Errorf("the furthest behind on replica b: %d, %t; want 5", lag, ok)
+		}
+		if _, ok := b.Lag("shop", 1, 5); ok {
+			t.Error("a group without connected gateways has a lag")
+		}
 		g, err := b.Get(t.Context(), "pay", "offline")
 		if err != nil || g.AppliedRevision != 3 || g.Connected() {
 			t.Errorf("an offline gateway = %+v, %v; what it applied last is remembered", g, err)

@@ -572,7 +572,9 @@ type Gateway struct {
 	Replica   string                 `protobuf:"bytes,14,opt,name=replica,proto3" json:"replica,omitempty"`
 	RevokedAt *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=revoked_at,json=revokedAt,proto3" json:"revoked_at,omitempty"`
 	// How it joined: join-token or kubernetes.
-	Attestor      string `protobuf:"bytes,16,opt,name=attestor,proto3" json:"attestor,omitempty"`
+	Attestor string `protobuf:"bytes,16,opt,name=attestor,proto3" json:"attestor,omitempty"`
+	// Revisions that it is behind the newest.
+	Lag           int64 `protobuf:"varint,17,opt,name=lag,proto3" json:"lag,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -717,6 +719,13 @@ func (x *Gateway) GetAttestor() string {
 		return x.Attestor
 	}
 	return ""
+}
+
+func (x *Gateway) GetLag() int64 {
+	if x != nil {
+		return x.Lag
+	}
+	return 0
 }
 
 // GatewayFault is a resource a gateway cannot run.
@@ -2220,7 +2229,7 @@ const file_keyward_admin_v1_admin_proto_rawDesc = "" +
 	"\x12ListGroupsResponse\x12/\n" +
 	"\x06groups\x18\x01 \x03(\v2\x17.keyward.admin.v1.GroupR\x06groups\"'\n" +
 	"\x0fGetGroupRequest\x12\x14\n" +
-	"\x05group\x18\x01 \x01(\tR\x05group\"\xdf\x05\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\"\xf1\x05\n" +
 	"\aGateway\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05group\x18\x02 \x01(\tR\x05group\x12\x14\n" +
@@ -2240,7 +2249,8 @@ const file_keyward_admin_v1_admin_proto_rawDesc = "" +
 	"\areplica\x18\x0e \x01(\tR\areplica\x129\n" +
 	"\n" +
 	"revoked_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\trevokedAt\x12\x1a\n" +
-	"\battestor\x18\x10 \x01(\tR\battestor\x1a9\n" +
+	"\battestor\x18\x10 \x01(\tR\battestor\x12\x10\n" +
+	"\x03lag\x18\x11 \x01(\x03R\x03lag\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"N\n" +

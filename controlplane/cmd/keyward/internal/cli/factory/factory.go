@@ -155,6 +155,14 @@ func (f *Factory) PrintList(ms []proto.Message, table func() error) error {
 	return p.List(f.IO.Out, format, ms)
 }
 
+// PrintWideList is PrintList for a table that has more columns with -o wide.
+func (f *Factory) PrintWideList(ms []proto.Message, table func(wide bool) error) error {
+	if f.flags.output == "wide" {
+		return table(true)
+	}
+	return f.PrintList(ms, func() error { return table(false) })
+}
+
 // Close ends the connection, if there is one.
 func (f *Factory) Close() {
 	if f.conn != nil {

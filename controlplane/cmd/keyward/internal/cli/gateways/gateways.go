@@ -31,8 +31,12 @@ func newList(f *factory.Factory) *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
 		Short: "List the gateways of a group",
-		Args:  factory.Args(""),
-		RunE:  func(cmd *cobra.Command, _ []string) error { return list(cmd.Context(), f) },
+		Long: `List the gateways of a group.
+
+With -o wide the table also has the revisions that each is behind the newest, the digest of the set that it runs, the
+replica of the control plane that it is connected to, how it joined, and the policy types that it knows.`,
+		Args: factory.Args(""),
+		RunE: func(cmd *cobra.Command, _ []string) error { return list(cmd.Context(), f) },
 	}
 }
 
@@ -47,14 +51,22 @@ func list(ctx context.Context, f *factory.Factory) error {
 	}
 	all := res.GetGateways()
 	slices.SortFunc(all, func(a, b *adminv1.Gateway) int { return cmp.Compare(a.GetId(), b.GetId()) })
-	return f.PrintList(render.Messages(all), func() error {
+	return f.PrintWideList(render.Messages(all), func(wide bool) error {
 		if len(all) == 0 {
 			f.IO.Say("no gateway has joined group %s (keyward join-token create lets them)", f.Group())
 			return nil
 		}
-		g := render.NewGrid(f.IO, "ID", "STATE", "REVISION", "FAULTS", "VERSION", "LAST SEEN", "CERTIFICATE UNTIL", "LABELS")
+		heads := []string{"ID", "STATE", "REVISION", "FAULTS", "VERSION", "LAST SEEN", "CERTIFICATE UNTIL", "LABELS"}
+		if wide {
+			heads = append(heads, "LAG", "DIGEST", "REPLICA", "JOINED BY", "POLICY TYPES")
+		}
+		g := render.NewGrid(f.IO, heads...)
 		for _, gw := range all {
-			g.AddCells(row(gw)...)
+			cells := row(gw)
+			if wide {
+				cells = append(cells, more(gw)...)
+			}
+			g.AddCells(cells...)
 		}
 		return g.Print()
 	})
@@ -70,6 +82,19 @@ func row(gw *adminv1.Gateway) []render.Cell {
 		{Text: render.Time(gw.GetLastSeen())},
 		{Text: render.Time(gw.GetCertificateExpires())},
 		{Text: render.Or(labels(gw.GetLabels()), "-")},
+	}
+}
+
+// more are the cells that only a wide table has.
+func more(gw *adminv1.Gateway) []render.Cell {
+	const enough = 12 // digits of a digest, to tell sets apart by eye
+	digest := gw.GetAppliedDigest()
+	return []render.Cell{
+		{Text: strconv.FormatInt(gw.GetLag(), 10)},
+		{Text: render.Or(digest[:min(enough, len(digest))], "-")},
+		{Text: render.Or(gw.GetReplica(), "-")},
+		{Text: gw.GetAttestor()},
+		{Text: render.Or(strings.Join(gw.GetPolicyTypes(), ","), "-")},
 	}
 }
 
