@@ -127,7 +127,7 @@ func follow(t testing.TB, s *fanout.Stream, r *receiver, until int64) {
 
 func join(t testing.TB, g *fanout.Group, at fanout.Position) *fanout.Stream {
 	t.Helper()
-	s, err := g.Join(t.Context(), at)
+	s, err := g.Join(t.Context(), fanout.Member{}, at)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -311,12 +311,12 @@ func TestStreamAheadOfTheReplicaWaits(t *testing.T) {
 		g := start(t, src, fanout.Limits{})
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
-		if _, err := g.Join(ctx, fanout.Position{Epoch: 1, Revision: 2}); !errors.Is(err, fanout.ErrAhead) {
+		if _, err := g.Join(ctx, fanout.Member{}, fanout.Position{Epoch: 1, Revision: 2}); !errors.Is(err, fanout.ErrAhead) {
 			t.Errorf("Join ahead of the replica = %v, want ErrAhead", err)
 		}
 		done := make(chan error)
 		go func() {
-			s, err := g.Join(t.Context(), fanout.Position{Epoch: 1, Revision: 2})
+			s, err := g.Join(t.Context(), fanout.Member{}, fanout.Position{Epoch: 1, Revision: 2})
 			if err == nil {
 				s.Close()
 			}
@@ -339,7 +339,7 @@ func TestSourceOutageKeepsStreams(t *testing.T) {
 		r := &receiver{}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := g.Join(ctx, r.at); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := g.Join(ctx, fanout.Member{}, r.at); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Join before the first set = %v", err)
 		}
 		src.Fail(nil)
@@ -366,7 +366,7 @@ func TestEveryStreamConverges(t *testing.T) {
 		wg.Go(func() {
 			rnd := rand.New(rand.NewPCG(uint64(i), 2))
 			r := &receiver{}
-			s, err := g.Join(t.Context(), r.at)
+			s, err := g.Join(t.Context(), fanout.Member{}, r.at)
 			for err == nil && r.at.Revision < last {
 				var b *fanout.Batch
 				if b, err = s.Next(t.Context()); err != nil {
@@ -374,7 +374,7 @@ func TestEveryStreamConverges(t *testing.T) {
 				}
 				if rnd.IntN(20) == 0 { // the connection broke before the commit
 					s.Close()
-					s, err = g.Join(t.Context(), r.at)
+					s, err = g.Join(t.Context(), fanout.Member{}, r.at)
 					continue
 				}
 				r.fold(t, b)

@@ -50,6 +50,7 @@ type Group struct {
 	changed    chan struct{} // closed and replaced with every change of the above
 	snapshot   *Batch        // nil if it is not in use or no longer connects
 	users      int           // streams that are sending the snapshot
+	staging    staging
 }
 
 // NewGroup returns the fan-out of the group.
@@ -94,7 +95,8 @@ func (g *Group) subscribe(ctx context.Context) error {
 		return err
 	}
 	at := Position{Epoch: snapshot.Epoch, Revision: snapshot.Revision, Digest: snapshot.Digest}
-	g.rebase(at, g.history(ctx, at))
+	g.rebase(at, g.history(ctx, at), snapshot.Staged)
+	g.retargetLogged(ctx)
 	return g.follow(ctx, cursor)
 }
 
@@ -146,13 +148,15 @@ func (g *Group) follow(ctx context.Context, cursor Cursor) error {
 		if err := g.publish(change); err != nil {
 			return err
 		}
+		g.retargetLogged(ctx)
 	}
 }
 
 // rebase begins a window, with the changes that led to the position. If it connects to the old one, nothing is lost.
-func (g *Group) rebase(at Position, history []*Batch) {
+func (g *Group) rebase(at Position, history []*Batch, staged bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.staging.on = staged
 	g.generation++
 	g.ready = true
 	if at != g.head {
@@ -197,6 +201,7 @@ func (g *Group) publish(c Change) error {
 	g.window = append(g.window, batch)
 	g.bytes += batch.size
 	g.head = batch.To
+	g.staging.change(c.Staging)
 	g.trim()
 	g.dropSnapshot()
 	g.wake()

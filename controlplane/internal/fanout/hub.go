@@ -88,6 +88,19 @@ func (h *Hub) retire(now time.Time) {
 	}
 }
 
+// Retarget asks again how far the streams of staged groups may go.
+func (h *Hub) Retarget(ctx context.Context) {
+	h.mu.Lock()
+	groups := make([]*Group, 0, len(h.members))
+	for _, m := range h.members {
+		groups = append(groups, m.group)
+	}
+	h.mu.Unlock()
+	for _, g := range groups {
+		g.retargetLogged(ctx)
+	}
+}
+
 // Acquire returns the fan-out of the group, started if need be. release must be called when the stream has ended.
 func (h *Hub) Acquire(ctx context.Context, name string) (g *Group, release func(), err error) {
 	h.mu.Lock()

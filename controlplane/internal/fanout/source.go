@@ -30,6 +30,8 @@ type Snapshot struct {
 	Epoch    uint64
 	Revision int64
 	Digest   [digest.Size]byte
+	// Staged says that at this revision gateways may go only as far as their targets.
+	Staged bool
 	// Records can be walked more than once.
 	Records iter.Seq[Record]
 }
@@ -43,7 +45,19 @@ type Change struct {
 	// Digest of the whole set after the change.
 	Digest      [digest.Size]byte
 	CommittedAt time.Time
+	// Staging says whether Staged is another from here on.
+	Staging Staging
 }
+
+// Staging is what a change does to whether a group is staged.
+type Staging int8
+
+// What it does.
+const (
+	StagingUnchanged Staging = iota
+	StagingOn
+	StagingOff
+)
 
 // Cursor follows a group's changes after a snapshot.
 type Cursor interface {
@@ -65,6 +79,33 @@ type Source interface {
 type Historian interface {
 	// History returns the last changes up to the revision, at most limit, ascending and dense. It may return fewer.
 	History(ctx context.Context, group string, epoch uint64, upTo int64, limit int) ([]Change, error)
+}
+
+// Member is who has a stream.
+type Member struct {
+	ID     string
+	Labels map[string]string
+}
+
+// Targets are the revisions that the members of a staged group are to have. Those with the higher revision, and of one
+// revision with the higher version, are newer.
+type Targets struct {
+	Epoch    uint64
+	Revision int64
+	Version  int64
+	Of       func(Member) int64
+}
+
+func (t *Targets) newer(o *Targets) bool {
+	return o == nil || t.Epoch != o.Epoch || t.Revision > o.Revision || t.Revision == o.Revision && t.Version > o.Version
+}
+
+// Stager is a Source whose groups may be staged. Without it nothing of a staged group is sent.
+type Stager interface {
+	// Targets answers the newest; nil if the group is not staged any more.
+	Targets(ctx context.Context, group string) (*Targets, error)
+	// At answers the set at an earlier revision.
+	At(ctx context.Context, group string, revision int64) (Snapshot, error)
 }
 
 // Position is where a stream stands.

@@ -5,6 +5,7 @@ import "context"
 // Stream is one stream's place in the window. It belongs to one goroutine.
 type Stream struct {
 	group *Group
+	who   Member
 	at    Position
 	// generation is that of the group when at was taken from a snapshot.
 	generation int
@@ -14,12 +15,12 @@ type Stream struct {
 
 // Join returns a stream that goes on from the position if the group went through it, and else begins with a snapshot. It
 // waits for the group's first set, and for this replica to see a revision that the stream has already.
-func (g *Group) Join(ctx context.Context, at Position) (*Stream, error) {
+func (g *Group) Join(ctx context.Context, who Member, at Position) (*Stream, error) {
 	for {
 		g.mu.Lock()
 		ahead := g.ready && at.Epoch == g.head.Epoch && at.Revision > g.head.Revision
 		if g.ready && !ahead {
-			s := &Stream{group: g, at: at, generation: g.generation, reset: !g.known(at)}
+			s := &Stream{group: g, who: who, at: at, generation: g.generation, reset: !g.known(at)}
 			g.mu.Unlock()
 			return s, nil
 		}
@@ -79,6 +80,9 @@ func (s *Stream) poll() (*Batch, <-chan struct{}) {
 		s.reset = s.reset || s.generation != g.generation
 		return nil, g.changed
 	}
+	if g.staging.on && g.limit(s) <= s.at.Revision {
+		return nil, g.changed // there is more, but not yet for this one
+	}
 	i := s.at.Revision - g.base.Revision
 	if i < 0 {
 		s.reset = true
@@ -91,7 +95,7 @@ func (s *Stream) poll() (*Batch, <-chan struct{}) {
 	return batch, g.changed
 }
 
-// snapshot returns the shared snapshot, or makes it.
+// snapshot returns the shared snapshot, or makes it. It returns none while it is not known how far the stream may go.
 func (s *Stream) snapshot(ctx context.Context) (*Batch, error) {
 	g := s.group
 	select {
@@ -104,11 +108,17 @@ func (s *Stream) snapshot(ctx context.Context) (*Batch, error) {
 		return batch, nil
 	}
 	g.mu.Lock()
-	generation := g.generation
+	generation, limit, head := g.generation, g.limit(s), g.head.Revision
 	g.mu.Unlock()
+	if limit < head {
+		return s.earlier(ctx, generation, limit)
+	}
 	set, _, err := g.source.Subscribe(ctx, g.name)
 	if err != nil {
 		return nil, err
+	}
+	if set.Staged && set.Revision > limit || set.Staged && limit == unlimited {
+		return nil, nil //nolint:nilnil // newer than what is followed here, which is about to change
 	}
 	batch, err := encodeSnapshot(set)
 	if err != nil {
@@ -125,6 +135,9 @@ func (s *Stream) share(made *Batch, generation int) *Batch {
 	batch := g.snapshot
 	if batch != nil && batch.To.Epoch == s.at.Epoch && batch.To.Revision < s.at.Revision {
 		batch = nil // the stream has seen more, and would refuse to go back
+	}
+	if batch != nil && batch.To.Revision > g.limit(s) {
+		batch = nil
 	}
 	if made != nil {
 		batch = made

@@ -178,7 +178,7 @@ func (f *fold) keep() {
 	if _, ok := f.kept[f.last.Revision]; ok {
 		f.kept[f.last.Revision] = &Set{
 			Revision: f.last.Revision, At: f.last.At, Actor: f.last.Actor, Summary: f.last.Summary, Epoch: f.head.Epoch,
-			kinds: f.kinds, all: maps.Clone(f.all),
+			Digest: f.sum.Sum(), kinds: f.kinds, all: maps.Clone(f.all),
 		}
 	}
 }

@@ -1,8 +1,9 @@
 // Package history answers what a gateway group held at past revisions and how two of them differ. It folds the sealed
-// change bodies forward from the first, or from the baseline that retention left of those it dropped, and holds every one of them
-// against its digest and the last against the group's authenticated head: a history with a hole, or one that was altered, is refused as a whole. It writes nothing, and what
-// users do not write (pepper terms) never leaves it. The admin API shows what it answers, with secrets hidden; the write
-// path (configsvc) rolls back to it.
+// change bodies forward from the first, or from the baseline that retention left of those it dropped, and holds every one
+// of them against its digest and the last against the group's authenticated head: a history with a hole, or one that was
+// altered, is refused as a whole. It writes nothing, and what users do not write (pepper terms) leaves it only among the
+// records of a whole set, for gateways. The admin API shows what it answers, with secrets hidden; the write path (configsvc)
+// rolls back to it; gateways that a roll-out holds back begin with it.
 package history
 
 import (

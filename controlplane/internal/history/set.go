@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"iter"
 	"slices"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 
 	"keyward.dev/controlplane/internal/snapshot"
 	"keyward.dev/shared/catalog"
+	"keyward.dev/shared/digest"
 	"keyward.dev/shared/problem"
 )
 
@@ -25,6 +27,8 @@ type Set struct {
 	Summary string
 	// Epoch of the group when the history was read.
 	Epoch uint64
+	// Digest of all records.
+	Digest [digest.Size]byte
 
 	kinds []*catalog.Kind
 	all   map[key]*version
@@ -51,6 +55,17 @@ func (s *Set) Resources() ([]*snapshot.Resource, error) {
 		out = append(out, r)
 	}
 	return out, nil
+}
+
+// Records are all records in the form in which they are streamed, system records included, in no order.
+func (s *Set) Records() iter.Seq2[snapshot.Ref, []byte] {
+	return func(yield func(snapshot.Ref, []byte) bool) {
+		for _, v := range s.all {
+			if !yield(v.ref, v.record) {
+				return
+			}
+		}
+	}
 }
 
 // versions lists what users write, ordered by kind and name.

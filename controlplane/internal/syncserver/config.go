@@ -147,7 +147,7 @@ func (c *session) join(ctx context.Context, g *fanout.Group, h *syncv1.Hello) (*
 	}
 	bounded, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
-	s, err := g.Join(bounded, at)
+	s, err := g.Join(bounded, fanout.Member{ID: c.who.Gateway, Labels: h.GetLabels()}, at)
 	if err == nil {
 		return s, nil
 	}

@@ -25,11 +25,61 @@ type Source struct {
 	broken        int
 	err           error
 	subscriptions int
+	staged        bool
+	staging       fanout.Staging // of the next change
+	targets       *fanout.Targets
 }
 
 // NewSource returns an empty group.
 func NewSource(epoch uint64) *Source {
 	return &Source{epoch: epoch, records: map[string]fanout.Record{}, changed: make(chan struct{})}
+}
+
+// Stage says whether the group is staged from the next change on.
+func (s *Source) Stage(on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.staging = fanout.StagingOff
+	if on {
+		s.staging = fanout.StagingOn
+	}
+}
+
+// SetTargets says how far streams of a staged group may go; nobody is told.
+func (s *Source) SetTargets(of func(fanout.Member) int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	version := int64(1)
+	if s.targets != nil {
+		version += s.targets.Version
+	}
+	s.targets = &fanout.Targets{Epoch: s.epoch, Revision: 1, Version: version, Of: of}
+}
+
+// Targets implements fanout.Stager.
+func (s *Source) Targets(context.Context, string) (*fanout.Targets, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.targets, nil
+}
+
+// At implements fanout.Stager.
+func (s *Source) At(_ context.Context, _ string, revision int64) (fanout.Snapshot, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return fanout.Snapshot{}, s.err
+	}
+	c, set := s.history[revision-1], s.sets[revision-1]
+	return fanout.Snapshot{Epoch: c.Epoch, Revision: c.Revision, Digest: c.Digest, Staged: true, Records: maps.Values(set)}, nil
+}
+
+// turn marks a change as the one that stages the group, or ends that. The lock is held.
+func (s *Source) turn(c *fanout.Change) {
+	if s.staging != fanout.StagingUnchanged {
+		s.staged = s.staging == fanout.StagingOn
+	}
+	c.Staging, s.staging = s.staging, fanout.StagingUnchanged
 }
 
 // Put creates or changes a record in a change of its own.
@@ -66,6 +116,7 @@ func (s *Source) Fill(n, size int) {
 		c.Upserts = append(c.Upserts, r)
 	}
 	c.Digest = s.sum.Sum()
+	s.turn(&c)
 	s.history = append(s.history, c)
 	s.sets = append(s.sets, s.records)
 	s.wake()
@@ -88,6 +139,7 @@ func (s *Source) change(r fanout.Record, removes []fanout.Ref) {
 		c.Upserts = []fanout.Record{r}
 	}
 	c.Digest = s.sum.Sum()
+	s.turn(&c)
 	s.history = append(s.history, c)
 	s.sets = append(s.sets, s.records)
 	s.wake()
@@ -168,7 +220,7 @@ func (s *Source) Subscribe(context.Context, string) (fanout.Snapshot, fanout.Cur
 	at := int64(len(s.history))
 	keys := slices.Sorted(maps.Keys(s.records))
 	records := s.records
-	set := fanout.Snapshot{Epoch: s.epoch, Revision: at, Digest: s.sum.Sum(), Records: func(yield func(fanout.Record) bool) {
+	set := fanout.Snapshot{Epoch: s.epoch, Revision: at, Digest: s.sum.Sum(), Staged: s.staged, Records: func(yield func(fanout.Record) bool) {
 		for _, k := range keys {
 			if !yield(records[k]) {
 				return
