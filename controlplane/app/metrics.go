@@ -7,6 +7,7 @@ import (
 
 	"keyward.dev/controlplane/internal/pki"
 	"keyward.dev/controlplane/internal/registry"
+	"keyward.dev/controlplane/internal/rollout"
 	"keyward.dev/controlplane/internal/snapshot"
 )
 
@@ -62,5 +63,30 @@ func (a authorityEnds) Describe(ch chan<- *prometheus.Desc) { ch <- a.desc }
 func (a authorityEnds) Collect(ch chan<- prometheus.Metric) {
 	for kind, end := range a.ca.Ends() {
 		ch <- prometheus.MustNewConstMetric(a.desc, prometheus.GaugeValue, float64(end.Unix()), kind)
+	}
+}
+
+// abortedRollouts exports which staged groups have a roll-out that was aborted.
+type abortedRollouts struct {
+	driver  *rollout.Driver
+	aborted *prometheus.Desc
+}
+
+func newAbortedRollouts(d *rollout.Driver) abortedRollouts {
+	return abortedRollouts{driver: d, aborted: prometheus.NewDesc("keyward_controlplane_rollout_aborted",
+		"Whether the roll-out of the group's newest change was aborted; only groups whose settings stage changes.", []string{"group"}, nil)}
+}
+
+// Describe implements prometheus.Collector.
+func (a abortedRollouts) Describe(ch chan<- *prometheus.Desc) { ch <- a.aborted }
+
+// Collect implements prometheus.Collector.
+func (a abortedRollouts) Collect(ch chan<- prometheus.Metric) {
+	for group, aborted := range a.driver.Aborted() {
+		value := 0.0
+		if aborted {
+			value = 1
+		}
+		ch <- prometheus.MustNewConstMetric(a.aborted, prometheus.GaugeValue, value, group)
 	}
 }

@@ -8,9 +8,11 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"time"
 
 	"keyward.dev/controlplane/internal/history"
 	"keyward.dev/controlplane/internal/jobs"
+	"keyward.dev/controlplane/internal/rollout"
 	"keyward.dev/controlplane/internal/store"
 	"keyward.dev/shared/settings"
 	"keyward.dev/shared/telemetry"
@@ -87,7 +89,8 @@ func (c *CheckDB) Run(ctx context.Context, out io.Writer) error {
 	}
 	faults := checkAudit(ctx, core, store.SystemGroup)
 	for _, h := range heads {
-		found := slices.Concat(checkSet(ctx, core, h.Group), checkHistory(ctx, core, h.Group), checkAudit(ctx, core, h.Group))
+		found := slices.Concat(checkSet(ctx, core, h.Group), checkHistory(ctx, core, h.Group), checkRollout(ctx, core, h.Group),
+			checkAudit(ctx, core, h.Group))
 		if len(found) == 0 {
 			fmt.Fprintf(out, "%s: ok, revision %d\n", h.Group, h.Revision)
 		}
@@ -124,6 +127,14 @@ func checkHistory(ctx context.Context, core *core, group string) []string {
 			fault += ": " + cause.Error()
 		}
 		return []string{fault}
+	}
+	return nil
+}
+
+// checkRollout names a roll-out that was altered or put back.
+func checkRollout(ctx context.Context, core *core, group string) []string {
+	if _, err := rollout.NewLedger(core.store, core.sealer, time.Now).State(ctx, group); err != nil {
+		return []string{fmt.Sprintf("%s: roll-out: %v", group, err)}
 	}
 	return nil
 }

@@ -20,6 +20,7 @@ import (
 	"keyward.dev/controlplane/internal/jobs"
 	"keyward.dev/controlplane/internal/pki"
 	"keyward.dev/controlplane/internal/registry"
+	"keyward.dev/controlplane/internal/rollout"
 	"keyward.dev/controlplane/internal/sealer"
 	"keyward.dev/controlplane/internal/store"
 	"keyward.dev/controlplane/internal/syncserver"
@@ -65,6 +66,8 @@ type plane struct {
 	ca          *pki.CA
 	revocations *pki.Revocations
 	registry    *registry.Registry
+	rollouts    *rollout.Ledger
+	driver      *rollout.Driver
 	hub         *fanout.Hub
 	sync        *syncserver.Server
 	tokens      *adminauth.Cache
@@ -103,10 +106,15 @@ func (p *plane) build(ctx context.Context) error {
 		return err
 	}
 	ledger := registry.NewLedger(core.store, core.sealer, time.Now)
+	p.rollouts = rollout.NewLedger(core.store, core.sealer, time.Now)
 	p.registry = registry.New(registry.Config{
-		Store: core.store, Notes: core.store, Changes: ledger, Revocations: p.revocations, Replica: s.Replica, Log: log,
+		Store: core.store, Notes: core.store, Changes: ledger, Revocations: p.revocations, Rollouts: p.rollouts,
+		Replica: s.Replica, Log: log,
 	})
-	p.hub = fanout.NewHub(source{core.groups}, fanout.Limits{}, log)
+	p.hub = fanout.NewHub(source{core.groups, core.history, p.rollouts}, fanout.Limits{}, log)
+	p.driver = rollout.NewDriver(rollout.DriverConfig{
+		Book: p.rollouts, Witness: p.registry, Follow: p.hub.Retarget, Now: time.Now, Log: log,
+	})
 	kubernetes, err := s.K8s.attestor()
 	if err != nil {
 		return err
@@ -135,7 +143,8 @@ func (p *plane) adminServer() (*adminapi.Server, error) {
 		Catalog: core.catalog, Tokens: tokens, Auth: p.tokens, Sets: core.groups, Writer: core.config, History: core.store,
 		Past:      core.history,
 		Directory: core.store, Creator: core.config, Gateways: p.registry, Joins: p.registry,
-		Audit: auditLog{core.store, core.sealer}, Pin: func() mtls.SPKI { return p.ca.Trust().Pin }, Log: p.log,
+		Rollouts: rollout.NewDesk(p.rollouts, p.registry, time.Now),
+		Audit:    auditLog{core.store, core.sealer}, Pin: func() mtls.SPKI { return p.ca.Trust().Pin }, Log: p.log,
 		Version: &adminv1.Version{
 			Version: telemetry.Version(), GoVersion: runtime.Version(), MinGatewayVersion: minGatewayVersion,
 		},
@@ -167,6 +176,7 @@ func (p *plane) run(ctx context.Context) error {
 		p.ca.Run,
 		p.hub.Run,
 		p.registry.Run,
+		p.driver.Run,
 		p.admin.Run,
 		p.jobs.Run,
 		watchFiles,
@@ -208,6 +218,8 @@ func (p *plane) wake(ctx context.Context, topic string) {
 		err = p.revocations.Refresh(ctx)
 	case store.TopicKeyrings:
 		err = p.core.sealer.Refresh(ctx)
+	case store.TopicRollouts:
+		p.hub.Retarget(ctx)
 	case store.TopicAuthorities:
 		err = p.ca.Reload(ctx)
 	case store.TopicAdminTokens:

@@ -59,6 +59,7 @@ func (s *replicaStatus) serving(p *plane) {
 			"Until when the certificate authority that signs now is valid.", []string{"kind"}, nil)},
 		p.jobs,
 		newGroupRevisions(p.core.groups, p.registry),
+		newAbortedRollouts(p.driver),
 	)
 	s.plane.Store(p)
 }

@@ -98,6 +98,15 @@ func TestRules(t *testing.T) {
 			&configv1.ConsumerGroup{Policies: []*configv1.Binding{binding(t, "cors", &policyv1.Cors{})}}, "policies[0].type",
 		},
 		{"type of config", policy("acl", &policyv1.Acl{}), policy("acl", &policyv1.Cors{}), "policies[0].config"},
+		{"larger shares later", &configv1.Settings{Rollout: &configv1.Rollout{Stages: []*configv1.RolloutStage{
+			{Percent: 10}, {Labels: map[string]string{"a": "b"}}, {Percent: 20},
+		}}}, &configv1.Settings{Rollout: &configv1.Rollout{Stages: []*configv1.RolloutStage{
+			{Percent: 20}, {Labels: map[string]string{"a": "b"}}, {Percent: 20},
+		}}}, "rollout.stages[2].percent"},
+		{
+			"labels of stages", &configv1.Settings{Rollout: &configv1.Rollout{Stages: []*configv1.RolloutStage{{Labels: map[string]string{"a": "b"}}}}},
+			&configv1.Settings{Rollout: &configv1.Rollout{Stages: []*configv1.RolloutStage{{Labels: map[string]string{"": "b"}}}}}, `rollout.stages[0].labels[""]`,
+		},
 		{"config there", policy("acl", &policyv1.Acl{}), &configv1.Settings{Policies: []*configv1.Binding{{Type: "acl"}}}, "policies[0].config"},
 		{
 			"config readable", policy("acl", &policyv1.Acl{}),

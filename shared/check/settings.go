@@ -23,7 +23,21 @@ func Settings(m *configv1.Settings) []problem.Violation {
 		}
 	}
 	accessLog(&vs, m.GetAccessLog())
+	stages(&vs, m.GetRollout().GetStages())
 	return vs
+}
+
+// stages checks that no stage of a roll-out is without gateways of its own by what it says.
+func stages(vs *violations, stages []*configv1.RolloutStage) {
+	var most uint32
+	for i, s := range stages {
+		at := problem.Index("rollout.stages", i)
+		*vs = append(*vs, problem.Under(at, checkLabels(s.GetLabels()))...)
+		if p := s.GetPercent(); p > 0 && p <= most {
+			vs.add(problem.Join(at, "percent"), "must be more than that of the stages before: it includes them")
+		}
+		most = max(most, s.GetPercent())
+	}
 }
 
 // LogMembers are the members of an access log line that can be redacted: all but those without which it says nothing.

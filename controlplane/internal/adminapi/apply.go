@@ -90,7 +90,7 @@ func (s *resources) applyDocument(ctx context.Context, header *adminv1.ApplyHead
 	}
 	res, err := s.write(ctx, configsvc.Request{
 		Action: "resources.apply", Group: header.GetGroup(), Changes: changesOf(doc), Prune: header.GetPrune(),
-		DryRun: header.GetDryRun(), Faults: violations,
+		DryRun: header.GetDryRun(), Immediate: header.GetImmediate(), Faults: violations,
 	})
 	if err == nil && len(violations) > 0 {
 		err = problem.Violated(violations) // whatever the write path thinks of it

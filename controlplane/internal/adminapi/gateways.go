@@ -46,6 +46,7 @@ type gateways struct {
 	registry Gateways
 	tokens   JoinTokens
 	sets     Sets
+	rollouts Rollouts
 	// pin returns the hash of the root's public key, which join tokens carry to gateways.
 	pin func() mtls.SPKI
 }
@@ -163,9 +164,17 @@ func (s *gateways) WaitForRevision(ctx context.Context, req *adminv1.WaitForRevi
 	if err != nil {
 		return nil, failure(err)
 	}
-	return &adminv1.WaitForRevisionResponse{
-		Applied: p.Done, Connected: count(p.Connected), Pending: p.Pending, Rejecting: gatewaysOf(p.Rejecting),
-	}, nil
+	out := &adminv1.WaitForRevisionResponse{
+		Applied: p.Done, Connected: count(p.Connected), Pending: p.Pending, Rejecting: gatewaysOf(p.Rejecting), Held: count(p.Held),
+	}
+	status, err := s.rollouts.Status(ctx, req.GetGroup())
+	if err != nil {
+		return nil, failure(err)
+	}
+	if status.State != nil {
+		out.Rollout = rolloutOf(req.GetGroup(), status)
+	}
+	return out, nil
 }
 
 func gatewaysOf(list []registry.Gateway) []*adminv1.Gateway {
@@ -181,7 +190,7 @@ func gatewayOf(g *registry.Gateway) *adminv1.Gateway {
 		Id: g.ID, Group: g.Group, State: string(g.State), Version: g.Version, Labels: g.Labels, PolicyTypes: g.PolicyTypes,
 		AppliedEpoch: g.AppliedEpoch, AppliedRevision: g.AppliedRevision, AppliedDigest: hex.EncodeToString(g.AppliedDigest),
 		EnrolledAt: timestamp(g.EnrolledAt), LastSeen: timestamp(g.LastSeen), CertificateExpires: timestamp(g.NotAfter),
-		Replica: g.Replica, RevokedAt: timestamp(g.RevokedAt), Attestor: g.Attestor, Lag: g.Lag,
+		Replica: g.Replica, RevokedAt: timestamp(g.RevokedAt), Attestor: g.Attestor, Lag: g.Lag, TargetRevision: g.Target,
 	}
 	for _, f := range g.Faults {
 		out.Faults = append(out.Faults, &adminv1.GatewayFault{Kind: f.Kind, Name: f.Name, Reason: f.Reason})

@@ -61,6 +61,7 @@ type Config struct {
 	Creator   GroupCreator
 	Gateways  Gateways
 	Joins     JoinTokens
+	Rollouts  Rollouts
 	Audit     AuditLog
 	// Pin returns the hash of the root's public key, which join tokens carry.
 	Pin     func() mtls.SPKI
@@ -115,7 +116,8 @@ func register(r grpc.ServiceRegistrar, cfg Config) {
 		applies: make(chan struct{}, maxApplies),
 	})
 	adminv1.RegisterGroupServiceServer(r, &groups{directory: cfg.Directory, creator: cfg.Creator, sets: cfg.Sets, gateways: cfg.Gateways})
-	adminv1.RegisterGatewayServiceServer(r, &gateways{registry: cfg.Gateways, tokens: cfg.Joins, sets: cfg.Sets, pin: cfg.Pin})
+	adminv1.RegisterGatewayServiceServer(r, &gateways{registry: cfg.Gateways, tokens: cfg.Joins, sets: cfg.Sets, rollouts: cfg.Rollouts, pin: cfg.Pin})
+	adminv1.RegisterRolloutServiceServer(r, &rollouts{desk: cfg.Rollouts, sets: cfg.Sets})
 	adminv1.RegisterTokenServiceServer(r, &tokens{store: cfg.Tokens, refresher: cfg.Auth, now: cfg.Now})
 	adminv1.RegisterAuditServiceServer(r, &auditLog{log: cfg.Audit})
 }

@@ -480,7 +480,7 @@ func serve(t *testing.T) *api {
 	w := newWorld(t)
 	server, err := adminapi.New(adminapi.Config{
 		Catalog: w.catalog, Tokens: w, Auth: w, Sets: w, Writer: w, History: w, Past: w, Directory: w, Creator: w,
-		Gateways: gateways{}, Joins: joins{}, Pin: func() mtls.SPKI { return mtls.SPKI{} }, Audit: w, Version: &adminv1.Version{Version: "1.2.3"},
+		Gateways: gateways{}, Joins: joins{}, Rollouts: &rollouts{}, Pin: func() mtls.SPKI { return mtls.SPKI{} }, Audit: w, Version: &adminv1.Version{Version: "1.2.3"},
 		Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

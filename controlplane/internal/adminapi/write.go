@@ -35,7 +35,7 @@ func (s *resources) Put(ctx context.Context, req *adminv1.PutRequest) (*adminv1.
 	if err := agree(k, m, req.GetParent(), req.GetName()); err != nil {
 		return nil, failure(err)
 	}
-	out, err := s.writeOne(ctx, req.GetGroup(), "resources.put", req.GetDryRun(), admission.Change{
+	out, err := s.writeOne(ctx, one("resources.put", req), admission.Change{
 		Kind: k.Name, Name: name, Message: m, Clears: req.GetClear(),
 		IfMatch: req.GetIfMatch(), IfNoneMatch: req.GetIfNoneMatch(),
 	})
@@ -116,7 +116,7 @@ func (s *resources) patchOnce(ctx context.Context, req *adminv1.PatchRequest, k 
 	if err := problem.Violated(violations); err != nil {
 		return nil, err
 	}
-	return s.writeOne(ctx, req.GetGroup(), "resources.patch", req.GetDryRun(), admission.Change{
+	return s.writeOne(ctx, one("resources.patch", req), admission.Change{
 		Kind: k.Name, Name: name, Message: item.Message, Clears: item.Clears, IfMatch: etag,
 	})
 }
@@ -134,15 +134,26 @@ func (s *resources) Delete(ctx context.Context, req *adminv1.DeleteRequest) (*ad
 	if k.Singleton {
 		return nil, failure(problem.Errorf(problem.Conflict, "a group always has %s; put the defaults instead", k.Singular))
 	}
-	out, err := s.writeOne(ctx, req.GetGroup(), "resources.delete", req.GetDryRun(), admission.Change{
+	out, err := s.writeOne(ctx, one("resources.delete", req), admission.Change{
 		Op: admission.OpDelete, Kind: k.Name, Name: name, IfMatch: req.GetIfMatch(),
 	})
 	return out, failure(err)
 }
 
+// one is the request to write one resource, as the caller wants it.
+func one(action string, req interface {
+	GetGroup() string
+	GetDryRun() bool
+	GetImmediate() bool
+},
+) configsvc.Request {
+	return configsvc.Request{Action: action, Group: req.GetGroup(), DryRun: req.GetDryRun(), Immediate: req.GetImmediate()}
+}
+
 // writeOne writes one resource and answers what became of it.
-func (s *resources) writeOne(ctx context.Context, group, action string, dryRun bool, c admission.Change) (*adminv1.WriteResponse, error) {
-	res, err := s.write(ctx, configsvc.Request{Action: action, Group: group, Changes: []admission.Change{c}, DryRun: dryRun})
+func (s *resources) writeOne(ctx context.Context, req configsvc.Request, c admission.Change) (*adminv1.WriteResponse, error) {
+	req.Changes = []admission.Change{c}
+	res, err := s.write(ctx, req)
 	if err != nil {
 		return nil, err
 	}

@@ -54,6 +54,8 @@ type Request struct {
 	Prune bool
 	// DryRun does everything but store.
 	DryRun bool
+	// Immediate sends the revision to all gateways at once, even if the settings stage changes.
+	Immediate bool
 	// Note says for history and audit trail what the counts of changes do not.
 	Note string
 	// Faults are violations found when the document was read. With any the request is refused, with them and whatever
@@ -106,7 +108,10 @@ func (s *Service) commit(ctx context.Context, req Request, wanted func(*snapshot
 		if err != nil {
 			return err
 		}
-		if p, err = s.admit(view, req, wanted); err != nil || req.DryRun || !p.changed() {
+		if p, err = s.admit(view, req, wanted); err != nil || !p.changed() {
+			return err
+		}
+		if err := p.stage(ctx, tx, vault); err != nil || req.DryRun {
 			return err
 		}
 		return p.store(ctx, tx, vault)

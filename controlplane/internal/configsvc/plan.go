@@ -3,6 +3,7 @@ package configsvc
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -24,6 +25,7 @@ type plan struct {
 	admitted admission.Admitted
 	items    []Item
 	change   snapshot.Change
+	stages   stages
 }
 
 // plan gives the admitted resources their uids, marshals them and works out the next revision.
@@ -86,6 +88,9 @@ func (p *plan) store(ctx context.Context, tx *store.GroupTx, vault *sealer.Group
 		return err
 	}
 	if err := tx.AppendChange(ctx, body); err != nil {
+		return err
+	}
+	if err := p.stages.store(ctx, tx, vault); err != nil {
 		return err
 	}
 	head, err := audit.Append(ctx, tx, vault, tx.Head(), p.event())
@@ -170,6 +175,9 @@ func (p *plan) event() audit.Event {
 	for _, item := range p.items[:min(len(p.items), auditedSubjects)] {
 		e.Subjects = append(e.Subjects, item.Kind+"/"+item.Name)
 	}
+	if p.stages.urgent != "" {
+		e.Detail += "; sent to all gateways at once: " + p.stages.urgent
+	}
 	for _, note := range p.admitted.Audit {
 		e.Detail += "; " + note
 	}
@@ -198,7 +206,7 @@ func (p *plan) summary() string {
 func (p *plan) result(group *snapshot.Group, dryRun bool) Result {
 	r := Result{
 		Revision: p.view.Revision, Changed: p.changed(), Items: p.items, Unchanged: p.admitted.Unchanged,
-		Warnings: p.admitted.Warnings, View: p.view,
+		Warnings: append(slices.Clip(p.admitted.Warnings), p.stages.warnings()...), View: p.view,
 	}
 	if r.Changed && !dryRun {
 		r.Revision, r.View = p.change.Revision, group.View()

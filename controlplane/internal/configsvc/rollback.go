@@ -61,7 +61,7 @@ func (s *Service) Rollback(ctx context.Context, req RollbackRequest) (RollbackRe
 	}
 	var b *rollback
 	res, err := s.commit(ctx, Request{
-		Actor: req.Actor, Action: "resources.rollback", Group: req.Group, DryRun: req.DryRun, Note: note(req),
+		Actor: req.Actor, Action: "resources.rollback", Group: req.Group, DryRun: req.DryRun, Note: note(req), Immediate: true,
 	}, func(view *snapshot.View) (admission.Request, error) {
 		if err := current(view, req, sets[0].Epoch); err != nil {
 			return admission.Request{}, err

@@ -19,6 +19,7 @@ import (
 	"keyward.dev/controlplane/internal/kek/file"
 	"keyward.dev/controlplane/internal/sealer"
 	"keyward.dev/controlplane/internal/snapshot"
+	"keyward.dev/controlplane/internal/store"
 	"keyward.dev/controlplane/internal/store/storetest"
 	"keyward.dev/shared/catalog"
 )
@@ -34,6 +35,7 @@ type replica struct {
 	*configsvc.Service
 	groups  *snapshot.Manager
 	sealer  *sealer.Sealer
+	store   *store.Store
 	past    *history.Log
 	catalog *catalog.Catalog
 }
@@ -75,7 +77,7 @@ func (w *world) replica(t testing.TB) *replica {
 		Service: configsvc.New(configsvc.Config{
 			Store: w.db.Store, Sealer: seal, Groups: groups, History: past, Admission: admit, Log: slog.New(slog.DiscardHandler),
 		}),
-		groups: groups, sealer: seal, past: past, catalog: cat,
+		groups: groups, sealer: seal, store: w.db.Store, past: past, catalog: cat,
 	}
 }
 

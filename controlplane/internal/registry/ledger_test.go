@@ -10,6 +10,7 @@ import (
 	"keyward.dev/controlplane/internal/attest"
 	"keyward.dev/controlplane/internal/kek/file"
 	"keyward.dev/controlplane/internal/registry"
+	"keyward.dev/controlplane/internal/registry/registrytest"
 	"keyward.dev/controlplane/internal/sealer"
 	"keyward.dev/controlplane/internal/store"
 	"keyward.dev/controlplane/internal/store/storetest"
@@ -46,7 +47,7 @@ func newLedger(t *testing.T) ledger {
 		}
 	}
 	l := registry.NewLedger(db.Store, vaults, time.Now)
-	r := registry.New(registry.Config{Store: db.Store, Notes: db.Store, Changes: l, Revocations: revocations{}, Replica: "a"})
+	r := registry.New(registry.Config{Store: db.Store, Notes: db.Store, Changes: l, Revocations: revocations{}, Rollouts: registrytest.New(), Replica: "a"})
 	return ledger{Ledger: l, registry: r, db: db}
 }
 

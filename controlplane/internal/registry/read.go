@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"keyward.dev/controlplane/internal/rollout"
 	"keyward.dev/controlplane/internal/store"
 )
 
@@ -16,9 +17,9 @@ type State string
 
 // The states.
 const (
-	// Online: connected, and runs the newest revision.
+	// Online: connected, and runs the newest revision that it is to run.
 	Online State = "online"
-	// Lagging: connected, and has not yet acknowledged the newest revision.
+	// Lagging: connected, and has not yet acknowledged that revision.
 	Lagging State = "lagging"
 	// Rejecting: connected, and cannot run some resource.
 	Rejecting State = "rejecting"
@@ -34,6 +35,8 @@ type Gateway struct {
 	State State
 	// Lag is how many revisions it is behind the newest; all of them if it knows another history.
 	Lag int64
+	// Target is the revision that it is to run: the newest, unless a roll-out holds it back.
+	Target int64
 }
 
 // Connected says whether the gateway has a stream.
@@ -131,16 +134,28 @@ func (r *Registry) complete(ctx context.Context, group string, rows []store.Gate
 	if err != nil {
 		return nil, fmt.Errorf("read head of group %s: %w", group, err)
 	}
+	state, err := r.cfg.Rollouts.State(ctx, group)
+	if err != nil {
+		return nil, fmt.Errorf("read roll-out of group %s: %w", group, err)
+	}
 	out := make([]Gateway, len(rows))
 	for i, row := range rows {
 		s, connected := seen[row.ID]
-		out[i] = merge(row, s, connected, head)
+		out[i] = merge(row, s, connected, head, target(state, head, row))
 	}
 	return out, nil
 }
 
-func merge(row store.Gateway, s sighting, connected bool, head store.Head) Gateway {
-	g := Gateway{Gateway: row, State: Offline}
+// target is the revision that a gateway is to run.
+func target(state *rollout.State, head store.Head, row store.Gateway) int64 {
+	if state == nil || state.Epoch != head.Epoch {
+		return head.Revision
+	}
+	return min(head.Revision, state.Target(row.ID, row.Labels))
+}
+
+func merge(row store.Gateway, s sighting, connected bool, head store.Head, target int64) Gateway {
+	g := Gateway{Gateway: row, State: Offline, Target: target}
 	g.Replica = ""
 	if connected {
 		g.Replica, g.LastSeen = s.replica, s.at
@@ -153,7 +168,7 @@ func merge(row store.Gateway, s sighting, connected bool, head store.Head) Gatew
 	case !connected:
 	case len(g.Faults) > 0:
 		g.State = Rejecting
-	case g.Lag > 0:
+	case g.AppliedEpoch != head.Epoch || g.AppliedRevision < target:
 		g.State = Lagging
 	default:
 		g.State = Online
@@ -178,6 +193,8 @@ type Progress struct {
 	Pending []string
 	// Rejecting are connected gateways that run it except for what they cannot.
 	Rejecting []Gateway
+	// Held counts the connected gateways that a roll-out does not give it yet. Nobody waits for them.
+	Held int
 }
 
 const (
@@ -231,16 +248,70 @@ func (r *Registry) progress(ctx context.Context, group string, revision int64, l
 	if err != nil {
 		return Progress{}, fmt.Errorf("read head of group %s: %w", group, err)
 	}
+	targets, err := r.targets(ctx, group, head)
+	if err != nil {
+		return Progress{}, err
+	}
 	p := Progress{Connected: len(seen)}
 	for _, id := range slices.Sorted(maps.Keys(seen)) {
-		s := seen[id]
-		switch {
-		case s.Epoch != head.Epoch || s.Revision < revision:
+		s, to := seen[id], targets(id)
+		switch there := s.Epoch == head.Epoch && s.Revision >= revision; {
+		case !there && to < revision:
+			p.Held++
+		case !there:
 			p.Pending = append(p.Pending, id)
 		case len(s.Faults) > 0:
-			p.Rejecting = append(p.Rejecting, merge(store.Gateway{ID: id, Group: group}, s, true, head))
+			p.Rejecting = append(p.Rejecting, merge(store.Gateway{ID: id, Group: group}, s, true, head, to))
 		}
 	}
 	p.Done = len(p.Pending) == 0 && len(p.Rejecting) == 0 && p.Connected >= least
 	return p, nil
+}
+
+// targets answers which revision each gateway is to run. Labels are read only where they matter.
+func (r *Registry) targets(ctx context.Context, group string, head store.Head) (func(id string) int64, error) {
+	state, err := r.cfg.Rollouts.State(ctx, group)
+	if err != nil {
+		return nil, fmt.Errorf("read roll-out of group %s: %w", group, err)
+	}
+	if state == nil {
+		return func(string) int64 { return head.Revision }, nil
+	}
+	rows, err := r.cfg.Store.Gateways(ctx, group)
+	if err != nil {
+		return nil, fmt.Errorf("list gateways of group %s: %w", group, err)
+	}
+	all := make(map[string]int64, len(rows))
+	for _, row := range rows {
+		all[row.ID] = target(state, head, row)
+	}
+	return func(id string) int64 { return all[id] }, nil
+}
+
+// Evidence answers what the connected gateways of a group do, for who decides about a roll-out.
+func (r *Registry) Evidence(ctx context.Context, group string) ([]rollout.Gateway, error) {
+	seen, err := r.seen(ctx, group)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := r.cfg.Store.Gateways(ctx, group)
+	if err != nil {
+		return nil, fmt.Errorf("list gateways of group %s: %w", group, err)
+	}
+	var out []rollout.Gateway
+	for _, row := range rows {
+		s, connected := seen[row.ID]
+		if !connected || !row.RevokedAt.IsZero() {
+			continue
+		}
+		g := rollout.Gateway{
+			ID: row.ID, Labels: row.Labels, Epoch: s.Epoch, Applied: s.Revision,
+			Now: rollout.Counts(s.Now), Before: rollout.Counts(s.Before),
+		}
+		for _, f := range s.Faults {
+			g.Faults = append(g.Faults, f.Kind+"/"+f.Name+": "+f.Reason)
+		}
+		out = append(out, g)
+	}
+	return out, nil
 }

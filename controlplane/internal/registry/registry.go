@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"keyward.dev/controlplane/internal/rollout"
 	"keyward.dev/controlplane/internal/store"
 )
 
@@ -39,6 +40,12 @@ type Changes interface {
 	DeleteJoinToken(ctx context.Context, group, id, actor string) error
 }
 
+// Rollouts knows how far gateways may go; *rollout.Ledger does.
+type Rollouts interface {
+	// State answers the roll-out of a group; nil if every gateway gets everything.
+	State(ctx context.Context, group string) (*rollout.State, error)
+}
+
 // Revocations takes over a revocation at once.
 type Revocations interface{ Add(id string) }
 
@@ -48,6 +55,7 @@ type Config struct {
 	Notes       Notes
 	Changes     Changes
 	Revocations Revocations
+	Rollouts    Rollouts
 	// Replica names this process.
 	Replica string
 	// Now is the clock; nil means time.Now.
@@ -177,10 +185,26 @@ func (s *Session) Applied(a Applied) {
 	if g == nil || g.live[s.key.id] == nil {
 		return // an ack that was under way when the stream closed
 	}
-	g.live[s.key.id].report = store.GatewayReport{
+	l := g.live[s.key.id]
+	was := l.report
+	l.report = store.GatewayReport{
 		ID: s.key.id, Epoch: a.Epoch, Revision: a.Revision, Digest: a.Digest, Faults: a.Faults, LastSeen: now,
+		Now: was.Now, Before: was.Before,
+	}
+	if was.Epoch != a.Epoch || was.Revision != a.Revision {
+		turn(&l.report)
 	}
 	r.touch(g)
+}
+
+// turn begins to count anew. What was counted stays for comparison unless it was so little that it says less than what
+// stays of before.
+func turn(r *store.GatewayReport) {
+	const enough = 20
+	if r.Now.Requests >= enough || r.Before.Requests == 0 {
+		r.Before = r.Now
+	}
+	r.Now = store.Counts{}
 }
 
 // Close notes that the stream ended.
@@ -238,11 +262,14 @@ func (r *Registry) Reported(groupName, id string, responses map[string]uint64) {
 	if g == nil || g.live[id] == nil {
 		return
 	}
+	l := g.live[id]
 	for class, n := range responses {
 		if _, ok := r.responses[class]; ok {
 			r.responses[class] += n
+			l.report.Now.Requests += n
 		}
 	}
+	l.report.Now.Errors += responses["5xx"]
 }
 
 // Responses answers how many requests the gateways on this replica have reported, by class of answer.

@@ -19,7 +19,7 @@ import (
 func replica(t *testing.T, m *registrytest.Memory, name string) (*registry.Registry, func()) {
 	t.Helper()
 	r := registry.New(registry.Config{
-		Store: m, Notes: m, Changes: m, Revocations: pki.NewRevocations(m.RevokedGateways), Replica: name,
+		Store: m, Notes: m, Changes: m, Rollouts: m, Revocations: pki.NewRevocations(m.RevokedGateways), Replica: name,
 		Log: slog.New(slog.DiscardHandler),
 	})
 	ctx, cancel := context.WithCancel(t.Context())

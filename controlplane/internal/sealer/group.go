@@ -19,6 +19,7 @@ const (
 	purposeAudit      = "audit"
 	purposeAdminToken = "admin_tokens"
 	purposeJoinToken  = "join_tokens"
+	purposeRollout    = "rollouts"
 )
 
 // Group seals and opens what belongs to one group. It is safe for concurrent use and stays good when its keyring is

@@ -72,6 +72,23 @@ func (g *Group) VerifyJoinToken(t store.JoinToken) error {
 	return nil
 }
 
+// MACRollout authenticates the roll-out of the group.
+func (g *Group) MACRollout(r store.Rollout) []byte {
+	return g.ring.Load().MAC(purposeRollout, g.rolloutParts(r)...)
+}
+
+// VerifyRollout reports whether the roll-out of the group was written by a control plane, and with the group's newest
+// revision: an older row would hold back what was sent out since.
+func (g *Group) VerifyRollout(r store.Rollout) error {
+	if !g.ring.Load().VerifyMAC(r.MAC, purposeRollout, g.rolloutParts(r)...) {
+		return g.badRow(purposeRollout, g.uid)
+	}
+	if r.Revision != r.Head {
+		return &UnreadableError{Table: purposeRollout, Group: g.name, UID: g.uid, Reason: "it is not of the group's newest revision: it was put back"}
+	}
+	return nil
+}
+
 func (g *Group) badRow(table, id string) error {
 	return &UnreadableError{Table: table, Group: g.name, UID: id, Reason: "its MAC does not verify: it was altered or put there"}
 }
@@ -110,6 +127,17 @@ func (g *Group) joinTokenParts(t store.JoinToken) [][]byte {
 		[]byte(g.uid), []byte(t.ID), []byte(t.Description), t.SecretHash, number(t.Uses), instant(t.CreatedAt),
 		[]byte(t.CreatedBy), instant(t.ExpiresAt),
 	}
+}
+
+func (g *Group) rolloutParts(r store.Rollout) [][]byte {
+	parts := [][]byte{
+		[]byte(g.uid), number(r.Epoch), number(r.Revision), number(r.Version), r.Plan, instant(r.Since), []byte(r.Phase),
+		[]byte(r.Reason), []byte(r.Actor), number(len(r.Targets)),
+	}
+	for _, t := range r.Targets {
+		parts = append(parts, number(t))
+	}
+	return parts
 }
 
 func number[N int | int32 | int64 | uint64](n N) []byte {

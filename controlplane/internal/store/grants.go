@@ -28,6 +28,7 @@ func rights() map[string]string {
 		"replica_reports":         "select, insert, update, delete",
 		"certificate_authorities": "select, insert, update",
 		"wakeups":                 "select, update",
+		"rollouts":                "select, insert, update, delete",
 	}
 }
 

@@ -27,6 +27,15 @@ type GatewayReport struct {
 	Digest   []byte    `json:"digest,omitempty"`
 	LastSeen time.Time `json:"last_seen"`
 	Faults   []Fault   `json:"faults,omitempty"`
+	// Now counts requests since the gateway runs the revision, Before those with the one it ran until then.
+	Now    Counts `json:"now,omitzero"`
+	Before Counts `json:"before,omitzero"`
+}
+
+// Counts are requests, and those of them that were answered 5xx.
+type Counts struct {
+	Requests uint64 `json:"requests,omitempty"`
+	Errors   uint64 `json:"errors,omitempty"`
 }
 
 const (

@@ -17,6 +17,7 @@ const (
 	TopicJoinTokens  = "join-tokens"
 	TopicGateways    = "gateways"
 	TopicAuthorities = "authorities"
+	TopicRollouts    = "rollouts"
 )
 
 // Hint says that something has probably changed: the set of a group, or the state of a topic. With both empty anything

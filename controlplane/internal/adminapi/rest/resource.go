@@ -62,7 +62,7 @@ func (c *call) putResource(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	in := &adminv1.PutRequest{Group: at.GetGroup(), Kind: at.GetKind(), Parent: at.GetParent(), Name: at.GetName(), DryRun: at.GetDryRun()}
+	in := &adminv1.PutRequest{Group: at.GetGroup(), Kind: at.GetKind(), Parent: at.GetParent(), Name: at.GetName(), DryRun: at.GetDryRun(), Immediate: at.GetImmediate()}
 	if in.IfMatch, err = c.ifMatch(); err != nil {
 		return err
 	}
@@ -93,7 +93,7 @@ func (c *call) patchResource(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	in := &adminv1.PatchRequest{Group: at.GetGroup(), Kind: at.GetKind(), Parent: at.GetParent(), Name: at.GetName(), DryRun: at.GetDryRun()}
+	in := &adminv1.PatchRequest{Group: at.GetGroup(), Kind: at.GetKind(), Parent: at.GetParent(), Name: at.GetName(), DryRun: at.GetDryRun(), Immediate: at.GetImmediate()}
 	if in.IfMatch, err = c.ifMatch(); err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"keyward.dev/controlplane/internal/registry"
+	"keyward.dev/controlplane/internal/rollout"
 	"keyward.dev/controlplane/internal/store"
 )
 
@@ -22,6 +23,7 @@ type Memory struct {
 	reports  map[[2]string]store.ReplicaReport
 	heads    map[string]store.Head
 	tokens   map[string]store.JoinToken
+	rollouts map[string]*rollout.State
 	down     bool
 	// saved counts the reports that were written.
 	saved int
@@ -31,7 +33,7 @@ type Memory struct {
 func New() *Memory {
 	return &Memory{
 		gateways: map[string]store.Gateway{}, reports: map[[2]string]store.ReplicaReport{},
-		heads: map[string]store.Head{}, tokens: map[string]store.JoinToken{},
+		heads: map[string]store.Head{}, tokens: map[string]store.JoinToken{}, rollouts: map[string]*rollout.State{},
 	}
 }
 
@@ -43,6 +45,15 @@ func (m *Memory) SetDown(down bool) { m.do(func() { m.down = down }) }
 // SetHead says where a group stands.
 func (m *Memory) SetHead(group string, epoch uint64, revision int64) {
 	m.do(func() { m.heads[group] = store.Head{Group: group, Epoch: epoch, Revision: revision} })
+}
+
+// SetRollout says how far the gateways of a group may go.
+func (m *Memory) SetRollout(group string, s *rollout.State) { m.do(func() { m.rollouts[group] = s }) }
+
+// State answers that; nil: as far as they like.
+func (m *Memory) State(_ context.Context, group string) (s *rollout.State, err error) {
+	m.do(func() { s = m.rollouts[group] })
+	return s, nil
 }
 
 // Saved returns how many reports were written.

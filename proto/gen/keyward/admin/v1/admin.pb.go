@@ -574,9 +574,11 @@ type Gateway struct {
 	// How it joined: join-token or kubernetes.
 	Attestor string `protobuf:"bytes,16,opt,name=attestor,proto3" json:"attestor,omitempty"`
 	// Revisions that it is behind the newest.
-	Lag           int64 `protobuf:"varint,17,opt,name=lag,proto3" json:"lag,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Lag int64 `protobuf:"varint,17,opt,name=lag,proto3" json:"lag,omitempty"`
+	// Revision that it is to run now: the newest, unless a roll-out holds it back.
+	TargetRevision int64 `protobuf:"varint,18,opt,name=target_revision,json=targetRevision,proto3" json:"target_revision,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Gateway) Reset() {
@@ -724,6 +726,13 @@ func (x *Gateway) GetAttestor() string {
 func (x *Gateway) GetLag() int64 {
 	if x != nil {
 		return x.Lag
+	}
+	return 0
+}
+
+func (x *Gateway) GetTargetRevision() int64 {
+	if x != nil {
+		return x.TargetRevision
 	}
 	return 0
 }
@@ -1458,7 +1467,11 @@ type WaitForRevisionResponse struct {
 	// Connected gateways that have not applied it yet.
 	Pending []string `protobuf:"bytes,3,rep,name=pending,proto3" json:"pending,omitempty"`
 	// Gateways that refuse something of it.
-	Rejecting     []*Gateway `protobuf:"bytes,4,rep,name=rejecting,proto3" json:"rejecting,omitempty"`
+	Rejecting []*Gateway `protobuf:"bytes,4,rep,name=rejecting,proto3" json:"rejecting,omitempty"`
+	// Connected gateways that the roll-out does not give the revision yet; `applied` does not wait for them.
+	Held int32 `protobuf:"varint,5,opt,name=held,proto3" json:"held,omitempty"`
+	// Only while the settings of the group stage or freeze changes.
+	Rollout       *RolloutStatus `protobuf:"bytes,6,opt,name=rollout,proto3" json:"rollout,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1521,6 +1534,333 @@ func (x *WaitForRevisionResponse) GetRejecting() []*Gateway {
 	return nil
 }
 
+func (x *WaitForRevisionResponse) GetHeld() int32 {
+	if x != nil {
+		return x.Held
+	}
+	return 0
+}
+
+func (x *WaitForRevisionResponse) GetRollout() *RolloutStatus {
+	if x != nil {
+		return x.Rollout
+	}
+	return nil
+}
+
+type GetRolloutRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRolloutRequest) Reset() {
+	*x = GetRolloutRequest{}
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRolloutRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRolloutRequest) ProtoMessage() {}
+
+func (x *GetRolloutRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRolloutRequest.ProtoReflect.Descriptor instead.
+func (*GetRolloutRequest) Descriptor() ([]byte, []int) {
+	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *GetRolloutRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+type SteerRolloutRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Group string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	// pause: no further gateway gets a change. resume: go on, with the stage's soak time from now; also after an abort.
+	// abort: stop this change; a newer one begins anew. promote: all gateways get the newest revision at once.
+	Action string `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"`
+	// For status and audit trail.
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SteerRolloutRequest) Reset() {
+	*x = SteerRolloutRequest{}
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SteerRolloutRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SteerRolloutRequest) ProtoMessage() {}
+
+func (x *SteerRolloutRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SteerRolloutRequest.ProtoReflect.Descriptor instead.
+func (*SteerRolloutRequest) Descriptor() ([]byte, []int) {
+	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *SteerRolloutRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *SteerRolloutRequest) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *SteerRolloutRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// RolloutStatus is where the newest change of a group has got to.
+type RolloutStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Group string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	// unstaged (all gateways get every change at once), rolling, done, paused, aborted or frozen.
+	State string `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
+	// Newest revision.
+	Revision int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	// The stage that runs the change for now, from 1. 0: unstaged.
+	Stage int32 `protobuf:"varint,4,opt,name=stage,proto3" json:"stage,omitempty"`
+	// The stages of the settings, and last those in no stage.
+	Stages []*RolloutStageStatus `protobuf:"bytes,5,rep,name=stages,proto3" json:"stages,omitempty"`
+	// When that stage got the change.
+	Since *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=since,proto3" json:"since,omitempty"`
+	// Why it was paused or aborted, and by whom; `rollout` is the control plane itself.
+	Reason string `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
+	Actor  string `protobuf:"bytes,8,opt,name=actor,proto3" json:"actor,omitempty"`
+	// Why it does not go on although its time is over; empty if it is not.
+	Waiting       string `protobuf:"bytes,9,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RolloutStatus) Reset() {
+	*x = RolloutStatus{}
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RolloutStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RolloutStatus) ProtoMessage() {}
+
+func (x *RolloutStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RolloutStatus.ProtoReflect.Descriptor instead.
+func (*RolloutStatus) Descriptor() ([]byte, []int) {
+	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *RolloutStatus) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *RolloutStatus) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *RolloutStatus) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *RolloutStatus) GetStage() int32 {
+	if x != nil {
+		return x.Stage
+	}
+	return 0
+}
+
+func (x *RolloutStatus) GetStages() []*RolloutStageStatus {
+	if x != nil {
+		return x.Stages
+	}
+	return nil
+}
+
+func (x *RolloutStatus) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *RolloutStatus) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *RolloutStatus) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *RolloutStatus) GetWaiting() string {
+	if x != nil {
+		return x.Waiting
+	}
+	return ""
+}
+
+// RolloutStageStatus is one stage and how its gateways are.
+type RolloutStageStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who belongs to it: `stage=canary`, `10%`, or `others`.
+	Members string `protobuf:"bytes,1,opt,name=members,proto3" json:"members,omitempty"`
+	// Revision that they are to run.
+	Target int64 `protobuf:"varint,2,opt,name=target,proto3" json:"target,omitempty"`
+	// Connected gateways.
+	Connected int32 `protobuf:"varint,3,opt,name=connected,proto3" json:"connected,omitempty"`
+	// Those of them that run at least the target.
+	Applied int32 `protobuf:"varint,4,opt,name=applied,proto3" json:"applied,omitempty"`
+	// Those of them that cannot run something.
+	Rejecting     int32                `protobuf:"varint,5,opt,name=rejecting,proto3" json:"rejecting,omitempty"`
+	Soak          *durationpb.Duration `protobuf:"bytes,6,opt,name=soak,proto3" json:"soak,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RolloutStageStatus) Reset() {
+	*x = RolloutStageStatus{}
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RolloutStageStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RolloutStageStatus) ProtoMessage() {}
+
+func (x *RolloutStageStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RolloutStageStatus.ProtoReflect.Descriptor instead.
+func (*RolloutStageStatus) Descriptor() ([]byte, []int) {
+	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *RolloutStageStatus) GetMembers() string {
+	if x != nil {
+		return x.Members
+	}
+	return ""
+}
+
+func (x *RolloutStageStatus) GetTarget() int64 {
+	if x != nil {
+		return x.Target
+	}
+	return 0
+}
+
+func (x *RolloutStageStatus) GetConnected() int32 {
+	if x != nil {
+		return x.Connected
+	}
+	return 0
+}
+
+func (x *RolloutStageStatus) GetApplied() int32 {
+	if x != nil {
+		return x.Applied
+	}
+	return 0
+}
+
+func (x *RolloutStageStatus) GetRejecting() int32 {
+	if x != nil {
+		return x.Rejecting
+	}
+	return 0
+}
+
+func (x *RolloutStageStatus) GetSoak() *durationpb.Duration {
+	if x != nil {
+		return x.Soak
+	}
+	return nil
+}
+
 type CreateTokenRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Name   string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -1533,7 +1873,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[25]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1545,7 +1885,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[25]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1558,7 +1898,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CreateTokenRequest) GetName() string {
@@ -1593,7 +1933,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[26]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1605,7 +1945,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[26]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1618,7 +1958,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CreateTokenResponse) GetToken() *Token {
@@ -1649,7 +1989,7 @@ type Token struct {
 
 func (x *Token) Reset() {
 	*x = Token{}
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[27]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1661,7 +2001,7 @@ func (x *Token) String() string {
 func (*Token) ProtoMessage() {}
 
 func (x *Token) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[27]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1674,7 +2014,7 @@ func (x *Token) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Token.ProtoReflect.Descriptor instead.
 func (*Token) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Token) GetId() string {
@@ -1720,7 +2060,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[28]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1732,7 +2072,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[28]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1745,7 +2085,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 type ListTokensResponse struct {
@@ -1757,7 +2097,7 @@ type ListTokensResponse struct {
 
 func (x *ListTokensResponse) Reset() {
 	*x = ListTokensResponse{}
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[29]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1769,7 +2109,7 @@ func (x *ListTokensResponse) String() string {
 func (*ListTokensResponse) ProtoMessage() {}
 
 func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[29]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1782,7 +2122,7 @@ func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListTokensResponse) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ListTokensResponse) GetTokens() []*Token {
@@ -1801,7 +2141,7 @@ type DeleteTokenRequest struct {
 
 func (x *DeleteTokenRequest) Reset() {
 	*x = DeleteTokenRequest{}
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[30]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1813,7 +2153,7 @@ func (x *DeleteTokenRequest) String() string {
 func (*DeleteTokenRequest) ProtoMessage() {}
 
 func (x *DeleteTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[30]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1826,7 +2166,7 @@ func (x *DeleteTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTokenRequest.ProtoReflect.Descriptor instead.
 func (*DeleteTokenRequest) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *DeleteTokenRequest) GetId() string {
@@ -1844,7 +2184,7 @@ type DeleteTokenResponse struct {
 
 func (x *DeleteTokenResponse) Reset() {
 	*x = DeleteTokenResponse{}
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[31]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1856,7 +2196,7 @@ func (x *DeleteTokenResponse) String() string {
 func (*DeleteTokenResponse) ProtoMessage() {}
 
 func (x *DeleteTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[31]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1869,7 +2209,7 @@ func (x *DeleteTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTokenResponse.ProtoReflect.Descriptor instead.
 func (*DeleteTokenResponse) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 type ListAuditEventsRequest struct {
@@ -1884,7 +2224,7 @@ type ListAuditEventsRequest struct {
 
 func (x *ListAuditEventsRequest) Reset() {
 	*x = ListAuditEventsRequest{}
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[32]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1896,7 +2236,7 @@ func (x *ListAuditEventsRequest) String() string {
 func (*ListAuditEventsRequest) ProtoMessage() {}
 
 func (x *ListAuditEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[32]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1909,7 +2249,7 @@ func (x *ListAuditEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListAuditEventsRequest) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ListAuditEventsRequest) GetGroup() string {
@@ -1943,7 +2283,7 @@ type ListAuditEventsResponse struct {
 
 func (x *ListAuditEventsResponse) Reset() {
 	*x = ListAuditEventsResponse{}
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[33]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1955,7 +2295,7 @@ func (x *ListAuditEventsResponse) String() string {
 func (*ListAuditEventsResponse) ProtoMessage() {}
 
 func (x *ListAuditEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[33]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1968,7 +2308,7 @@ func (x *ListAuditEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListAuditEventsResponse) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ListAuditEventsResponse) GetEvents() []*AuditEvent {
@@ -2003,7 +2343,7 @@ type AuditEvent struct {
 
 func (x *AuditEvent) Reset() {
 	*x = AuditEvent{}
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[34]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2015,7 +2355,7 @@ func (x *AuditEvent) String() string {
 func (*AuditEvent) ProtoMessage() {}
 
 func (x *AuditEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[34]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2028,7 +2368,7 @@ func (x *AuditEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEvent.ProtoReflect.Descriptor instead.
 func (*AuditEvent) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *AuditEvent) GetSeq() int64 {
@@ -2089,7 +2429,7 @@ type VerifyAuditRequest struct {
 
 func (x *VerifyAuditRequest) Reset() {
 	*x = VerifyAuditRequest{}
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[35]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2101,7 +2441,7 @@ func (x *VerifyAuditRequest) String() string {
 func (*VerifyAuditRequest) ProtoMessage() {}
 
 func (x *VerifyAuditRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[35]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2114,7 +2454,7 @@ func (x *VerifyAuditRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyAuditRequest.ProtoReflect.Descriptor instead.
 func (*VerifyAuditRequest) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *VerifyAuditRequest) GetGroup() string {
@@ -2137,7 +2477,7 @@ type VerifyAuditResponse struct {
 
 func (x *VerifyAuditResponse) Reset() {
 	*x = VerifyAuditResponse{}
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[36]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2149,7 +2489,7 @@ func (x *VerifyAuditResponse) String() string {
 func (*VerifyAuditResponse) ProtoMessage() {}
 
 func (x *VerifyAuditResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[36]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2162,7 +2502,7 @@ func (x *VerifyAuditResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyAuditResponse.ProtoReflect.Descriptor instead.
 func (*VerifyAuditResponse) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *VerifyAuditResponse) GetIntact() bool {
@@ -2229,7 +2569,7 @@ const file_keyward_admin_v1_admin_proto_rawDesc = "" +
 	"\x12ListGroupsResponse\x12/\n" +
 	"\x06groups\x18\x01 \x03(\v2\x17.keyward.admin.v1.GroupR\x06groups\"'\n" +
 	"\x0fGetGroupRequest\x12\x14\n" +
-	"\x05group\x18\x01 \x01(\tR\x05group\"\xf1\x05\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\"\x9a\x06\n" +
 	"\aGateway\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05group\x18\x02 \x01(\tR\x05group\x12\x14\n" +
@@ -2250,7 +2590,8 @@ const file_keyward_admin_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"revoked_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\trevokedAt\x12\x1a\n" +
 	"\battestor\x18\x10 \x01(\tR\battestor\x12\x10\n" +
-	"\x03lag\x18\x11 \x01(\x03R\x03lag\x1a9\n" +
+	"\x03lag\x18\x11 \x01(\x03R\x03lag\x12'\n" +
+	"\x0ftarget_revision\x18\x12 \x01(\x03R\x0etargetRevision\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"N\n" +
@@ -2298,12 +2639,37 @@ const file_keyward_admin_v1_admin_proto_rawDesc = "" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12!\n" +
 	"\fmin_gateways\x18\x03 \x01(\x05R\vminGateways\x123\n" +
-	"\atimeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"\xa4\x01\n" +
+	"\atimeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"\xf3\x01\n" +
 	"\x17WaitForRevisionResponse\x12\x18\n" +
 	"\aapplied\x18\x01 \x01(\bR\aapplied\x12\x1c\n" +
 	"\tconnected\x18\x02 \x01(\x05R\tconnected\x12\x18\n" +
 	"\apending\x18\x03 \x03(\tR\apending\x127\n" +
-	"\trejecting\x18\x04 \x03(\v2\x19.keyward.admin.v1.GatewayR\trejecting\"\x86\x01\n" +
+	"\trejecting\x18\x04 \x03(\v2\x19.keyward.admin.v1.GatewayR\trejecting\x12\x12\n" +
+	"\x04held\x18\x05 \x01(\x05R\x04held\x129\n" +
+	"\arollout\x18\x06 \x01(\v2\x1f.keyward.admin.v1.RolloutStatusR\arollout\")\n" +
+	"\x11GetRolloutRequest\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\"[\n" +
+	"\x13SteerRolloutRequest\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x16\n" +
+	"\x06action\x18\x02 \x01(\tR\x06action\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xa5\x02\n" +
+	"\rRolloutStatus\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\x12\x14\n" +
+	"\x05stage\x18\x04 \x01(\x05R\x05stage\x12<\n" +
+	"\x06stages\x18\x05 \x03(\v2$.keyward.admin.v1.RolloutStageStatusR\x06stages\x120\n" +
+	"\x05since\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x16\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\x12\x14\n" +
+	"\x05actor\x18\b \x01(\tR\x05actor\x12\x18\n" +
+	"\awaiting\x18\t \x01(\tR\awaiting\"\xcb\x01\n" +
+	"\x12RolloutStageStatus\x12\x18\n" +
+	"\amembers\x18\x01 \x01(\tR\amembers\x12\x16\n" +
+	"\x06target\x18\x02 \x01(\x03R\x06target\x12\x1c\n" +
+	"\tconnected\x18\x03 \x01(\x05R\tconnected\x12\x18\n" +
+	"\aapplied\x18\x04 \x01(\x05R\aapplied\x12\x1c\n" +
+	"\trejecting\x18\x05 \x01(\x05R\trejecting\x12-\n" +
+	"\x04soak\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x04soak\"\x86\x01\n" +
 	"\x12CreateTokenRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12/\n" +
 	"\x06grants\x18\x02 \x03(\v2\x17.keyward.admin.v1.GrantR\x06grants\x12+\n" +
@@ -2368,7 +2734,11 @@ const file_keyward_admin_v1_admin_proto_rawDesc = "" +
 	"\x0fCreateJoinToken\x12(.keyward.admin.v1.CreateJoinTokenRequest\x1a).keyward.admin.v1.CreateJoinTokenResponse\"1\xaa\xe8\x18\x04\b\x05\x10\x01\x82\xd3\xe4\x93\x02#:\x01*\"\x1e/v1/groups/{group}/join-tokens\x12\x93\x01\n" +
 	"\x0eListJoinTokens\x12'.keyward.admin.v1.ListJoinTokensRequest\x1a(.keyward.admin.v1.ListJoinTokensResponse\".\xaa\xe8\x18\x04\b\x05\x10\x01\x82\xd3\xe4\x93\x02 \x12\x1e/v1/groups/{group}/join-tokens\x12\x9b\x01\n" +
 	"\x0fDeleteJoinToken\x12(.keyward.admin.v1.DeleteJoinTokenRequest\x1a).keyward.admin.v1.DeleteJoinTokenResponse\"3\xaa\xe8\x18\x04\b\x05\x10\x01\x82\xd3\xe4\x93\x02%*#/v1/groups/{group}/join-tokens/{id}\x12\xa4\x01\n" +
-	"\x0fWaitForRevision\x12(.keyward.admin.v1.WaitForRevisionRequest\x1a).keyward.admin.v1.WaitForRevisionResponse\"<\xaa\xe8\x18\x04\b\x03\x10\x01\x82\xd3\xe4\x93\x02.\x12,/v1/groups/{group}/revisions/{revision}:wait2\x8e\x03\n" +
+	"\x0fWaitForRevision\x12(.keyward.admin.v1.WaitForRevisionRequest\x1a).keyward.admin.v1.WaitForRevisionResponse\"<\xaa\xe8\x18\x04\b\x03\x10\x01\x82\xd3\xe4\x93\x02.\x12,/v1/groups/{group}/revisions/{revision}:wait2\x9e\x02\n" +
+	"\x0eRolloutService\x12~\n" +
+	"\n" +
+	"GetRollout\x12#.keyward.admin.v1.GetRolloutRequest\x1a\x1f.keyward.admin.v1.RolloutStatus\"*\xaa\xe8\x18\x04\b\x03\x10\x01\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/groups/{group}/rollout\x12\x8b\x01\n" +
+	"\fSteerRollout\x12%.keyward.admin.v1.SteerRolloutRequest\x1a\x1f.keyward.admin.v1.RolloutStatus\"3\xaa\xe8\x18\x04\b\x04\x10\x01\x82\xd3\xe4\x93\x02%:\x01*\" /v1/groups/{group}/rollout:steer2\x8e\x03\n" +
 	"\fTokenService\x12\x7f\n" +
 	"\vCreateToken\x12$.keyward.admin.v1.CreateTokenRequest\x1a%.keyward.admin.v1.CreateTokenResponse\"#\xaa\xe8\x18\x04\b\x05\x10\x02\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/admin-tokens\x12y\n" +
 	"\n" +
@@ -2390,7 +2760,7 @@ func file_keyward_admin_v1_admin_proto_rawDescGZIP() []byte {
 	return file_keyward_admin_v1_admin_proto_rawDescData
 }
 
-var file_keyward_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_keyward_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_keyward_admin_v1_admin_proto_goTypes = []any{
 	(*GetVersionRequest)(nil),       // 0: keyward.admin.v1.GetVersionRequest
 	(*Version)(nil),                 // 1: keyward.admin.v1.Version
@@ -2417,88 +2787,100 @@ var file_keyward_admin_v1_admin_proto_goTypes = []any{
 	(*DeleteJoinTokenResponse)(nil), // 22: keyward.admin.v1.DeleteJoinTokenResponse
 	(*WaitForRevisionRequest)(nil),  // 23: keyward.admin.v1.WaitForRevisionRequest
 	(*WaitForRevisionResponse)(nil), // 24: keyward.admin.v1.WaitForRevisionResponse
-	(*CreateTokenRequest)(nil),      // 25: keyward.admin.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),     // 26: keyward.admin.v1.CreateTokenResponse
-	(*Token)(nil),                   // 27: keyward.admin.v1.Token
-	(*ListTokensRequest)(nil),       // 28: keyward.admin.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),      // 29: keyward.admin.v1.ListTokensResponse
-	(*DeleteTokenRequest)(nil),      // 30: keyward.admin.v1.DeleteTokenRequest
-	(*DeleteTokenResponse)(nil),     // 31: keyward.admin.v1.DeleteTokenResponse
-	(*ListAuditEventsRequest)(nil),  // 32: keyward.admin.v1.ListAuditEventsRequest
-	(*ListAuditEventsResponse)(nil), // 33: keyward.admin.v1.ListAuditEventsResponse
-	(*AuditEvent)(nil),              // 34: keyward.admin.v1.AuditEvent
-	(*VerifyAuditRequest)(nil),      // 35: keyward.admin.v1.VerifyAuditRequest
-	(*VerifyAuditResponse)(nil),     // 36: keyward.admin.v1.VerifyAuditResponse
-	nil,                             // 37: keyward.admin.v1.Gateway.LabelsEntry
-	(*timestamppb.Timestamp)(nil),   // 38: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),     // 39: google.protobuf.Duration
+	(*GetRolloutRequest)(nil),       // 25: keyward.admin.v1.GetRolloutRequest
+	(*SteerRolloutRequest)(nil),     // 26: keyward.admin.v1.SteerRolloutRequest
+	(*RolloutStatus)(nil),           // 27: keyward.admin.v1.RolloutStatus
+	(*RolloutStageStatus)(nil),      // 28: keyward.admin.v1.RolloutStageStatus
+	(*CreateTokenRequest)(nil),      // 29: keyward.admin.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),     // 30: keyward.admin.v1.CreateTokenResponse
+	(*Token)(nil),                   // 31: keyward.admin.v1.Token
+	(*ListTokensRequest)(nil),       // 32: keyward.admin.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),      // 33: keyward.admin.v1.ListTokensResponse
+	(*DeleteTokenRequest)(nil),      // 34: keyward.admin.v1.DeleteTokenRequest
+	(*DeleteTokenResponse)(nil),     // 35: keyward.admin.v1.DeleteTokenResponse
+	(*ListAuditEventsRequest)(nil),  // 36: keyward.admin.v1.ListAuditEventsRequest
+	(*ListAuditEventsResponse)(nil), // 37: keyward.admin.v1.ListAuditEventsResponse
+	(*AuditEvent)(nil),              // 38: keyward.admin.v1.AuditEvent
+	(*VerifyAuditRequest)(nil),      // 39: keyward.admin.v1.VerifyAuditRequest
+	(*VerifyAuditResponse)(nil),     // 40: keyward.admin.v1.VerifyAuditResponse
+	nil,                             // 41: keyward.admin.v1.Gateway.LabelsEntry
+	(*timestamppb.Timestamp)(nil),   // 42: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),     // 43: google.protobuf.Duration
 }
 var file_keyward_admin_v1_admin_proto_depIdxs = []int32{
 	4,  // 0: keyward.admin.v1.Identity.grants:type_name -> keyward.admin.v1.Grant
-	38, // 1: keyward.admin.v1.Group.created_at:type_name -> google.protobuf.Timestamp
+	42, // 1: keyward.admin.v1.Group.created_at:type_name -> google.protobuf.Timestamp
 	6,  // 2: keyward.admin.v1.ListGroupsResponse.groups:type_name -> keyward.admin.v1.Group
-	37, // 3: keyward.admin.v1.Gateway.labels:type_name -> keyward.admin.v1.Gateway.LabelsEntry
+	41, // 3: keyward.admin.v1.Gateway.labels:type_name -> keyward.admin.v1.Gateway.LabelsEntry
 	11, // 4: keyward.admin.v1.Gateway.faults:type_name -> keyward.admin.v1.GatewayFault
-	38, // 5: keyward.admin.v1.Gateway.enrolled_at:type_name -> google.protobuf.Timestamp
-	38, // 6: keyward.admin.v1.Gateway.last_seen:type_name -> google.protobuf.Timestamp
-	38, // 7: keyward.admin.v1.Gateway.certificate_expires:type_name -> google.protobuf.Timestamp
-	38, // 8: keyward.admin.v1.Gateway.revoked_at:type_name -> google.protobuf.Timestamp
+	42, // 5: keyward.admin.v1.Gateway.enrolled_at:type_name -> google.protobuf.Timestamp
+	42, // 6: keyward.admin.v1.Gateway.last_seen:type_name -> google.protobuf.Timestamp
+	42, // 7: keyward.admin.v1.Gateway.certificate_expires:type_name -> google.protobuf.Timestamp
+	42, // 8: keyward.admin.v1.Gateway.revoked_at:type_name -> google.protobuf.Timestamp
 	10, // 9: keyward.admin.v1.ListGatewaysResponse.gateways:type_name -> keyward.admin.v1.Gateway
-	39, // 10: keyward.admin.v1.CreateJoinTokenRequest.ttl:type_name -> google.protobuf.Duration
+	43, // 10: keyward.admin.v1.CreateJoinTokenRequest.ttl:type_name -> google.protobuf.Duration
 	18, // 11: keyward.admin.v1.CreateJoinTokenResponse.token:type_name -> keyward.admin.v1.JoinToken
-	38, // 12: keyward.admin.v1.JoinToken.expires:type_name -> google.protobuf.Timestamp
-	38, // 13: keyward.admin.v1.JoinToken.created_at:type_name -> google.protobuf.Timestamp
+	42, // 12: keyward.admin.v1.JoinToken.expires:type_name -> google.protobuf.Timestamp
+	42, // 13: keyward.admin.v1.JoinToken.created_at:type_name -> google.protobuf.Timestamp
 	18, // 14: keyward.admin.v1.ListJoinTokensResponse.tokens:type_name -> keyward.admin.v1.JoinToken
-	39, // 15: keyward.admin.v1.WaitForRevisionRequest.timeout:type_name -> google.protobuf.Duration
+	43, // 15: keyward.admin.v1.WaitForRevisionRequest.timeout:type_name -> google.protobuf.Duration
 	10, // 16: keyward.admin.v1.WaitForRevisionResponse.rejecting:type_name -> keyward.admin.v1.Gateway
-	4,  // 17: keyward.admin.v1.CreateTokenRequest.grants:type_name -> keyward.admin.v1.Grant
-	39, // 18: keyward.admin.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	27, // 19: keyward.admin.v1.CreateTokenResponse.token:type_name -> keyward.admin.v1.Token
-	4,  // 20: keyward.admin.v1.Token.grants:type_name -> keyward.admin.v1.Grant
-	38, // 21: keyward.admin.v1.Token.created_at:type_name -> google.protobuf.Timestamp
-	38, // 22: keyward.admin.v1.Token.expires:type_name -> google.protobuf.Timestamp
-	27, // 23: keyward.admin.v1.ListTokensResponse.tokens:type_name -> keyward.admin.v1.Token
-	34, // 24: keyward.admin.v1.ListAuditEventsResponse.events:type_name -> keyward.admin.v1.AuditEvent
-	38, // 25: keyward.admin.v1.AuditEvent.at:type_name -> google.protobuf.Timestamp
-	0,  // 26: keyward.admin.v1.SystemService.GetVersion:input_type -> keyward.admin.v1.GetVersionRequest
-	2,  // 27: keyward.admin.v1.SystemService.WhoAmI:input_type -> keyward.admin.v1.WhoAmIRequest
-	5,  // 28: keyward.admin.v1.GroupService.CreateGroup:input_type -> keyward.admin.v1.CreateGroupRequest
-	7,  // 29: keyward.admin.v1.GroupService.ListGroups:input_type -> keyward.admin.v1.ListGroupsRequest
-	9,  // 30: keyward.admin.v1.GroupService.GetGroup:input_type -> keyward.admin.v1.GetGroupRequest
-	12, // 31: keyward.admin.v1.GatewayService.ListGateways:input_type -> keyward.admin.v1.ListGatewaysRequest
-	14, // 32: keyward.admin.v1.GatewayService.GetGateway:input_type -> keyward.admin.v1.GetGatewayRequest
-	15, // 33: keyward.admin.v1.GatewayService.RevokeGateway:input_type -> keyward.admin.v1.RevokeGatewayRequest
-	16, // 34: keyward.admin.v1.GatewayService.CreateJoinToken:input_type -> keyward.admin.v1.CreateJoinTokenRequest
-	19, // 35: keyward.admin.v1.GatewayService.ListJoinTokens:input_type -> keyward.admin.v1.ListJoinTokensRequest
-	21, // 36: keyward.admin.v1.GatewayService.DeleteJoinToken:input_type -> keyward.admin.v1.DeleteJoinTokenRequest
-	23, // 37: keyward.admin.v1.GatewayService.WaitForRevision:input_type -> keyward.admin.v1.WaitForRevisionRequest
-	25, // 38: keyward.admin.v1.TokenService.CreateToken:input_type -> keyward.admin.v1.CreateTokenRequest
-	28, // 39: keyward.admin.v1.TokenService.ListTokens:input_type -> keyward.admin.v1.ListTokensRequest
-	30, // 40: keyward.admin.v1.TokenService.DeleteToken:input_type -> keyward.admin.v1.DeleteTokenRequest
-	32, // 41: keyward.admin.v1.AuditService.ListAuditEvents:input_type -> keyward.admin.v1.ListAuditEventsRequest
-	35, // 42: keyward.admin.v1.AuditService.VerifyAudit:input_type -> keyward.admin.v1.VerifyAuditRequest
-	1,  // 43: keyward.admin.v1.SystemService.GetVersion:output_type -> keyward.admin.v1.Version
-	3,  // 44: keyward.admin.v1.SystemService.WhoAmI:output_type -> keyward.admin.v1.Identity
-	6,  // 45: keyward.admin.v1.GroupService.CreateGroup:output_type -> keyward.admin.v1.Group
-	8,  // 46: keyward.admin.v1.GroupService.ListGroups:output_type -> keyward.admin.v1.ListGroupsResponse
-	6,  // 47: keyward.admin.v1.GroupService.GetGroup:output_type -> keyward.admin.v1.Group
-	13, // 48: keyward.admin.v1.GatewayService.ListGateways:output_type -> keyward.admin.v1.ListGatewaysResponse
-	10, // 49: keyward.admin.v1.GatewayService.GetGateway:output_type -> keyward.admin.v1.Gateway
-	10, // 50: keyward.admin.v1.GatewayService.RevokeGateway:output_type -> keyward.admin.v1.Gateway
-	17, // 51: keyward.admin.v1.GatewayService.CreateJoinToken:output_type -> keyward.admin.v1.CreateJoinTokenResponse
-	20, // 52: keyward.admin.v1.GatewayService.ListJoinTokens:output_type -> keyward.admin.v1.ListJoinTokensResponse
-	22, // 53: keyward.admin.v1.GatewayService.DeleteJoinToken:output_type -> keyward.admin.v1.DeleteJoinTokenResponse
-	24, // 54: keyward.admin.v1.GatewayService.WaitForRevision:output_type -> keyward.admin.v1.WaitForRevisionResponse
-	26, // 55: keyward.admin.v1.TokenService.CreateToken:output_type -> keyward.admin.v1.CreateTokenResponse
-	29, // 56: keyward.admin.v1.TokenService.ListTokens:output_type -> keyward.admin.v1.ListTokensResponse
-	31, // 57: keyward.admin.v1.TokenService.DeleteToken:output_type -> keyward.admin.v1.DeleteTokenResponse
-	33, // 58: keyward.admin.v1.AuditService.ListAuditEvents:output_type -> keyward.admin.v1.ListAuditEventsResponse
-	36, // 59: keyward.admin.v1.AuditService.VerifyAudit:output_type -> keyward.admin.v1.VerifyAuditResponse
-	43, // [43:60] is the sub-list for method output_type
-	26, // [26:43] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	27, // 17: keyward.admin.v1.WaitForRevisionResponse.rollout:type_name -> keyward.admin.v1.RolloutStatus
+	28, // 18: keyward.admin.v1.RolloutStatus.stages:type_name -> keyward.admin.v1.RolloutStageStatus
+	42, // 19: keyward.admin.v1.RolloutStatus.since:type_name -> google.protobuf.Timestamp
+	43, // 20: keyward.admin.v1.RolloutStageStatus.soak:type_name -> google.protobuf.Duration
+	4,  // 21: keyward.admin.v1.CreateTokenRequest.grants:type_name -> keyward.admin.v1.Grant
+	43, // 22: keyward.admin.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	31, // 23: keyward.admin.v1.CreateTokenResponse.token:type_name -> keyward.admin.v1.Token
+	4,  // 24: keyward.admin.v1.Token.grants:type_name -> keyward.admin.v1.Grant
+	42, // 25: keyward.admin.v1.Token.created_at:type_name -> google.protobuf.Timestamp
+	42, // 26: keyward.admin.v1.Token.expires:type_name -> google.protobuf.Timestamp
+	31, // 27: keyward.admin.v1.ListTokensResponse.tokens:type_name -> keyward.admin.v1.Token
+	38, // 28: keyward.admin.v1.ListAuditEventsResponse.events:type_name -> keyward.admin.v1.AuditEvent
+	42, // 29: keyward.admin.v1.AuditEvent.at:type_name -> google.protobuf.Timestamp
+	0,  // 30: keyward.admin.v1.SystemService.GetVersion:input_type -> keyward.admin.v1.GetVersionRequest
+	2,  // 31: keyward.admin.v1.SystemService.WhoAmI:input_type -> keyward.admin.v1.WhoAmIRequest
+	5,  // 32: keyward.admin.v1.GroupService.CreateGroup:input_type -> keyward.admin.v1.CreateGroupRequest
+	7,  // 33: keyward.admin.v1.GroupService.ListGroups:input_type -> keyward.admin.v1.ListGroupsRequest
+	9,  // 34: keyward.admin.v1.GroupService.GetGroup:input_type -> keyward.admin.v1.GetGroupRequest
+	12, // 35: keyward.admin.v1.GatewayService.ListGateways:input_type -> keyward.admin.v1.ListGatewaysRequest
+	14, // 36: keyward.admin.v1.GatewayService.GetGateway:input_type -> keyward.admin.v1.GetGatewayRequest
+	15, // 37: keyward.admin.v1.GatewayService.RevokeGateway:input_type -> keyward.admin.v1.RevokeGatewayRequest
+	16, // 38: keyward.admin.v1.GatewayService.CreateJoinToken:input_type -> keyward.admin.v1.CreateJoinTokenRequest
+	19, // 39: keyward.admin.v1.GatewayService.ListJoinTokens:input_type -> keyward.admin.v1.ListJoinTokensRequest
+	21, // 40: keyward.admin.v1.GatewayService.DeleteJoinToken:input_type -> keyward.admin.v1.DeleteJoinTokenRequest
+	23, // 41: keyward.admin.v1.GatewayService.WaitForRevision:input_type -> keyward.admin.v1.WaitForRevisionRequest
+	25, // 42: keyward.admin.v1.RolloutService.GetRollout:input_type -> keyward.admin.v1.GetRolloutRequest
+	26, // 43: keyward.admin.v1.RolloutService.SteerRollout:input_type -> keyward.admin.v1.SteerRolloutRequest
+	29, // 44: keyward.admin.v1.TokenService.CreateToken:input_type -> keyward.admin.v1.CreateTokenRequest
+	32, // 45: keyward.admin.v1.TokenService.ListTokens:input_type -> keyward.admin.v1.ListTokensRequest
+	34, // 46: keyward.admin.v1.TokenService.DeleteToken:input_type -> keyward.admin.v1.DeleteTokenRequest
+	36, // 47: keyward.admin.v1.AuditService.ListAuditEvents:input_type -> keyward.admin.v1.ListAuditEventsRequest
+	39, // 48: keyward.admin.v1.AuditService.VerifyAudit:input_type -> keyward.admin.v1.VerifyAuditRequest
+	1,  // 49: keyward.admin.v1.SystemService.GetVersion:output_type -> keyward.admin.v1.Version
+	3,  // 50: keyward.admin.v1.SystemService.WhoAmI:output_type -> keyward.admin.v1.Identity
+	6,  // 51: keyward.admin.v1.GroupService.CreateGroup:output_type -> keyward.admin.v1.Group
+	8,  // 52: keyward.admin.v1.GroupService.ListGroups:output_type -> keyward.admin.v1.ListGroupsResponse
+	6,  // 53: keyward.admin.v1.GroupService.GetGroup:output_type -> keyward.admin.v1.Group
+	13, // 54: keyward.admin.v1.GatewayService.ListGateways:output_type -> keyward.admin.v1.ListGatewaysResponse
+	10, // 55: keyward.admin.v1.GatewayService.GetGateway:output_type -> keyward.admin.v1.Gateway
+	10, // 56: keyward.admin.v1.GatewayService.RevokeGateway:output_type -> keyward.admin.v1.Gateway
+	17, // 57: keyward.admin.v1.GatewayService.CreateJoinToken:output_type -> keyward.admin.v1.CreateJoinTokenResponse
+	20, // 58: keyward.admin.v1.GatewayService.ListJoinTokens:output_type -> keyward.admin.v1.ListJoinTokensResponse
+	22, // 59: keyward.admin.v1.GatewayService.DeleteJoinToken:output_type -> keyward.admin.v1.DeleteJoinTokenResponse
+	24, // 60: keyward.admin.v1.GatewayService.WaitForRevision:output_type -> keyward.admin.v1.WaitForRevisionResponse
+	27, // 61: keyward.admin.v1.RolloutService.GetRollout:output_type -> keyward.admin.v1.RolloutStatus
+	27, // 62: keyward.admin.v1.RolloutService.SteerRollout:output_type -> keyward.admin.v1.RolloutStatus
+	30, // 63: keyward.admin.v1.TokenService.CreateToken:output_type -> keyward.admin.v1.CreateTokenResponse
+	33, // 64: keyward.admin.v1.TokenService.ListTokens:output_type -> keyward.admin.v1.ListTokensResponse
+	35, // 65: keyward.admin.v1.TokenService.DeleteToken:output_type -> keyward.admin.v1.DeleteTokenResponse
+	37, // 66: keyward.admin.v1.AuditService.ListAuditEvents:output_type -> keyward.admin.v1.ListAuditEventsResponse
+	40, // 67: keyward.admin.v1.AuditService.VerifyAudit:output_type -> keyward.admin.v1.VerifyAuditResponse
+	49, // [49:68] is the sub-list for method output_type
+	30, // [30:49] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_keyward_admin_v1_admin_proto_init() }
@@ -2512,9 +2894,9 @@ func file_keyward_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keyward_admin_v1_admin_proto_rawDesc), len(file_keyward_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   38,
+			NumMessages:   42,
 			NumExtensions: 0,
-			NumServices:   5,
+			NumServices:   6,
 		},
 		GoTypes:           file_keyward_admin_v1_admin_proto_goTypes,
 		DependencyIndexes: file_keyward_admin_v1_admin_proto_depIdxs,

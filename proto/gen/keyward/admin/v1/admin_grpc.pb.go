@@ -705,6 +705,154 @@ var GatewayService_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
+	RolloutService_GetRollout_FullMethodName   = "/keyward.admin.v1.RolloutService/GetRollout"
+	RolloutService_SteerRollout_FullMethodName = "/keyward.admin.v1.RolloutService/SteerRollout"
+)
+
+// RolloutServiceClient is the client API for RolloutService service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// RolloutService shows and steers how changes reach the gateways of a group.
+type RolloutServiceClient interface {
+	// GetRollout answers where the newest change has got to.
+	GetRollout(ctx context.Context, in *GetRolloutRequest, opts ...grpc.CallOption) (*RolloutStatus, error)
+	// SteerRollout pauses, resumes, aborts or completes it.
+	SteerRollout(ctx context.Context, in *SteerRolloutRequest, opts ...grpc.CallOption) (*RolloutStatus, error)
+}
+
+type rolloutServiceClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewRolloutServiceClient(cc grpc.ClientConnInterface) RolloutServiceClient {
+	return &rolloutServiceClient{cc}
+}
+
+func (c *rolloutServiceClient) GetRollout(ctx context.Context, in *GetRolloutRequest, opts ...grpc.CallOption) (*RolloutStatus, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RolloutStatus)
+	err := c.cc.Invoke(ctx, RolloutService_GetRollout_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *rolloutServiceClient) SteerRollout(ctx context.Context, in *SteerRolloutRequest, opts ...grpc.CallOption) (*RolloutStatus, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RolloutStatus)
+	err := c.cc.Invoke(ctx, RolloutService_SteerRollout_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// RolloutServiceServer is the server API for RolloutService service.
+// All implementations must embed UnimplementedRolloutServiceServer
+// for forward compatibility.
+//
+// RolloutService shows and steers how changes reach the gateways of a group.
+type RolloutServiceServer interface {
+	// GetRollout answers where the newest change has got to.
+	GetRollout(context.Context, *GetRolloutRequest) (*RolloutStatus, error)
+	// SteerRollout pauses, resumes, aborts or completes it.
+	SteerRollout(context.Context, *SteerRolloutRequest) (*RolloutStatus, error)
+	mustEmbedUnimplementedRolloutServiceServer()
+}
+
+// UnimplementedRolloutServiceServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedRolloutServiceServer struct{}
+
+func (UnimplementedRolloutServiceServer) GetRollout(context.Context, *GetRolloutRequest) (*RolloutStatus, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetRollout not implemented")
+}
+func (UnimplementedRolloutServiceServer) SteerRollout(context.Context, *SteerRolloutRequest) (*RolloutStatus, error) {
+	return nil, status.Error(codes.Unimplemented, "method SteerRollout not implemented")
+}
+func (UnimplementedRolloutServiceServer) mustEmbedUnimplementedRolloutServiceServer() {}
+func (UnimplementedRolloutServiceServer) testEmbeddedByValue()                        {}
+
+// UnsafeRolloutServiceServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to RolloutServiceServer will
+// result in compilation errors.
+type UnsafeRolloutServiceServer interface {
+	mustEmbedUnimplementedRolloutServiceServer()
+}
+
+func RegisterRolloutServiceServer(s grpc.ServiceRegistrar, srv RolloutServiceServer) {
+	// If the following call panics, it indicates UnimplementedRolloutServiceServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&RolloutService_ServiceDesc, srv)
+}
+
+func _RolloutService_GetRollout_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetRolloutRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RolloutServiceServer).GetRollout(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RolloutService_GetRollout_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RolloutServiceServer).GetRollout(ctx, req.(*GetRolloutRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RolloutService_SteerRollout_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SteerRolloutRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RolloutServiceServer).SteerRollout(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RolloutService_SteerRollout_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RolloutServiceServer).SteerRollout(ctx, req.(*SteerRolloutRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// RolloutService_ServiceDesc is the grpc.ServiceDesc for RolloutService service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var RolloutService_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "keyward.admin.v1.RolloutService",
+	HandlerType: (*RolloutServiceServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "GetRollout",
+			Handler:    _RolloutService_GetRollout_Handler,
+		},
+		{
+			MethodName: "SteerRollout",
+			Handler:    _RolloutService_SteerRollout_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
+	Metadata: "keyward/admin/v1/admin.proto",
+}
+
+const (
 	TokenService_CreateToken_FullMethodName = "/keyward.admin.v1.TokenService/CreateToken"
 	TokenService_ListTokens_FullMethodName  = "/keyward.admin.v1.TokenService/ListTokens"
 	TokenService_DeleteToken_FullMethodName = "/keyward.admin.v1.TokenService/DeleteToken"

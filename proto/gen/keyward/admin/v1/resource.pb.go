@@ -338,7 +338,9 @@ type PutRequest struct {
 	// Check everything, store nothing.
 	DryRun bool `protobuf:"varint,8,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
 	// Secret fields that are to be cleared (paths of the resource, as in violations).
-	Clear         []string `protobuf:"bytes,9,rep,name=clear,proto3" json:"clear,omitempty"`
+	Clear []string `protobuf:"bytes,9,rep,name=clear,proto3" json:"clear,omitempty"`
+	// Send it to all gateways at once, whatever the settings say in `rollout`, with all changes before it.
+	Immediate     bool `protobuf:"varint,10,opt,name=immediate,proto3" json:"immediate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -436,6 +438,13 @@ func (x *PutRequest) GetClear() []string {
 	return nil
 }
 
+func (x *PutRequest) GetImmediate() bool {
+	if x != nil {
+		return x.Immediate
+	}
+	return false
+}
+
 type PatchRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Group  string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
@@ -443,9 +452,11 @@ type PatchRequest struct {
 	Parent string                 `protobuf:"bytes,3,opt,name=parent,proto3" json:"parent,omitempty"`
 	Name   string                 `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
 	// JSON (RFC 7396).
-	MergePatch    []byte `protobuf:"bytes,5,opt,name=merge_patch,json=mergePatch,proto3" json:"merge_patch,omitempty"`
-	IfMatch       string `protobuf:"bytes,6,opt,name=if_match,json=ifMatch,proto3" json:"if_match,omitempty"`
-	DryRun        bool   `protobuf:"varint,7,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	MergePatch []byte `protobuf:"bytes,5,opt,name=merge_patch,json=mergePatch,proto3" json:"merge_patch,omitempty"`
+	IfMatch    string `protobuf:"bytes,6,opt,name=if_match,json=ifMatch,proto3" json:"if_match,omitempty"`
+	DryRun     bool   `protobuf:"varint,7,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// Send it to all gateways at once, whatever the settings say in `rollout`, with all changes before it.
+	Immediate     bool `protobuf:"varint,8,opt,name=immediate,proto3" json:"immediate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -529,14 +540,23 @@ func (x *PatchRequest) GetDryRun() bool {
 	return false
 }
 
+func (x *PatchRequest) GetImmediate() bool {
+	if x != nil {
+		return x.Immediate
+	}
+	return false
+}
+
 type DeleteRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
-	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
-	Parent        string                 `protobuf:"bytes,3,opt,name=parent,proto3" json:"parent,omitempty"`
-	Name          string                 `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
-	IfMatch       string                 `protobuf:"bytes,5,opt,name=if_match,json=ifMatch,proto3" json:"if_match,omitempty"`
-	DryRun        bool                   `protobuf:"varint,6,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Group   string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	Kind    string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	Parent  string                 `protobuf:"bytes,3,opt,name=parent,proto3" json:"parent,omitempty"`
+	Name    string                 `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
+	IfMatch string                 `protobuf:"bytes,5,opt,name=if_match,json=ifMatch,proto3" json:"if_match,omitempty"`
+	DryRun  bool                   `protobuf:"varint,6,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// Send it to all gateways at once, whatever the settings say in `rollout`, with all changes before it.
+	Immediate     bool `protobuf:"varint,7,opt,name=immediate,proto3" json:"immediate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -609,6 +629,13 @@ func (x *DeleteRequest) GetIfMatch() string {
 func (x *DeleteRequest) GetDryRun() bool {
 	if x != nil {
 		return x.DryRun
+	}
+	return false
+}
+
+func (x *DeleteRequest) GetImmediate() bool {
+	if x != nil {
+		return x.Immediate
 	}
 	return false
 }
@@ -839,7 +866,9 @@ type ApplyHeader struct {
 	// Remove resources that the document does not have.
 	Prune bool `protobuf:"varint,3,opt,name=prune,proto3" json:"prune,omitempty"`
 	// Media type: application/yaml or application/json.
-	ContentType   string `protobuf:"bytes,4,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
+	ContentType string `protobuf:"bytes,4,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
+	// Send it to all gateways at once, whatever the settings say in `rollout`, with all changes before it.
+	Immediate     bool `protobuf:"varint,5,opt,name=immediate,proto3" json:"immediate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -900,6 +929,13 @@ func (x *ApplyHeader) GetContentType() string {
 		return x.ContentType
 	}
 	return ""
+}
+
+func (x *ApplyHeader) GetImmediate() bool {
+	if x != nil {
+		return x.Immediate
+	}
+	return false
 }
 
 type ApplyResponse struct {
@@ -2552,7 +2588,7 @@ const file_keyward_admin_v1_resource_proto_rawDesc = "" +
 	"\tresources\x18\x01 \x03(\v2\x14.google.protobuf.AnyR\tresources\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1f\n" +
 	"\vat_revision\x18\x03 \x01(\x03R\n" +
-	"atRevision\"\x82\x02\n" +
+	"atRevision\"\xa0\x02\n" +
 	"\n" +
 	"PutRequest\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x12\n" +
@@ -2563,7 +2599,9 @@ const file_keyward_admin_v1_resource_proto_rawDesc = "" +
 	"\bif_match\x18\x06 \x01(\tR\aifMatch\x12\"\n" +
 	"\rif_none_match\x18\a \x01(\tR\vifNoneMatch\x12\x17\n" +
 	"\adry_run\x18\b \x01(\bR\x06dryRun\x12\x14\n" +
-	"\x05clear\x18\t \x03(\tR\x05clear\"\xb9\x01\n" +
+	"\x05clear\x18\t \x03(\tR\x05clear\x12\x1c\n" +
+	"\timmediate\x18\n" +
+	" \x01(\bR\timmediate\"\xd7\x01\n" +
 	"\fPatchRequest\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x16\n" +
@@ -2572,14 +2610,16 @@ const file_keyward_admin_v1_resource_proto_rawDesc = "" +
 	"\vmerge_patch\x18\x05 \x01(\fR\n" +
 	"mergePatch\x12\x19\n" +
 	"\bif_match\x18\x06 \x01(\tR\aifMatch\x12\x17\n" +
-	"\adry_run\x18\a \x01(\bR\x06dryRun\"\x99\x01\n" +
+	"\adry_run\x18\a \x01(\bR\x06dryRun\x12\x1c\n" +
+	"\timmediate\x18\b \x01(\bR\timmediate\"\xb7\x01\n" +
 	"\rDeleteRequest\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x16\n" +
 	"\x06parent\x18\x03 \x01(\tR\x06parent\x12\x12\n" +
 	"\x04name\x18\x04 \x01(\tR\x04name\x12\x19\n" +
 	"\bif_match\x18\x05 \x01(\tR\aifMatch\x12\x17\n" +
-	"\adry_run\x18\x06 \x01(\bR\x06dryRun\"\xc7\x01\n" +
+	"\adry_run\x18\x06 \x01(\bR\x06dryRun\x12\x1c\n" +
+	"\timmediate\x18\a \x01(\bR\timmediate\"\xc7\x01\n" +
 	"\rWriteResponse\x120\n" +
 	"\bresource\x18\x01 \x01(\v2\x14.google.protobuf.AnyR\bresource\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x18\n" +
@@ -2592,12 +2632,13 @@ const file_keyward_admin_v1_resource_proto_rawDesc = "" +
 	"\fApplyRequest\x127\n" +
 	"\x06header\x18\x01 \x01(\v2\x1d.keyward.admin.v1.ApplyHeaderH\x00R\x06header\x12\x16\n" +
 	"\x05chunk\x18\x02 \x01(\fH\x00R\x05chunkB\t\n" +
-	"\amessage\"u\n" +
+	"\amessage\"\x93\x01\n" +
 	"\vApplyHeader\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x17\n" +
 	"\adry_run\x18\x02 \x01(\bR\x06dryRun\x12\x14\n" +
 	"\x05prune\x18\x03 \x01(\bR\x05prune\x12!\n" +
-	"\fcontent_type\x18\x04 \x01(\tR\vcontentType\"\xeb\x01\n" +
+	"\fcontent_type\x18\x04 \x01(\tR\vcontentType\x12\x1c\n" +
+	"\timmediate\x18\x05 \x01(\bR\timmediate\"\xeb\x01\n" +
 	"\rApplyResponse\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x18\n" +

@@ -26,6 +26,7 @@ type Options struct {
 	File        string
 	DryRun      bool
 	Prune       bool
+	Immediate   bool
 	Wait        bool
 	MinGateways int32
 	Timeout     time.Duration
@@ -59,7 +60,8 @@ changes nothing makes no revision.`,
 	fs.StringVarP(&opts.File, "file", "f", "", "file, directory of .yaml, .yml and .json files, or - for stdin")
 	fs.BoolVar(&opts.DryRun, "dry-run", false, "let the control plane check everything and store nothing")
 	fs.BoolVar(&opts.Prune, "prune", false, "remove resources that the document does not have")
-	fs.BoolVar(&opts.Wait, "wait", false, "return when every connected gateway enforces it")
+	fs.BoolVar(&opts.Immediate, "immediate", false, "send it, and all that is held back, to all gateways at once, whatever the settings say in rollout")
+	fs.BoolVar(&opts.Wait, "wait", false, "return when every connected gateway enforces it that gets it now")
 	fs.Int32Var(&opts.MinGateways, "min-gateways", 0, "with --wait: until at least this many gateways do")
 	fs.DurationVar(&opts.Timeout, "timeout", time.Minute, "with --wait: at most this long")
 	return cmd
@@ -90,7 +92,7 @@ func Run(ctx context.Context, o *Options) error {
 		return err
 	}
 	res, err := stream.Apply(ctx, adminv1.NewResourceServiceClient(conn), doc, &adminv1.ApplyHeader{
-		Group: o.Factory.GroupOf(doc.Group()), DryRun: o.DryRun, Prune: o.Prune, ContentType: doc.ContentType,
+		Group: o.Factory.GroupOf(doc.Group()), DryRun: o.DryRun, Prune: o.Prune, Immediate: o.Immediate, ContentType: doc.ContentType,
 	})
 	if err != nil {
 		return err

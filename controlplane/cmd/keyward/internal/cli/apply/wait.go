@@ -10,6 +10,7 @@ import (
 
 	adminv1 "keyward.dev/proto/gen/keyward/admin/v1"
 
+	"keyward.dev/controlplane/cmd/keyward/internal/cli/rollout"
 	"keyward.dev/controlplane/cmd/keyward/internal/failure"
 )
 
@@ -45,6 +46,10 @@ func (o *Options) wait(ctx context.Context, gateways adminv1.GatewayServiceClien
 		case len(res.GetRejecting()) > 0:
 			io.Done()
 			return rejected(res.GetRejecting())
+		case res.GetApplied() && res.GetHeld() > 0:
+			io.Done()
+			io.Say("%s; %s the change later", rollout.Line(res.GetRollout()), plural(res.GetHeld(), "gateway gets", "gateways get"))
+			return nil
 		case res.GetApplied() && res.GetConnected() == 0:
 			io.Done()
 			io.Say("no gateways are connected; those that come will get revision %d", applied.GetRevision())

@@ -21,6 +21,7 @@ type Options struct {
 	Kind, Name string
 	IfMatch    string
 	DryRun     bool
+	Immediate  bool
 }
 
 // New makes the command; run is nil outside tests.
@@ -43,6 +44,7 @@ func New(f *factory.Factory, run func(context.Context, *Options) error) *cobra.C
 		},
 	}
 	cmd.Flags().StringVar(&opts.IfMatch, "if-match", "", "only if the resource still has this etag")
+	cmd.Flags().BoolVar(&opts.Immediate, "immediate", false, "send it, and all that is held back, to all gateways at once, whatever the settings say in rollout")
 	cmd.Flags().BoolVar(&opts.DryRun, "dry-run", false, "let the control plane check everything and store nothing")
 	return cmd
 }
@@ -64,7 +66,7 @@ func Run(ctx context.Context, o *Options) error {
 		return err
 	}
 	res, err := adminv1.NewResourceServiceClient(conn).Delete(ctx, &adminv1.DeleteRequest{
-		Group: o.Factory.Group(), Kind: ref.Kind.Name, Parent: ref.Parent, Name: ref.Name, IfMatch: o.IfMatch, DryRun: o.DryRun,
+		Group: o.Factory.Group(), Kind: ref.Kind.Name, Parent: ref.Parent, Name: ref.Name, IfMatch: o.IfMatch, DryRun: o.DryRun, Immediate: o.Immediate,
 	})
 	if err != nil {
 		return fmt.Errorf("delete %s %s: %w", ref.Kind.Singular, o.Name, err)

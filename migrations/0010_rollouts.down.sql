@@ -1,0 +1,2 @@
+drop table rollouts;
+delete from wakeups where topic = 'rollouts';
