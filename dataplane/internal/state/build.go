@@ -50,11 +50,16 @@ func (b *builder) count(r *Record) {
 	b.len++
 }
 
-// add puts a counted record in, whose uid must not be there.
+// add puts a counted record in.
 func (b *builder) add(r *Record) error {
 	k, ok := b.kinds[r.Kind]
 	if !ok {
 		k = newKind()
+	}
+	before := k.byUID.len
+	k.byUID = k.byUID.with(b.edit, r.UID, r)
+	if k.byUID.len == before {
+		return fmt.Errorf("%s %s comes twice in one change", r.Kind, r.UID)
 	}
 	if r.Name != "" {
 		if other := k.name(r.Name); other != nil {
@@ -62,14 +67,11 @@ func (b *builder) add(r *Record) error {
 		}
 		k.byName = k.byName.with(b.edit, r.Name, r)
 	}
-	k.byUID = k.byUID.with(b.edit, r.UID, r)
 	b.kinds[r.Kind] = k
 	return nil
 }
 
 // set ends the making; the builder must not be used again.
-func (b *builder) set(epoch uint64, revision int64) *Set {
-	s := &Set{Epoch: epoch, Revision: revision, kinds: b.kinds, sum: b.sum, bytes: b.bytes, len: b.len}
-	s.Digest = s.sum.Sum()
-	return s
+func (b *builder) set(at position) *Set {
+	return &Set{Epoch: at.epoch, Revision: at.revision, Digest: at.digest, kinds: b.kinds, sum: b.sum, bytes: b.bytes, len: b.len}
 }

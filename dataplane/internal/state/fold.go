@@ -48,6 +48,7 @@ func (l Limits) withDefaults() Limits {
 // Folder folds the messages of a Config stream into sets. It is not safe for concurrent use.
 type Folder struct {
 	limits  Limits
+	share   *Share // nil: with nobody
 	set     *Set
 	pending *pending
 	partial *partial
@@ -57,7 +58,9 @@ type Folder struct {
 type pending struct {
 	begin   *syncv1.Begin
 	builder *builder
+	// touched is what has come; a whole set needs no list: what comes twice in it shows when it is put together.
 	touched map[key]bool
+	count   int // of records and removals
 	upserts []*Record
 }
 
@@ -74,6 +77,9 @@ type partial struct {
 func NewFolder(from *Set, limits Limits) *Folder {
 	return &Folder{limits: limits.withDefaults(), set: from}
 }
+
+// ShareWith makes the folder keep what it folds together with others. It must be called before the first message.
+func (f *Folder) ShareWith(s *Share) { f.share = s }
 
 // Set returns the last committed set.
 func (f *Folder) Set() *Set { return f.set }
@@ -137,7 +143,10 @@ func (f *Folder) begin(b *syncv1.Begin) error {
 	case b.GetFromRevision() != f.set.Revision:
 		return misfit("a change from revision %d onto %d", b.GetFromRevision(), f.set.Revision)
 	}
-	f.pending = &pending{begin: b, builder: newBuilder(base), touched: map[key]bool{}}
+	f.pending = &pending{begin: b, builder: newBuilder(base)}
+	if !b.GetReset_() {
+		f.pending.touched = map[key]bool{}
+	}
 	return nil
 }
 
@@ -208,6 +217,9 @@ func (f *Folder) upsert(r *Record) error {
 	if err := f.touch(key{r.Kind, r.UID}); err != nil {
 		return err
 	}
+	if f.share != nil {
+		r = f.share.record(r)
+	}
 	b := f.pending.builder
 	b.remove(r.Kind, r.UID)
 	b.count(r)
@@ -219,11 +231,15 @@ func (f *Folder) upsert(r *Record) error {
 }
 
 func (f *Folder) touch(k key) error {
-	if f.pending.touched[k] {
+	p := f.pending
+	if p.touched[k] {
 		return misfit("%s %s comes twice in one change", k.kind, k.uid)
 	}
-	f.pending.touched[k] = true
-	if len(f.pending.touched) > f.limits.SetRecords {
+	if p.touched != nil {
+		p.touched[k] = true
+	}
+	p.count++
+	if p.count > f.limits.SetRecords {
 		return misfit("a change of more than %d records", f.limits.SetRecords)
 	}
 	return nil
@@ -244,15 +260,34 @@ func (f *Folder) commit(c *syncv1.Commit) (*Set, error) {
 	case !p.begin.GetReset_() && c.GetRevision() == f.set.Revision:
 		return nil, misfit("a change that does not move the revision")
 	}
+	at := position{epoch: c.GetEpoch(), revision: c.GetRevision(), digest: p.builder.sum.Sum(), len: p.builder.len}
+	var s *Set
+	var err error
+	if f.share != nil && bytes.Equal(at.digest[:], c.GetDigest()) {
+		s, err = f.share.set(at, func() (*Set, error) { return p.finish(at, c) })
+	} else {
+		s, err = p.finish(at, c)
+	}
+	if err != nil {
+		return nil, err
+	}
+	f.set = s
+	return s, nil
+}
+
+// finish makes the set, and verifies it.
+func (p *pending) finish(at position, c *syncv1.Commit) (*Set, error) {
 	for _, r := range p.upserts {
 		if err := p.builder.add(r); err != nil {
 			return nil, misfit("%v", err)
 		}
 	}
-	s := p.builder.set(c.GetEpoch(), c.GetRevision())
-	if !bytes.Equal(s.Digest[:], c.GetDigest()) {
-		return nil, misfit("the digest of revision %d is another", c.GetRevision())
+	if !bytes.Equal(at.digest[:], c.GetDigest()) {
+		return nil, misfit("the digest of revision %d is another", at.revision)
 	}
-	f.set = s
+	s := p.builder.set(at)
+	if c.GetCommittedAt() != nil {
+		s.CommittedAt = c.GetCommittedAt().AsTime()
+	}
 	return s, nil
 }

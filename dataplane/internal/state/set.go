@@ -8,6 +8,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"time"
 
 	"keyward.dev/shared/digest"
 )
@@ -21,6 +22,8 @@ type Set struct {
 	Revision int64
 	// Digest is the digest of the set.
 	Digest [digest.Size]byte
+	// CommittedAt is when the revision was committed; zero if the control plane did not say so, as with a whole set.
+	CommittedAt time.Time
 
 	kinds map[string]kindSet
 	sum   digest.Set
