@@ -53,6 +53,8 @@ type Config struct {
 	// Responses counts answered requests by class since the start; may be nil.
 	Responses func() map[string]uint64
 	Limits    state.Limits
+	// Share is what this client folds together with others of its process; nil: it is alone.
+	Share *state.Share
 	// Dial connects; nil means TCP.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
 	Log  *slog.Logger
@@ -80,6 +82,12 @@ type Status struct {
 	Distrusted bool
 	// Rewound counts sets that were refused because they were older than the one in force.
 	Rewound int
+	// Misfits counts changes that did not fit or did not add up, Resyncs how often the whole set was asked for because of
+	// that, Resets how often it came, whatever for.
+	Misfits, Resyncs, Resets int
+	// Connects counts sessions in which the control plane was heard, Refused those that ended before that although there
+	// was a connection (a handshake that failed, mostly), Unreachable attempts that had none.
+	Connects, Refused, Unreachable int
 }
 
 // Client keeps one gateway in touch with the control plane.
@@ -101,6 +109,8 @@ type Client struct {
 	reported map[string]uint64
 	// enrolling is the key of an enrolment that has not succeeded yet.
 	enrolling crypto.Signer
+	// dialled says that there was a connection since the last attempt began.
+	dialled atomic.Bool
 
 	// fresh holds one signal that there is a set to apply; newest is that set.
 	fresh  chan struct{}
@@ -131,6 +141,9 @@ func New(cfg Config) (*Client, error) {
 	c := &Client{
 		cfg: cfg, files: files{dir: cfg.IdentityDir}, start: time.Now(), folder: state.NewFolder(state.Empty(), cfg.Limits),
 		reported: map[string]uint64{}, fresh: make(chan struct{}, 1), acked: make(chan struct{}), starting: newStarting(),
+	}
+	if cfg.Share != nil {
+		c.folder.ShareWith(cfg.Share)
 	}
 	if err := c.load(); err != nil {
 		return nil, err
@@ -208,7 +221,9 @@ func (c *Client) connectLoop(ctx context.Context) error {
 
 // connect gets an identity if need be and holds a stream. It says whether the control plane was heard.
 func (c *Client) connect(ctx context.Context, address string) (good bool, err error) {
+	c.dialled.Store(false)
 	if err := c.identify(ctx, address); err != nil {
+		c.missed()
 		return false, err
 	}
 	s := &session{client: c, address: address}
@@ -218,7 +233,21 @@ func (c *Client) connect(ctx context.Context, address string) (good bool, err er
 	c.folder.Abandon()
 	c.folding.Unlock()
 	c.update(func(st *Status) { st.Connected = false })
+	if !s.heard && ctx.Err() == nil {
+		c.missed()
+	}
 	return s.committed || (s.heard && time.Since(began) > maxPause), err
+}
+
+// missed counts an attempt in which the control plane was not heard.
+func (c *Client) missed() {
+	c.update(func(st *Status) {
+		if c.dialled.Load() {
+			st.Refused++
+		} else {
+			st.Unreachable++
+		}
+	})
 }
 
 // applyLoop puts sets into force, one at a time.

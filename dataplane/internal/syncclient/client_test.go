@@ -2,6 +2,7 @@ package syncclient_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -113,6 +114,10 @@ func TestReconnectGoesOnFromTheLastSet(t *testing.T) {
 		if a := <-c.acks; a.GetRevision() != 1 {
 			t.Errorf("after a reconnect revision %d is acknowledged, want 1: the new replica does not know it", a.GetRevision())
 		}
+		synctest.Wait()
+		if st := w.client.Status(); st.Connects != 2 || st.Resets != 1 || st.Refused+st.Unreachable+st.Misfits != 0 {
+			t.Errorf("status = %+v, want two connects and one whole set", st)
+		}
 	})
 }
 
@@ -175,6 +180,9 @@ func TestMisfitResyncsTwiceThenKeepsServing(t *testing.T) {
 		}
 		if st := w.client.Status(); !st.Distrusted || st.Revision != 1 || !st.Connected {
 			t.Errorf("status = %+v, want distrusted, connected and at revision 1", st)
+		}
+		if st := w.client.Status(); st.Misfits != 3 || st.Resyncs != 2 {
+			t.Errorf("%d misfits and %d resyncs are counted, want 3 and 2", st.Misfits, st.Resyncs)
 		}
 		c.set(func() { c.edit = nil })
 		<-time.After(2 * time.Minute)
@@ -379,6 +387,9 @@ func TestWrongControlPlaneGetsNothing(t *testing.T) {
 		if len(impostor.tokens) > 0 {
 			t.Error("a control plane without the pinned root was shown the join token")
 		}
+		if st := w.client.Status(); st.Refused == 0 || st.Unreachable+st.Connects != 0 {
+			t.Errorf("status = %+v, want refused connections only", st)
+		}
 	})
 	synctest.Test(t, func(t *testing.T) {
 		c := newControl(t)
@@ -389,6 +400,20 @@ func TestWrongControlPlaneGetsNothing(t *testing.T) {
 		<-time.After(time.Minute)
 		if len(c.tokens) > 0 {
 			t.Error("a gateway was taken for a control plane")
+		}
+	})
+}
+
+func TestAttemptsWithoutAConnectionAreCounted(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := start(t, newControl(t), func(cfg *syncclient.Config) {
+			cfg.Dial = func(context.Context, string) (net.Conn, error) { return nil, errors.New("no route to host") }
+		})
+		defer w.end()
+		<-time.After(10 * time.Second)
+		if st := w.client.Status(); st.Unreachable == 0 || st.Refused+st.Connects != 0 {
+			t.Errorf("status = %+v, want attempts without a connection only", st)
 		}
 	})
 }

@@ -234,7 +234,13 @@ func (c *Client) tls() mtls.Config {
 func (c *Client) dial(address string, t *tls.Config) (*grpc.ClientConn, error) {
 	conn, err := grpc.NewClient("passthrough:///"+address,
 		grpc.WithTransportCredentials(credentials.NewTLS(t)),
-		grpc.WithContextDialer(func(ctx context.Context, a string) (net.Conn, error) { return c.cfg.Dial(ctx, a) }),
+		grpc.WithContextDialer(func(ctx context.Context, a string) (net.Conn, error) {
+			conn, err := c.cfg.Dial(ctx, a)
+			if err == nil {
+				c.dialled.Store(true)
+			}
+			return conn, err
+		}),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: 5 * time.Second}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),

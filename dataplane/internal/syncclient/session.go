@@ -34,6 +34,8 @@ type session struct {
 	// heard says that the control plane has answered, committed that it has sent a good set. Of receive, and of the
 	// connecting goroutine afterwards.
 	heard, committed bool
+	// resetting says that the change which comes is the whole set.
+	resetting bool
 	// resumed says that it goes on from a set, which the control plane has a look at before it answers.
 	resumed bool
 
@@ -95,10 +97,12 @@ func (s *session) receive(ctx context.Context) error {
 		}
 		if !s.heard {
 			s.heard = true
-			s.client.update(func(st *Status) { st.Connected, st.Address = true, s.address })
+			s.client.update(func(st *Status) { st.Connected, st.Address, st.Connects = true, s.address, st.Connects+1 })
 			s.client.accepted(s.resumed)
 		}
 		switch m := m.GetMessage().(type) {
+		case *syncv1.ConfigResponse_Begin:
+			s.resetting = m.Begin.GetReset_()
 		case *syncv1.ConfigResponse_Certificate:
 			select {
 			case s.answers <- m.Certificate:
@@ -135,7 +139,12 @@ func (s *session) fold(ctx context.Context, m *syncv1.ConfigResponse) error {
 	if set != nil {
 		s.committed = true
 		c.misfits = misfits{}
-		c.update(func(st *Status) { st.Distrusted, st.LastHeard = false, time.Now() })
+		c.update(func(st *Status) {
+			st.Distrusted, st.LastHeard = false, time.Now()
+			if s.resetting {
+				st.Resets++
+			}
+		})
 	}
 	return nil
 }
@@ -164,9 +173,13 @@ func (s *session) misfit(ctx context.Context, m *state.MisfitError) error {
 	c := s.client
 	ask := c.misfits.ask(time.Now())
 	c.cfg.Log.ErrorContext(ctx, "a change was not taken over; the last configuration stays in force", "reason", m.Reason, "resync", ask)
-	if c.misfits.count > maxResyncs {
-		c.update(func(st *Status) { st.Distrusted = true })
-	}
+	c.update(func(st *Status) {
+		st.Distrusted = st.Distrusted || c.misfits.count > maxResyncs
+		st.Misfits++
+		if ask {
+			st.Resyncs++
+		}
+	})
 	if !ask {
 		return nil
 	}
