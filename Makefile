@@ -38,10 +38,10 @@ demo: ## show the main job with real processes and requests; CHECK=1 ends after 
 		KEYWARD_DEMO_DIR="$$dir/state" KEYWARD_DEMO_CHECK=$(CHECK) \
 		bin/keyward dev --dir "$$dir/state" --gateways 2 --ports auto --exec 'exec bash docs/examples/demo.sh'
 
-build: ## build bin/keyward, bin/keyward-controlplane and bin/keyward-dataplane
+build: ## build bin/keyward, bin/keyward-controlplane, bin/keyward-dataplane and bin/keyward-fleet
 	@mkdir -p bin
 	go -C controlplane build $(PRODUCT) -o ../bin/ ./cmd/keyward ./cmd/keyward-controlplane
-	go -C dataplane build $(PRODUCT) -o ../bin/ ./cmd/keyward-dataplane
+	go -C dataplane build $(PRODUCT) -o ../bin/ ./cmd/keyward-dataplane ./cmd/keyward-fleet
 
 # Generated into a directory of its own first, so that a file whose source is gone goes too.
 GENERATE = tools=$$(for t in buf protoc-gen-go protoc-gen-go-grpc; do dirname "$$($(TOOL) $$t)"; done | paste -sd:); \
