@@ -5,6 +5,7 @@ package runtime
 
 import (
 	"net/netip"
+	goruntime "runtime"
 	"sync/atomic"
 
 	"keyward.dev/dataplane/internal/hostsvc"
@@ -110,11 +111,21 @@ func (s *Settings) Trusted(a netip.Addr) bool {
 
 // Holder is the one place from which requests take the runtime.
 type Holder struct {
-	current atomic.Pointer[Runtime]
+	current     atomic.Pointer[Runtime]
+	generations atomic.Int64
 }
 
 // Load returns the runtime, nil before the first.
 func (h *Holder) Load() *Runtime { return h.current.Load() }
 
 // Store makes rt the runtime of every request that begins from now on.
-func (h *Holder) Store(rt *Runtime) { h.current.Store(rt) }
+func (h *Holder) Store(rt *Runtime) {
+	if h.current.Swap(rt) != rt {
+		h.generations.Add(1)
+		goruntime.AddCleanup(rt, func(n *atomic.Int64) { n.Add(-1) }, &h.generations)
+	}
+}
+
+// Generations returns how many of the runtimes that were stored are still in memory: the one in force, those that something
+// uses, and those that the collector has not come by yet.
+func (h *Holder) Generations() int64 { return h.generations.Load() }

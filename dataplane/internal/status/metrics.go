@@ -69,6 +69,9 @@ func (m *metrics) ask(c Config) {
 			c.Registry.MustRegister(prometheus.NewCounterFunc(o, func() float64 { return float64(f()) }))
 		}
 	}
+	if c.Runtime != nil {
+		level("config_generations", "Compiled configurations in memory; those that nothing uses any more are collected in time.", c.Runtime.Generations)
+	}
 	level("requests_in_flight", "Requests under way.", c.InFlight)
 	level("connections", "Open connections of clients.", c.Connections)
 	level("tls_handshakes_in_progress", "TLS handshakes of clients under way.", c.Handshakes)

@@ -142,6 +142,7 @@ func TestMetrics(t *testing.T) {
 		"keyward_gateway_config_apply_errors_total":                                                 "0",
 		"keyward_gateway_config_faults":                                                             "0",
 		"keyward_gateway_config_last_success_timestamp_seconds":                                     "0",
+		"keyward_gateway_config_generations":                                                        "0",
 		"keyward_gateway_config_revision":                                                           "0",
 		"keyward_gateway_connections":                                                               "4",
 		"keyward_gateway_connections_refused_total":                                                 "6",
