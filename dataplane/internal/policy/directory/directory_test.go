@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	mathrand "math/rand/v2"
+	"os"
 	"strconv"
 	"testing"
 	"time"
@@ -216,6 +217,26 @@ func BenchmarkLookup(b *testing.B) {
 			b.Fatal("not found")
 		}
 		i++
+	}
+}
+
+// BenchmarkLookupOfAMillion draws from a million keys, so that what is looked up is in no cache.
+func BenchmarkLookupOfAMillion(b *testing.B) {
+	if os.Getenv("KEYWARD_FULL") == "" {
+		b.Skip("takes a while to set up; set KEYWARD_FULL=1")
+	}
+	const n = 1_000_000
+	d := large(b, n)
+	keys := make([][]byte, 1<<16)
+	for i := range keys {
+		keys[i] = []byte("key-" + strconv.Itoa(i*7919%n))
+	}
+	i := 0
+	for b.Loop() {
+		if d.Credential("key-auth", keys[i%len(keys)]) == nil {
+			b.Fatal("not found")
+		}
+		i += 7
 	}
 }
 
