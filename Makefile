@@ -21,7 +21,7 @@ FUZZTIME ?= $(if $(FULL),1m,5s)
 
 export KEYWARD_BIN := $(CURDIR)/bin
 
-.PHONY: help setup demo build generate generate-check fmt fix lint test race verify e2e fuzz bench bench-proxy tidy list-modules
+.PHONY: help setup demo build generate generate-check fmt fix lint test race verify e2e fuzz bench bench-proxy bench-sync tidy list-modules
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -123,6 +123,13 @@ bench-proxy: $(if $(filter command,$(origin KEYWARD_BIN)),,build) ## CPU per req
 		KEYWARD_BENCH_VARIANTS='$(VARIANTS)' KEYWARD_BENCH_ROUNDS=$(ROUNDS) KEYWARD_BENCH_WORKERS=$(WORKERS) \
 		KEYWARD_BENCH_PROFILE=$(if $(PROFILE),$(CURDIR)/bin/profiles) \
 		$(CURDIR)/.tools/bench/isolated $(CURDIR)/bin/.bench-proxy -test.run '^TestBenchProxy$$' -test.timeout 4h
+
+bench-sync: $(if $(filter command,$(origin KEYWARD_BIN)),,build) ## from a commit to many gateways, beside a bare fan-out; OUT, CHECK, FULL, PARTS=REGEXP
+	@.tools/setup --run
+	@mkdir -p bin && go -C e2e test -c -o $(CURDIR)/bin/.bench-sync ./load/syncbench && cd e2e/load/syncbench && \
+		KEYWARD_BENCH_SYNC=1 KEYWARD_FULL=$(FULL) KEYWARD_BENCH_OUT='$(if $(OUT),$(abspath $(OUT)))' KEYWARD_BENCH_CHECK=$(CHECK) \
+		KEYWARD_BENCH_PARTS='$(PARTS)' \
+		$(CURDIR)/.tools/bench/isolated $(CURDIR)/bin/.bench-sync -test.run '^TestBenchSync$$' -test.timeout 2h
 
 verify: ## everything that has to pass: lint, tests, race, e2e, short fuzzing; FULL=1 is the whole of it
 	@$(MAKE) generate-check

@@ -1,0 +1,123 @@
+package syncbench_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"keyward.dev/e2e/harness"
+	"keyward.dev/e2e/load"
+	"keyward.dev/e2e/load/syncbench"
+)
+
+// The load and the changes of the part traffic, per second.
+const (
+	requestRate = 2000
+	changeRate  = 50
+)
+
+// period is what a time under load gave.
+type period struct {
+	cpu     time.Duration // of the gateway, per request
+	changes int64
+	load    load.Result
+}
+
+// traffic is what a request costs while changes are applied, as a multiple of what it costs when all is quiet.
+func (b *bench) traffic() {
+	w := b.world(1)
+	routes := sized(b, 1_000, 10_000)
+	w.routes(syncGroup, routes)
+	g := w.c.StartGateway(syncGroup, "--log-level", "info")
+	for n := range 5 { // the first ones open connections
+		w.change(g, syncGroup, n)
+	}
+	length, rounds := sized(b, 4*time.Second, time.Minute), sized(b, 3, 5)
+	w.period(g, sized(b, time.Second, 10*time.Second), 0)
+	var quiet, busy []time.Duration
+	var quietTail, busyTail []time.Duration
+	var changes, failed int64
+	for range rounds {
+		q, z := w.period(g, length, 0), w.period(g, length, changeRate)
+		quiet, busy = append(quiet, q.cpu), append(busy, z.cpu)
+		quietTail, busyTail = append(quietTail, q.load.P99), append(busyTail, z.load.P99)
+		changes += z.changes
+		failed += q.load.Failed + z.load.Failed
+		for _, f := range append(q.load.Failures, z.load.Failures...) {
+			w.say("  failed: %s", f)
+		}
+	}
+	micros := func(of []time.Duration) float64 {
+		return float64(syncbench.Percentile(of, 50)) / float64(time.Microsecond)
+	}
+	name := fmt.Sprintf("traffic/%d-routes", routes)
+	w.add(syncbench.Against(name+"/busy-of-quiet", "cpu-us/request", micros(busy), micros(quiet), syncbench.Busy))
+	w.add(syncbench.Figure(name+"/changes", "1/s", float64(changes)/(float64(rounds)*length.Seconds())))
+	w.add(syncbench.Within(name+"/failed", "requests", float64(failed), 0))
+	w.add(syncbench.Figure(name+"/quiet", "p99-us", micros(quietTail)))
+	w.add(syncbench.Figure(name+"/busy", "p99-us", micros(busyTail)))
+}
+
+// period sends requests for a while, and makes so many changes a second beside.
+func (w *world) period(g *harness.Gateway, length time.Duration, rate int) period {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), length)
+	defer cancel()
+	var p period
+	var changing sync.WaitGroup
+	if rate > 0 {
+		changing.Go(func() { p.changes = w.changes(ctx, rate) })
+	}
+	before := w.processor(g.PID())
+	p.load = load.Run(ctx, load.Config{
+		Targets: load.NewTargets(g.HTTP), Rate: requestRate, Connections: 64, Timeout: 10 * time.Second,
+		Request: []byte("GET / HTTP/1.1\r\nHost: h3.test\r\n\r\n"),
+	})
+	changing.Wait()
+	p.cpu = (w.processor(g.PID()) - before) / time.Duration(max(1, p.load.OK))
+	return p
+}
+
+// changes makes changes at a rate until the context ends, a few at a time, and returns how many.
+func (w *world) changes(ctx context.Context, rate int) int64 {
+	beat := time.NewTicker(time.Second / time.Duration(rate))
+	defer beat.Stop()
+	var done atomic.Int64
+	var all sync.WaitGroup
+	defer all.Wait()
+	places := make(chan struct{}, 8)
+	for n := 0; ; n++ {
+		select {
+		case <-ctx.Done():
+			return done.Load()
+		case <-beat.C:
+		}
+		select {
+		case <-ctx.Done():
+			return done.Load()
+		case places <- struct{}{}:
+		}
+		all.Go(func() {
+			defer func() { <-places }()
+			route := 100 + n%800
+			document := fmt.Sprintf(`{"group": %q, "routes": [{"name": "r%d", "service": "s", "hosts": ["h%d.test"], "paths": ["/at-%d"]}]}`,
+				syncGroup, route, route, time.Now().UnixNano())
+			if _, err := w.c.TryApply(context.WithoutCancel(ctx), w.c.Replicas[0], syncGroup, document); err != nil {
+				w.t.Errorf("change %d: %v", n, err)
+				return
+			}
+			done.Add(1)
+		})
+	}
+}
+
+func (b *bench) processor(pid int) time.Duration {
+	b.t.Helper()
+	d, err := b.proc.CPU(pid)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return d
+}
