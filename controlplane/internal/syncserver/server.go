@@ -91,6 +91,8 @@ type Server struct {
 const (
 	maxMessage   = 1 << 20
 	maxEnrolling = 32
+	readBuffer   = 4 << 10
+	window       = 64 << 10
 )
 
 // New returns a server. Serve makes it work, once.
@@ -138,6 +140,11 @@ func (s *Server) grpc(t *tls.Config) *grpc.Server {
 		grpc.ForceServerCodecV2(fanout.NewCodec()),
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxConcurrentStreams(16),
+		// TLS has a buffer of its own; grpc's would be another 32 KiB for each stream.
+		grpc.ReadBufferSize(readBuffer),
+		// Gateways send little. Windows that grow by what is measured would cost a ping for every message.
+		grpc.StaticStreamWindowSize(window),
+		grpc.StaticConnWindowSize(window),
 		grpc.MaxHeaderListSize(16<<10),
 		grpc.ConnectionTimeout(10*time.Second),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: 5 * time.Minute, Time: 10 * time.Second, Timeout: 5 * time.Second}),

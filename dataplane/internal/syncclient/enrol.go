@@ -32,6 +32,10 @@ const (
 	callTimeout = 15 * time.Second
 	// maxMessage bounds what is taken in one message; frames are below 256 KiB.
 	maxMessage = 1 << 20
+	readBuffer = 4 << 10
+	// window is how much the control plane may send ahead: enough for 40 MB a second over a line of 100 ms. A window that grows
+	// by what is measured would cost a ping and its answer for every change.
+	window = 4 << 20
 )
 
 // load takes the identity that was kept.
@@ -244,6 +248,9 @@ func (c *Client) dial(address string, t *tls.Config) (*grpc.ClientConn, error) {
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: 5 * time.Second}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
+		grpc.WithReadBufferSize(readBuffer), // TLS has one of its own
+		grpc.WithStaticStreamWindowSize(window),
+		grpc.WithStaticConnWindowSize(window),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDisableRetry(),
 	)
