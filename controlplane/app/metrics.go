@@ -11,12 +11,12 @@ import (
 	"keyward.dev/controlplane/internal/snapshot"
 )
 
-// groupRevisions exports where this replica stands in each group that it has opened, and how far its gateways are behind
-// that.
+// groupRevisions exports where this replica stands in each group that it has opened, how far its gateways are behind that,
+// and whether the database went back.
 type groupRevisions struct {
-	groups        *snapshot.Manager
-	registry      *registry.Registry
-	revision, lag *prometheus.Desc
+	groups                 *snapshot.Manager
+	registry               *registry.Registry
+	revision, lag, rewound *prometheus.Desc
 }
 
 func newGroupRevisions(groups *snapshot.Manager, r *registry.Registry) groupRevisions {
@@ -26,6 +26,8 @@ func newGroupRevisions(groups *snapshot.Manager, r *registry.Registry) groupRevi
 			"Revision of a group that this replica has opened.", []string{"group"}, nil),
 		lag: prometheus.NewDesc("keyward_controlplane_revision_lag",
 			"Revisions that the furthest behind of a group's gateways on this replica has not applied.", []string{"group"}, nil),
+		rewound: prometheus.NewDesc("keyward_controlplane_group_rewound",
+			"1 while the database has an older or another revision of a group than this replica has seen.", []string{"group"}, nil),
 	}
 }
 
@@ -33,6 +35,7 @@ func newGroupRevisions(groups *snapshot.Manager, r *registry.Registry) groupRevi
 func (g groupRevisions) Describe(ch chan<- *prometheus.Desc) {
 	ch <- g.revision
 	ch <- g.lag
+	ch <- g.rewound
 }
 
 // Collect implements prometheus.Collector.
@@ -44,6 +47,11 @@ func (g groupRevisions) Collect(ch chan<- prometheus.Metric) {
 		}
 		view := group.View()
 		ch <- prometheus.MustNewConstMetric(g.revision, prometheus.GaugeValue, float64(view.Revision), name)
+		rewound := 0.0
+		if g.groups.Rewound(name) {
+			rewound = 1
+		}
+		ch <- prometheus.MustNewConstMetric(g.rewound, prometheus.GaugeValue, rewound, name)
 		if lag, ok := g.registry.Lag(name, view.Epoch, view.Revision); ok {
 			ch <- prometheus.MustNewConstMetric(g.lag, prometheus.GaugeValue, float64(lag), name)
 		}

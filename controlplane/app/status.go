@@ -18,6 +18,7 @@ type replicaStatus struct {
 	registry    *prometheus.Registry
 	plane       atomic.Pointer[plane]
 	propagation *prometheus.HistogramVec
+	ahead       *prometheus.CounterVec
 }
 
 func newStatus() *replicaStatus {
@@ -28,8 +29,12 @@ func newStatus() *replicaStatus {
 			Help:    "From the commit of a change until a gateway said that it had applied it.",
 			Buckets: []float64{.002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 30, 60},
 		}, []string{"group"}),
+		ahead: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: "keyward", Subsystem: "controlplane", Name: "gateways_ahead_total",
+			Help: "Streams refused because their gateway has a later revision than this replica can see.",
+		}, []string{"group"}),
 	}
-	s.registry.MustRegister(s.propagation)
+	s.registry.MustRegister(s.propagation, s.ahead)
 	return s
 }
 
@@ -37,6 +42,9 @@ func newStatus() *replicaStatus {
 func (s *replicaStatus) propagated(group string, took time.Duration) {
 	s.propagation.WithLabelValues(group).Observe(took.Seconds())
 }
+
+// gatewayAhead counts a gateway that was refused because it has seen more than this replica.
+func (s *replicaStatus) gatewayAhead(group string) { s.ahead.WithLabelValues(group).Inc() }
 
 var errStarting = errors.New("waiting for the database, its schema or its keys; the log says which")
 

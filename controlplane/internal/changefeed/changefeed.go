@@ -20,7 +20,7 @@ type Database interface {
 
 // Groups are the open groups of this replica.
 type Groups interface {
-	Behind(group string, epoch uint64, revision int64) bool
+	Behind(at store.HeadStamp) bool
 	CatchUp(ctx context.Context, group string) error
 }
 
@@ -41,6 +41,8 @@ type Config struct {
 type Feed struct {
 	cfg     Config
 	wakeups map[string]int64
+	// failing are the groups that cannot catch up, with what was logged of them.
+	failing map[string]string
 }
 
 // New returns a feed; Run makes it work.
@@ -48,7 +50,7 @@ func New(cfg Config) *Feed {
 	if cfg.Interval <= 0 {
 		cfg.Interval = 500 * time.Millisecond
 	}
-	return &Feed{cfg: cfg}
+	return &Feed{cfg: cfg, failing: map[string]string{}}
 }
 
 // Run follows until the context ends. A database that is down is logged once and asked again at each interval.
@@ -80,11 +82,8 @@ func (f *Feed) poll(ctx context.Context) error {
 		return err
 	}
 	for _, s := range stamps {
-		if !f.cfg.Groups.Behind(s.Group, s.Epoch, s.Revision) {
-			continue
-		}
-		if err := f.cfg.Groups.CatchUp(ctx, s.Group); err != nil {
-			f.cfg.Log.ErrorContext(ctx, "group cannot catch up; its gateways keep what they have", "group", s.Group, "revision", s.Revision, "err", err)
+		if f.cfg.Groups.Behind(s) {
+			f.failed(ctx, s, f.cfg.Groups.CatchUp(ctx, s.Group))
 		}
 	}
 	counters, err := f.cfg.Database.Wakeups(ctx)
@@ -98,4 +97,16 @@ func (f *Feed) poll(ctx context.Context) error {
 	}
 	f.wakeups = counters
 	return nil
+}
+
+// failed logs why a group cannot catch up, once for each reason: it is tried again at each interval.
+func (f *Feed) failed(ctx context.Context, s store.HeadStamp, err error) {
+	if err == nil {
+		delete(f.failing, s.Group)
+		return
+	}
+	if text := err.Error(); f.failing[s.Group] != text {
+		f.failing[s.Group] = text
+		f.cfg.Log.ErrorContext(ctx, "group cannot catch up; its gateways keep what they have", "group", s.Group, "revision", s.Revision, "err", err)
+	}
 }

@@ -41,11 +41,11 @@ func (w *world) Wakeups(context.Context) (map[string]int64, error) {
 	return copied, w.down
 }
 
-func (w *world) Behind(group string, _ uint64, revision int64) bool {
+func (w *world) Behind(at store.HeadStamp) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	have, open := w.at[group]
-	return open && have < revision
+	have, open := w.at[at.Group]
+	return open && have != at.Revision
 }
 
 func (w *world) CatchUp(_ context.Context, group string) error {

@@ -19,7 +19,8 @@ type State string
 const (
 	// Online: connected, and runs the newest revision that it is to run.
 	Online State = "online"
-	// Lagging: connected, and has not yet acknowledged that revision.
+	// Lagging: connected, and does not run that revision: it has not acknowledged it yet, or has one that the database has
+	// lost.
 	Lagging State = "lagging"
 	// Rejecting: connected, and cannot run some resource.
 	Rejecting State = "rejecting"
@@ -168,7 +169,7 @@ func merge(row store.Gateway, s sighting, connected bool, head store.Head, targe
 	case !connected:
 	case len(g.Faults) > 0:
 		g.State = Rejecting
-	case g.AppliedEpoch != head.Epoch || g.AppliedRevision < target:
+	case g.AppliedEpoch != head.Epoch || g.AppliedRevision < target || g.AppliedRevision > head.Revision:
 		g.State = Lagging
 	default:
 		g.State = Online

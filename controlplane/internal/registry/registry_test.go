@@ -46,7 +46,7 @@ func TestStates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := registrytest.New()
 		m.SetHead("pay", 1, 5)
-		for _, id := range []string{"online", "lagging", "rejecting", "offline", "revoked", "rewound"} {
+		for _, id := range []string{"online", "lagging", "rejecting", "offline", "revoked", "rewound", "ahead"} {
 			m.Put(store.Gateway{ID: id, Group: "pay"})
 		}
 		m.Put(store.Gateway{ID: "foreign", Group: "shop"})
@@ -62,6 +62,7 @@ func TestStates(t *testing.T) {
 		say(b, "lagging", registry.Applied{Epoch: 1, Revision: 4})
 		say(a, "rejecting", registry.Applied{Epoch: 1, Revision: 5, Faults: []store.Fault{{Kind: "routes", Name: "r", Reason: "x"}}})
 		say(b, "rewound", registry.Applied{Epoch: 9, Revision: 7})
+		say(b, "ahead", registry.Applied{Epoch: 1, Revision: 6})
 		say(a, "offline", registry.Applied{Epoch: 1, Revision: 3}).Close()
 		if _, err := a.Revoke(t.Context(), "pay", "revoked", "admin", "stolen"); err != nil {
 			t.Fatal(err)
@@ -70,13 +71,14 @@ func TestStates(t *testing.T) {
 		want := map[string]registry.State{
 			"online": registry.Online, "lagging": registry.Lagging, "rejecting": registry.Rejecting,
 			"offline": registry.Offline, "revoked": registry.Revoked, "rewound": registry.Lagging,
+			"ahead": registry.Lagging,
 		}
 		for name, r := range map[string]*registry.Registry{"a": a, "b": b} {
 			if diff := cmp.Diff(want, states(t, r)); diff != "" {
 				t.Errorf("replica %s (-want +got):\n%s", name, diff)
 			}
-			if n, err := r.ConnectedIn(t.Context(), "pay"); n != 4 || err != nil {
-				t.Errorf("replica %s: ConnectedIn = %d, %v, want 4", name, n, err)
+			if n, err := r.ConnectedIn(t.Context(), "pay"); n != 5 || err != nil {
+				t.Errorf("replica %s: ConnectedIn = %d, %v, want 5", name, n, err)
 			}
 		}
 		lags := map[string]int64{"online": 0, "lagging": 1, "rejecting": 0, "offline": 2, "revoked": 5, "rewound": 5}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -24,7 +25,8 @@ var (
 	// ErrDamaged says that the stored set is not the one the group's authenticated head speaks of, and that the
 	// difference cannot be named. Nothing of the group is served.
 	ErrDamaged = errors.New("the stored set does not match its head")
-	// ErrRewound says that the database has an older revision of the same epoch than was seen before.
+	// ErrRewound says that the database has an older revision of the same epoch than was seen before, or another one of
+	// the same number: it was restored, or a fail-over lost what had been committed.
 	ErrRewound = errors.New("the database was rewound")
 )
 
@@ -56,6 +58,8 @@ type Group struct {
 	name  string
 	vault Vault
 	log   *slog.Logger
+	// rewound says that the database was last seen at an older revision than this set.
+	rewound atomic.Bool
 
 	mu     sync.Mutex // guards what follows
 	loaded bool
@@ -88,6 +92,8 @@ func (g *Group) CatchUp(ctx context.Context, r Reader) (*View, error) {
 	switch {
 	case !g.loaded || head.Epoch != g.view.Epoch:
 		err = g.load(ctx, r, head)
+	case head.Revision == g.view.Revision && head.Digest != g.full.Sum():
+		err = fmt.Errorf("group %s has another revision %d than its head: %w", g.name, head.Revision, ErrRewound)
 	case head.Revision < g.view.Revision:
 		err = fmt.Errorf("group %s is at revision %d, its head at %d: %w", g.name, g.view.Revision, head.Revision, ErrRewound)
 	case head.Revision > g.view.Revision:
@@ -215,7 +221,11 @@ func (g *Group) History(ctx context.Context, r Reader, epoch uint64, upTo int64,
 		if err != nil {
 			return nil, err
 		}
-		if c.Epoch != epoch || c.Revision > upTo {
+		if c.Epoch != epoch { // before a restore
+			changes = changes[:0]
+			continue
+		}
+		if c.Revision > upTo {
 			break
 		}
 		changes = append(changes, c)

@@ -85,11 +85,38 @@ func (m *Manager) Fresh(ctx context.Context, name string) (*View, error) {
 }
 
 func (m *Manager) catchUp(ctx context.Context, g *Group) (view *View, err error) {
+	before := g.View()
+	var head store.Head
 	err = m.db.InSnapshot(ctx, g.name, func(ctx context.Context, r *store.Reader) error {
+		if head, err = r.Head(ctx); err != nil {
+			return err
+		}
 		view, err = g.CatchUp(ctx, r)
 		return err
 	})
+	if errors.Is(err, ErrRewound) && before != nil && overtaken(head, before, g.View()) {
+		return g.View(), nil
+	}
+	g.rewound.Store(errors.Is(err, ErrRewound))
 	return view, err
+}
+
+// overtaken says that the head is older than the set only because this replica committed while the head was read: it is no
+// older than what the set was before.
+func overtaken(head store.Head, before, now *View) bool {
+	return head.Epoch == before.Epoch && before.Revision <= head.Revision && head.Revision < now.Revision
+}
+
+// Rewound says whether the database, when it was last looked at, had an older revision of an open group than this replica.
+func (m *Manager) Rewound(name string) bool {
+	m.mu.Lock()
+	e, ok := m.groups[name]
+	m.mu.Unlock()
+	if !ok || !e.mu.TryLock() {
+		return false
+	}
+	defer e.mu.Unlock()
+	return e.group != nil && e.group.rewound.Load()
 }
 
 // Active returns the names of the open groups, sorted.
@@ -123,10 +150,11 @@ func (m *Manager) CatchUp(ctx context.Context, name string) error {
 	return err
 }
 
-// Behind says whether an open group is not at the given head.
-func (m *Manager) Behind(name string, epoch uint64, revision int64) bool {
+// Behind says whether an open group is not at the given head. One that is ahead of it is not either: then the database was
+// rewound, or has moved on since the head was read.
+func (m *Manager) Behind(at store.HeadStamp) bool {
 	m.mu.Lock()
-	e, ok := m.groups[name]
+	e, ok := m.groups[at.Group]
 	m.mu.Unlock()
 	if !ok || !e.mu.TryLock() {
 		return false // not open, or just being opened
@@ -136,7 +164,7 @@ func (m *Manager) Behind(name string, epoch uint64, revision int64) bool {
 		return false
 	}
 	view := e.group.View()
-	return view.Epoch != epoch || view.Revision < revision
+	return view.Epoch != at.Epoch || view.Revision != at.Revision || view.full.Sum() != at.Digest
 }
 
 func (m *Manager) entry(name string) *entry {

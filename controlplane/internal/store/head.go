@@ -36,6 +36,7 @@ type HeadStamp struct {
 	Group          string
 	Epoch          uint64
 	Revision       int64
+	Digest         [32]byte
 	KeyringVersion int32
 	AuditSeq       int64
 }
@@ -49,7 +50,7 @@ const (
 	selectHead     = headColumns + ` where g.name = $1`
 	selectHeadLock = headColumns + ` where g.name = $1 for update of h`
 	selectStamps   = `
-select h.group_uid, g.name, h.epoch, h.revision, h.keyring_version, h.audit_seq
+select h.group_uid, g.name, h.epoch, h.revision, h.digest, h.keyring_version, h.audit_seq
 from heads h join groups g on g.uid = h.group_uid
 where h.group_uid <> $1
 order by g.name`
@@ -77,7 +78,9 @@ func (s *Store) Heads(ctx context.Context) ([]HeadStamp, error) {
 	}
 	stamps, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (HeadStamp, error) {
 		var h HeadStamp
-		err := row.Scan(&h.GroupUID, &h.Group, &h.Epoch, &h.Revision, &h.KeyringVersion, &h.AuditSeq)
+		var digest []byte
+		err := row.Scan(&h.GroupUID, &h.Group, &h.Epoch, &h.Revision, &digest, &h.KeyringVersion, &h.AuditSeq)
+		copy(h.Digest[:], digest)
 		return h, err
 	})
 	return stamps, mapped("read heads", err)

@@ -152,6 +152,10 @@ func (c *session) join(ctx context.Context, g *fanout.Group, h *syncv1.Hello) (*
 		return s, nil
 	}
 	if errors.Is(err, fanout.ErrAhead) {
+		// It runs a revision that is not in the database, or that this replica does not get to see.
+		c.registry.Applied(registry.Applied{Epoch: at.Epoch, Revision: at.Revision, Digest: at.Digest[:]})
+		c.server.cfg.Ahead(c.who.Group)
+		c.server.cfg.Log.ErrorContext(ctx, "a gateway has a later revision than this replica; it keeps it", "group", c.who.Group, "gateway", c.who.Gateway, "revision", at.Revision)
 		return nil, status.Error(codes.Unavailable, "this replica is behind the gateway")
 	}
 	return nil, status.Error(codes.Unavailable, "the group's configuration is not available")

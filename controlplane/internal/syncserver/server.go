@@ -68,6 +68,8 @@ type Config struct {
 	DrainTime time.Duration
 	// Propagated is told how long a change took from its commit until a gateway had applied it; may be nil.
 	Propagated func(group string, took time.Duration)
+	// Ahead is told of a gateway that was refused because it has a later revision than this replica; may be nil.
+	Ahead func(group string)
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 	Log *slog.Logger
@@ -108,6 +110,9 @@ func New(cfg Config) *Server {
 	}
 	if cfg.Propagated == nil {
 		cfg.Propagated = func(string, time.Duration) {}
+	}
+	if cfg.Ahead == nil {
+		cfg.Ahead = func(string) {}
 	}
 	return &Server{
 		cfg: cfg, leases: leases{until: map[string]time.Time{}}, draining: make(chan struct{}),

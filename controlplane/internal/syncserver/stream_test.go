@@ -278,7 +278,16 @@ func TestGroupThatCannotBeOpenedIsUnavailable(t *testing.T) {
 		}
 		ahead := w.sources["b"].Position()
 		ahead.Revision = 5
-		wantCode(t, "a stream ahead of the replica", w.enrol("b").stream(ahead).end(), codes.Unavailable, "behind")
+		g := w.enrol("b")
+		wantCode(t, "a stream ahead of the replica", g.stream(ahead).end(), codes.Unavailable, "behind")
+		if len(w.ahead) != 1 || <-w.ahead != "b" {
+			t.Error("nobody was told that a gateway has seen more than the replica")
+		}
+		// What it runs is what tells a restored database from one that was not touched.
+		<-time.After(time.Second)
+		if known, err := w.registry.Get(t.Context(), "b", g.id.Gateway); err != nil || known.AppliedRevision != 5 || known.AppliedEpoch != ahead.Epoch {
+			t.Errorf("the registry knows %+v, %v", known, err)
+		}
 	})
 }
 

@@ -66,6 +66,7 @@ type world struct {
 	dial        func(context.Context, string) (net.Conn, error)
 	stop        func() // drains and waits
 	propagated  chan time.Duration
+	ahead       chan string
 }
 
 type options struct {
@@ -96,7 +97,7 @@ func newWorld(t testing.TB, o options) *world {
 	}
 	log := slog.New(slog.DiscardHandler)
 	w := &world{t: t, memory: o.memory, clock: &clock{}, sources: fanouttest.ByGroup{"a": fanouttest.NewSource(1), "b": fanouttest.NewSource(2)}}
-	w.propagated = make(chan time.Duration, 1000)
+	w.propagated, w.ahead = make(chan time.Duration, 1000), make(chan string, 1000)
 	var err error
 	w.ca, err = pki.Open(t.Context(), pki.Config{
 		Authorities: o.authorities, Sealer: pkitest.Sealer{}, TrustDomain: domain, Replica: o.replica, GatewayTTL: o.ttl,
@@ -116,7 +117,7 @@ func newWorld(t testing.TB, o options) *world {
 	server := syncserver.New(syncserver.Config{
 		CA: w.ca, Revocations: w.revocations, Enrolments: w.memory, Groups: hub, Registry: w.registry,
 		JoinTokens: attest.NewJoinTokens(w.memory, w.clock.Now), Kubernetes: o.kubernetes, TrustDomain: domain, StreamAge: o.streamAge, DrainTime: o.drainTime,
-		Propagated: func(_ string, took time.Duration) { w.propagated <- took }, Now: w.clock.Now, Log: log,
+		Propagated: func(_ string, took time.Duration) { w.propagated <- took }, Ahead: func(group string) { w.ahead <- group }, Now: w.clock.Now, Log: log,
 	})
 	w.serve(server, hub, o.inMemory)
 	return w
