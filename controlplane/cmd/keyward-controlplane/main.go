@@ -25,6 +25,7 @@ Usage:
   keyward-controlplane migrate    bring the database to this program's schema
   keyward-controlplane bootstrap  make the installation: keys, CA, first group, first token
   keyward-controlplane check-db   open every group and say how it is
+  keyward-controlplane restore    after a restore or a lossy fail-over: what the database holds is the truth
   keyward-controlplane version
 
 Flags: keyward-controlplane COMMAND --help
@@ -63,6 +64,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case "check-db":
 		c := &app.CheckDB{}
 		cmd, act = c, func() error { return c.Run(ctx, stdout) }
+	case "restore":
+		r := &app.Restore{}
+		cmd, act = r, func() error { return r.Run(ctx, stdout, logger(r.Log)) }
 	case "version":
 		fmt.Fprintln(stdout, telemetry.Version())
 		return 0
