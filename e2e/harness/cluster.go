@@ -30,13 +30,17 @@ type Options struct {
 	Replicas int
 	// ReplicaArgs are further arguments of keyward-controlplane serve.
 	ReplicaArgs []string
+	// DatabaseLink puts a link between replicas and database, see Cluster.Database.
+	DatabaseLink bool
 }
 
 // Cluster is an installation.
 type Cluster struct {
-	T        testing.TB
-	Dir      string
-	PG       *pgserver.Server
+	T   testing.TB
+	Dir string
+	PG  *pgserver.Server
+	// Database is the replicas' way to the database, if it was asked for.
+	Database *Link
 	Replicas []*Replica
 	// Token is the admin token, CACert the path of the CA of the admin API.
 	Token, CACert string
@@ -73,7 +77,7 @@ func New(t testing.TB, o Options) *Cluster {
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	c := &Cluster{T: t, Dir: dir, kek: secret()}
 	c.startDatabase()
-	c.bootstrap()
+	c.bootstrap(o.DatabaseLink)
 	for i := range max(o.Replicas, 1) {
 		c.addReplica(fmt.Sprintf("replica-%d", i+1), o.ReplicaArgs)
 	}
@@ -138,10 +142,14 @@ func (c *Cluster) Restart(r *Replica, env ...string) {
 }
 
 // bootstrap migrates the database and makes the installation.
-func (c *Cluster) bootstrap() {
+func (c *Cluster) bootstrap(link bool) {
 	c.T.Helper()
 	password := pgserver.NewPassword()
 	c.runtimeURL = c.PG.URLFor(database, "keyward_runtime", password)
+	if link {
+		c.Database = NewLink(c.T, c.databaseAddr())
+		c.runtimeURL = strings.Replace(c.runtimeURL, c.databaseAddr(), c.Database.Addr, 1)
+	}
 	c.once([]string{"KEYWARD_DATABASE_URL=" + c.PG.URL(database), "KEYWARD_RUNTIME_PASSWORD=" + password}, "migrate")
 	out := c.once(c.env(), "bootstrap")
 	var made struct {
@@ -208,6 +216,12 @@ func (c *Cluster) once(env []string, args ...string) []byte {
 
 // NewKEK makes a key-encryption key, as KEYWARD_KEK takes it.
 func NewKEK() string { return secret() }
+
+// Restore runs keyward-controlplane restore and returns what it said.
+func (c *Cluster) Restore(args ...string) string {
+	c.T.Helper()
+	return string(c.once(c.env(), append([]string{"restore"}, args...)...))
+}
 
 // CheckDB runs check-db and returns what it said and whether it found everything good.
 func (c *Cluster) CheckDB() (string, bool) {

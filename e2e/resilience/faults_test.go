@@ -1,0 +1,134 @@
+package resilience_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// faults is what may go wrong, what is promised for it, and the tests that hold the promise. Common to all: nothing that was
+// acknowledged is lost, nothing is half there, everybody ends at what the database has, by digest, and what lags can be seen
+// while it does. docs/operating.md tells operators the same.
+var faults = []struct {
+	fault, promise string
+	// tests are in this package, or named with their folder.
+	tests []string
+}{
+	{
+		"the control plane is killed at any hop of a change",
+		"an answered change is there; an unanswered one is there whole or not at all; the same again makes no second revision",
+		[]string{"TestControlPlaneKilledAtEveryHopLeavesAllOrNothing", "TestControlPlaneKilledAtRandomMomentsLosesNothing"},
+	},
+	{
+		"the answer to a commit is lost", "the change is there; its sender is told that it is not known",
+		[]string{"TestAnAnswerLostOnTheWayFromTheDatabase"},
+	},
+	{
+		"a gateway is killed while it takes in a set, or writes its cache", "it starts from a whole set and ends at the newest",
+		[]string{"TestAGatewayKilledWhileItFoldsComesBackWhole", "dataplane/internal/sealedcache.TestACrashAtAnyStepLeavesAFileThatOpens"},
+	},
+	{
+		"the control plane is gone", "gateways go on; with a sealed cache they start, too",
+		[]string{"TestGatewaysServeWithoutAControlPlane", "TestAGatewayStartsFromItsSealedCache"},
+	},
+	{
+		"replicas and gateways come and go under load", "no request fails",
+		[]string{"TestNobodyNoticesChangesCrashesAndReplacements", "TestNothingIsLostWhileGatewaysAreReplaced"},
+	},
+	{
+		"the database is gone, or crashes under traffic", "reads and streams go on, writes are refused with 503 and come back by themselves",
+		[]string{"TestDatabaseOutageStopsWritesOnly", "TestDatabaseCrashesUnderTrafficLoseNothing"},
+	},
+	{
+		"fail-over to a synchronous standby in mid-commit", "nothing that was acknowledged is lost",
+		[]string{"TestASynchronousFailoverLosesNothing"},
+	},
+	{
+		"fail-over that loses changes, restore of an older backup", "it is reported; restore makes the database the truth: new epoch, the whole set to everybody",
+		[]string{
+			"TestAFailoverThatLosesChangesIsReportedAndRestored", "TestARestoredBackupBecomesTheTruth",
+			"controlplane/internal/configsvc.TestARestoreBeginsANewEpochWhereChangesWereLost",
+			"controlplane/internal/configsvc.TestAnotherRevisionOfTheSameNumberIsNoticed", "dataplane/internal/syncclient.TestOlderRevisionIsRefused",
+		},
+	},
+	{
+		"another key-encryption key, altered rows", "nothing of it is enforced; check-db names it",
+		[]string{"TestAnotherKEKOpensNothing", "TestTamperedRowsAreNamedAndNotEnforced", "TestTamperedAuditRowsAreFound", "TestRuntimeRoleOnlyAddsToTheAudit", "TestApplyWaitNamesWhatAGatewayRefuses"},
+	},
+	{
+		"a cache with a flipped bit, cut off, older than seen", "it is refused as a whole, and replaced by the next configuration",
+		[]string{
+			"TestAGatewayStartsFromItsSealedCache", "dataplane/internal/sealedcache.TestRefusals",
+			"dataplane/internal/sealedcache.TestEveryFlippedBitIsRefused",
+		},
+	},
+	{
+		"the clock jumps", "a cache from the future, or that has become too old, is refused; certificates are renewed on return",
+		[]string{"dataplane/internal/sealedcache.TestRefusals", "dataplane/internal/syncclient.TestExpiredCertificateIsRenewedOnReturn"},
+	},
+	{
+		"clients and targets that are slow, break off or flood", "others are served; connections and memory are bounded",
+		[]string{"TestSlowClientsLeaveOthersAlone", "TestFloodsOfConnectionsHitTheCap", "TestUpstreamsAndClientsThatBreakOff"},
+	},
+}
+
+// TestEveryPromiseHasItsTest holds that the tests of the table exist, and that no test of this package is left out.
+func TestEveryPromiseHasItsTest(t *testing.T) {
+	t.Parallel()
+	const here = "e2e/resilience"
+	named := map[string]bool{"TestEveryPromiseHasItsTest": true}
+	known := map[string]map[string]bool{here: testsIn(t, here)}
+	for _, f := range faults {
+		if f.promise == "" || len(f.tests) == 0 {
+			t.Errorf("%s: nothing is promised, or nothing holds it", f.fault)
+		}
+		for _, test := range f.tests {
+			folder, name, elsewhere := strings.Cut(test, ".")
+			if !elsewhere {
+				folder, name = here, test
+				named[name] = true
+			}
+			if known[folder] == nil {
+				known[folder] = testsIn(t, folder)
+			}
+			if !known[folder][name] {
+				t.Errorf("%s: there is no test %s in %s", f.fault, name, folder)
+			}
+		}
+	}
+	for name := range known[here] {
+		if !named[name] {
+			t.Errorf("%s holds no promise of the table", name)
+		}
+	}
+}
+
+// testsIn reads which tests a folder of the repository has.
+func testsIn(t *testing.T, folder string) map[string]bool {
+	t.Helper()
+	dir := filepath.Join("..", "..", filepath.FromSlash(folder))
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]bool{}
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(dir, e.Name()), nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range file.Decls {
+			if f, ok := d.(*ast.FuncDecl); ok && f.Recv == nil && strings.HasPrefix(f.Name.Name, "Test") {
+				found[f.Name.Name] = true
+			}
+		}
+	}
+	return found
+}
