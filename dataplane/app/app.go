@@ -35,6 +35,7 @@ import (
 // Source gives the gateway its configuration: it runs until its context ends and calls apply for every verified set.
 type Source interface {
 	Run(ctx context.Context) error
+	Status() syncclient.Status
 }
 
 // NewSource makes the source. The real one is the sync client.
@@ -104,6 +105,10 @@ func New(ctx context.Context, s Settings, stdout io.Writer, log *slog.Logger, so
 		Handshakes:  func() int64 { return g.server.Stats().Handshakes },
 		Refused:     func() uint64 { return g.server.Stats().Refused },
 		Cache:       g.cacheState(),
+		ControlPlane: func() status.ControlPlane {
+			s := g.source.Status()
+			return status.ControlPlane{Connected: s.Connected, Lost: s.Lost, Refused: s.Rewound, Distrusted: s.Distrusted}
+		},
 	})
 	compiler := compile.New(compile.Deps{
 		Factories: policies.All(), Host: hostsvc.New(hostsvc.Config{}), Monitor: g.status, Log: log, Group: s.Group,

@@ -34,6 +34,8 @@ type fakeSource struct {
 	acks chan []syncclient.Fault
 }
 
+func (f *fakeSource) Status() syncclient.Status { return syncclient.Status{Connected: true} }
+
 func (f *fakeSource) Run(ctx context.Context) error {
 	for {
 		select {

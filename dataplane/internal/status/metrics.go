@@ -77,6 +77,13 @@ func (m *metrics) ask(c Config) {
 	level("tls_handshakes_in_progress", "TLS handshakes of clients under way.", c.Handshakes)
 	count("connections_refused_total", "Connections of clients that were closed at once because there were too many.", c.Refused)
 	count("access_log_dropped_total", "Access log lines that were dropped rather than to wait.", c.Dropped)
+	if c.ControlPlane != nil {
+		level("control_plane_connected", "1 while there is a stream from the control plane.", func() int64 { return number(c.ControlPlane().Connected) })
+		level("config_distrusted", "1 while configurations that come do not add up to their digest; the last good one stays in force.",
+			func() int64 { return number(c.ControlPlane().Distrusted) })
+		count("config_refused_older_total", "Configurations that were refused because they were older than the one in force.",
+			func() uint64 { return uint64(c.ControlPlane().Refused) })
+	}
 	if c.Engine != "" {
 		e := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Namespace: namespace, Subsystem: subsystem, Name: "http_engine_info", Help: "Always 1; the label says what speaks HTTP/1.1.",
@@ -84,6 +91,13 @@ func (m *metrics) ask(c Config) {
 		e.WithLabelValues(c.Engine).Set(1)
 		c.Registry.MustRegister(e)
 	}
+}
+
+func number(yes bool) int64 {
+	if yes {
+		return 1
+	}
+	return 0
 }
 
 // forget drops the series of routes and bindings that are gone.

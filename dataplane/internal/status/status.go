@@ -40,6 +40,8 @@ type Config struct {
 	Dropped                 func() uint64 // access log lines
 	// Cache says how the sealed cache does; nil: there is none.
 	Cache func() Cache
+	// ControlPlane says how the connection to the control plane does.
+	ControlPlane func() ControlPlane
 	// MaxRoutes is how many routes have series of their own; 0: MaxRoutes. The others are counted together, as "(other)".
 	MaxRoutes int
 	Log       *slog.Logger
@@ -61,6 +63,16 @@ type Cache struct {
 	// Refused is why a start did not use the cache; empty if it did or did not try.
 	Refused     string
 	WriteFailed bool
+}
+
+// ControlPlane is how the connection to the control plane does.
+type ControlPlane struct {
+	Connected bool
+	// Lost is since when there is none.
+	Lost time.Time
+	// Refused counts configurations that were older than the one in force; Distrusted: those that come do not add up.
+	Refused    int
+	Distrusted bool
 }
 
 // Status is a gateway's view of itself.
@@ -165,15 +177,33 @@ type report struct {
 	Digest   string `json:"digest"`
 	Applied  string `json:"applied_at,omitempty"`
 	// Source is where the configuration in force was confirmed last: sourceLive or sourceCache.
-	Source string       `json:"source,omitempty"`
-	Cache  *cacheReport `json:"sealed_cache,omitempty"`
-	Faults []fault      `json:"faults"`
+	Source string `json:"source,omitempty"`
+	// ControlPlane is the connection to the control plane.
+	ControlPlane controlPlaneReport `json:"control_plane"`
+	Cache        *cacheReport       `json:"sealed_cache,omitempty"`
+	Faults       []fault            `json:"faults"`
 }
 
 const (
 	sourceLive  = "control-plane"
 	sourceCache = "sealed-cache"
 )
+
+type controlPlaneReport struct {
+	Connected bool `json:"connected"`
+	// LostSeconds is for how long there has been no stream.
+	LostSeconds *int64 `json:"lost_seconds,omitempty"`
+	Refused     int    `json:"refused_older,omitempty"`
+	Distrusted  bool   `json:"distrusted,omitempty"`
+}
+
+func (c ControlPlane) report() controlPlaneReport {
+	r := controlPlaneReport{Connected: c.Connected, Refused: c.Refused, Distrusted: c.Distrusted}
+	if !c.Connected && !c.Lost.IsZero() {
+		r.LostSeconds = new(int64(max(time.Since(c.Lost), 0) / time.Second))
+	}
+	return r
+}
 
 type cacheReport struct {
 	Confirmed   string `json:"confirmed_at,omitempty"`
@@ -223,6 +253,9 @@ func (s *Status) report() report {
 	if s.config.Cache != nil {
 		cache = s.config.Cache()
 		r.Cache = cache.report()
+	}
+	if s.config.ControlPlane != nil {
+		r.ControlPlane = s.config.ControlPlane().report()
 	}
 	if rt := s.config.Runtime.Load(); rt != nil {
 		r.Source = sourceLive

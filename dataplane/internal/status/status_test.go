@@ -27,6 +27,7 @@ func fixture() (*status.Status, *runtime.Holder, *prometheus.Registry, *bool) {
 		Registry: reg, Runtime: holder, Version: "v1", Engine: "keyward", Draining: func() bool { return *draining },
 		InFlight: func() int64 { return 3 }, Dropped: func() uint64 { return 2 }, Connections: func() int64 { return 4 },
 		Handshakes: func() int64 { return 5 }, Refused: func() uint64 { return 6 }, MaxRoutes: 3, Log: slog.New(slog.DiscardHandler),
+		ControlPlane: func() status.ControlPlane { return status.ControlPlane{Connected: true, Refused: 7} },
 	})
 	return s, holder, reg, draining
 }
@@ -64,10 +65,48 @@ func TestReport(t *testing.T) {
 	delete(got, "digest")
 	want := map[string]any{
 		"version": "v1", "ready": true, "epoch": "0", "revision": 0.0, "source": "control-plane", "applied_at": "1970-01-01T00:16:40Z",
-		"faults": []any{map[string]any{"kind": "routes", "uid": "u", "name": "r", "reason": "no"}},
+		"control_plane": map[string]any{"connected": true, "refused_older": 7.0},
+		"faults":        []any{map[string]any{"kind": "routes", "uid": "u", "name": "r", "reason": "no"}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("report (-want +got):\n%s", diff)
+	}
+}
+
+func TestReportSaysHowTheControlPlaneIsReached(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		is   status.ControlPlane
+		want map[string]any
+	}{
+		"connected": {status.ControlPlane{Connected: true, Lost: time.Now()}, map[string]any{"connected": true}},
+		"lost":      {status.ControlPlane{Lost: time.Now().Add(-90 * time.Second)}, map[string]any{"connected": false, "lost_seconds": 90.0}},
+		"refusing": {
+			status.ControlPlane{Connected: true, Refused: 2, Distrusted: true},
+			map[string]any{"connected": true, "refused_older": 2.0, "distrusted": true},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := status.New(status.Config{
+				Registry: prometheus.NewRegistry(), Runtime: &runtime.Holder{}, Draining: func() bool { return false },
+				ControlPlane: func() status.ControlPlane { return tt.is }, Log: slog.New(slog.DiscardHandler),
+			})
+			w := httptest.NewRecorder()
+			s.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/status", nil))
+			var got struct {
+				ControlPlane map[string]any `json:"control_plane"`
+			}
+			if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
+				t.Fatal(err)
+			}
+			if age, ok := got.ControlPlane["lost_seconds"].(float64); ok && age > 90 && age < 120 {
+				got.ControlPlane["lost_seconds"] = 90.0 // the test itself takes time
+			}
+			if diff := cmp.Diff(tt.want, got.ControlPlane); diff != "" {
+				t.Errorf("control_plane (-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 
@@ -140,6 +179,9 @@ func TestMetrics(t *testing.T) {
 	want := map[string]string{
 		"keyward_gateway_access_log_dropped_total":                                                  "2",
 		"keyward_gateway_config_apply_errors_total":                                                 "0",
+		"keyward_gateway_config_distrusted":                                                         "0",
+		"keyward_gateway_config_refused_older_total":                                                "7",
+		"keyward_gateway_control_plane_connected":                                                   "1",
 		"keyward_gateway_config_faults":                                                             "0",
 		"keyward_gateway_config_last_success_timestamp_seconds":                                     "0",
 		"keyward_gateway_config_generations":                                                        "0",

@@ -73,6 +73,8 @@ type Status struct {
 	Digest   [digest.Size]byte
 	// LastApplied is when it was put into force.
 	LastApplied time.Time
+	// Lost is when the last stream ended, and the start before the first one; of no meaning while Connected.
+	Lost time.Time
 	// LastHeard is when the control plane last said something.
 	LastHeard time.Time
 	Faults    []Fault
@@ -168,6 +170,9 @@ func (c *Client) Status() Status {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.status
+	if s.Lost.IsZero() {
+		s.Lost = c.start
+	}
 	if id := c.identity.Load(); id != nil {
 		s.Gateway, s.Group, s.CertificateExpires = id.id.Gateway, id.id.Group, id.leaf().NotAfter
 	}
@@ -232,7 +237,11 @@ func (c *Client) connect(ctx context.Context, address string) (good bool, err er
 	c.folding.Lock()
 	c.folder.Abandon()
 	c.folding.Unlock()
-	c.update(func(st *Status) { st.Connected = false })
+	c.update(func(st *Status) {
+		if st.Connected {
+			st.Connected, st.Lost = false, time.Now()
+		}
+	})
 	if !s.heard && ctx.Err() == nil {
 		c.missed()
 	}
