@@ -217,6 +217,12 @@ func (c *Cluster) once(env []string, args ...string) []byte {
 // NewKEK makes a key-encryption key, as KEYWARD_KEK takes it.
 func NewKEK() string { return secret() }
 
+// Migrate runs keyward-controlplane migrate again.
+func (c *Cluster) Migrate() {
+	c.T.Helper()
+	c.once([]string{"KEYWARD_DATABASE_URL=" + c.PG.URL(database)}, "migrate")
+}
+
 // Restore runs keyward-controlplane restore and returns what it said.
 func (c *Cluster) Restore(args ...string) string {
 	c.T.Helper()

@@ -25,10 +25,15 @@ type Status struct {
 	Revision int64  `json:"revision"`
 	Digest   string `json:"digest"`
 	// Source is control-plane or sealed-cache.
-	Source      string `json:"source"`
+	Source       string `json:"source"`
+	ControlPlane struct {
+		Connected   bool   `json:"connected"`
+		LostSeconds *int64 `json:"lost_seconds"`
+	} `json:"control_plane"`
 	SealedCache struct {
-		AgeSeconds *int64 `json:"age_seconds"`
-		Refused    string `json:"refused"`
+		AgeSeconds  *int64 `json:"age_seconds"`
+		Refused     string `json:"refused"`
+		WriteFailed bool   `json:"write_failed"`
 	} `json:"sealed_cache"`
 }
 
@@ -47,13 +52,24 @@ func (c *Cluster) NewGateway(joinToken string, args ...string) *Gateway {
 	return c.NewGatewayEnv([]string{"KEYWARD_JOIN_TOKEN=" + joinToken}, args...)
 }
 
+// NewGatewayFrom describes a gateway of a group that knows no other address of the control plane, be it a link's.
+func (c *Cluster) NewGatewayFrom(controlPlane, group string, args ...string) *Gateway {
+	c.T.Helper()
+	return c.gatewayFrom(controlPlane, []string{"KEYWARD_JOIN_TOKEN=" + c.JoinToken(group, 1)}, args)
+}
+
 // NewGatewayEnv describes a gateway that joins with whatever env and args say.
 func (c *Cluster) NewGatewayEnv(env []string, args ...string) *Gateway {
+	c.T.Helper()
+	return c.gatewayFrom(c.SyncAddrs(), env, args)
+}
+
+func (c *Cluster) gatewayFrom(controlPlane string, env, args []string) *Gateway {
 	c.T.Helper()
 	addrs := testkit.Addrs(c.T, 2)
 	g := &Gateway{HTTP: addrs[0], Status: addrs[1]}
 	args = append([]string{
-		"--control-plane", c.SyncAddrs(), "--listen", "http=" + g.HTTP, "--status-listen", g.Status, "--log-level", "debug",
+		"--control-plane", controlPlane, "--listen", "http=" + g.HTTP, "--status-listen", g.Status, "--log-level", "debug",
 		"--access-log", "off",
 	}, args...)
 	g.Process = NewProcess(c.T, "gateway "+g.HTTP, Bin(c.T, "keyward-dataplane"), env, args...)

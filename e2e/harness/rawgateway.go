@@ -283,3 +283,18 @@ func (s *Stream) Revision() int64 {
 	}
 	return revision
 }
+
+// OpenSilentStream says hello as an identity and never reads. What the control plane has to say fills the windows of the
+// connection.
+func (c *Cluster) OpenSilentStream(conn *grpc.ClientConn) {
+	c.T.Helper()
+	ctx, cancel := context.WithCancel(c.T.Context())
+	c.T.Cleanup(cancel)
+	client, err := syncv1.NewSyncServiceClient(conn).Config(ctx)
+	if err == nil {
+		err = client.Send(&syncv1.ConfigRequest{Message: &syncv1.ConfigRequest_Hello{Hello: &syncv1.Hello{Version: "test"}}})
+	}
+	if err != nil {
+		c.T.Fatal(err)
+	}
+}

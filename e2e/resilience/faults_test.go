@@ -56,6 +56,29 @@ var faults = []struct {
 		},
 	},
 	{
+		"notifications are lost", "a change takes no longer than a poll", []string{"TestLostNotificationsCostNoMoreThanAPoll"},
+	},
+	{
+		"a partition, a half-open connection", "both sides say so within seconds; the gateway goes on, and converges when it is healed",
+		[]string{"TestAPartitionIsSeenByBothSidesAndHeals"},
+	},
+	{
+		"gateways that do not read", "others are not slowed, the control plane's memory is bounded",
+		[]string{"TestReadersThatStopReadingSlowNobody"},
+	},
+	{
+		"the disk of a gateway is full", "the gateway goes on and says so; the cache before stays whole",
+		[]string{"TestAFullDiskCostsOnlyTheCache"},
+	},
+	{
+		"two replicas race for a resource", "one history, in which every answered change has a revision",
+		[]string{"TestTwoReplicasThatRaceForOneResourceMakeOneHistory"},
+	},
+	{
+		"migration during traffic", "changes go on; a schema that is too new is refused by who starts, not by who runs",
+		[]string{"TestMigrationUnderTraffic"},
+	},
+	{
 		"another key-encryption key, altered rows", "nothing of it is enforced; check-db names it",
 		[]string{"TestAnotherKEKOpensNothing", "TestTamperedRowsAreNamedAndNotEnforced", "TestTamperedAuditRowsAreFound", "TestRuntimeRoleOnlyAddsToTheAudit", "TestApplyWaitNamesWhatAGatewayRefuses"},
 	},
