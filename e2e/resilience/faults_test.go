@@ -56,6 +56,13 @@ var faults = []struct {
 		},
 	},
 	{
+		"any sequence of changes, broken streams, restarts and other replicas", "what a gateway enforces is what the database held at that revision",
+		[]string{
+			"TestWhateverHappensAGatewayHasWhatTheDatabaseHadAtItsRevision", "dataplane/internal/state.TestAnyPrefixAndResyncEqualsTheFullSet",
+			"controlplane/internal/snapshot.TestFollowingEqualsLoading",
+		},
+	},
+	{
 		"notifications are lost", "a change takes no longer than a poll", []string{"TestLostNotificationsCostNoMoreThanAPoll"},
 	},
 	{
