@@ -40,8 +40,8 @@ var faults = []struct {
 		[]string{"TestNobodyNoticesChangesCrashesAndReplacements", "TestNothingIsLostWhileGatewaysAreReplaced"},
 	},
 	{
-		"the database is gone, or crashes under traffic", "reads and streams go on, writes are refused with 503 and come back by themselves",
-		[]string{"TestDatabaseOutageStopsWritesOnly", "TestDatabaseCrashesUnderTrafficLoseNothing"},
+		"the database is gone, frozen, or crashes under traffic", "reads and streams go on, writes are refused with 503 and come back by themselves",
+		[]string{"TestDatabaseOutageStopsWritesOnly", "TestAFrozenDatabaseIsNotWaitedFor", "TestDatabaseCrashesUnderTrafficLoseNothing"},
 	},
 	{
 		"fail-over to a synchronous standby in mid-commit", "nothing that was acknowledged is lost",

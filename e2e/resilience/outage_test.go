@@ -153,3 +153,34 @@ func TestAnotherKEKOpensNothing(t *testing.T) {
 	revision := c.Apply(withConsumer("late", "Late7xV2mN9pL4tR8wB1cD5fG6hJ3kS0aYq"))
 	g.AwaitRevision(revision)
 }
+
+// TestAFrozenDatabaseIsNotWaitedFor lets nothing through to or from PostgreSQL, whose connections stay.
+func TestAFrozenDatabaseIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	c := harness.New(t, harness.Options{DatabaseLink: true})
+	c.Apply(baseDocument(t))
+	g := c.StartGateway("default")
+	c.Database.Stall()
+	for _, tt := range []struct {
+		name, method, path, body string
+		want                     int
+		within                   time.Duration
+	}{
+		{"a read", http.MethodGet, "/v1/groups/default/routes/hello", "", http.StatusOK, 3 * time.Second},
+		{"another read", http.MethodGet, "/v1/groups/default:export", "", http.StatusOK, 3 * time.Second},
+		{"a write", http.MethodPost, "/v1/groups/default:apply", twoParts(1), http.StatusServiceUnavailable, 12 * time.Second},
+	} {
+		begun := time.Now()
+		a := c.REST(tt.method, tt.path, tt.body)
+		took := time.Since(begun)
+		t.Logf("%s: %d after %v", tt.name, a.Status, took)
+		if a.Status != tt.want || took > tt.within {
+			t.Errorf("%s with a frozen database: %d %s after %v, want %d within %v", tt.name, a.Status, a.Body, took, tt.want, tt.within)
+		}
+	}
+	serves(t, "with a frozen database", g)
+	c.Database.Heal()
+	awaitWrites(t, c, 2)
+	converges(t, c, g, 20*time.Second)
+	healthy(t, c)
+}

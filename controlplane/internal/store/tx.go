@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // querier is what pool and transaction have in common.
@@ -66,9 +68,26 @@ func (s *Store) inGroup(ctx context.Context, group string, fn func(context.Conte
 	})
 }
 
+// beginTimeout bounds how long a transaction waits for its begin. A database that is frozen, or cut off without a word, takes
+// the question and never answers; the timeouts of the session are its own and do not help.
+const beginTimeout = 6 * time.Second
+
+// prompt begins transactions, or says soon that the database does not answer.
+type prompt struct{ pool *pgxpool.Pool }
+
+func (p prompt) BeginTx(ctx context.Context, opts pgx.TxOptions) (pgx.Tx, error) {
+	bounded, cancel := context.WithTimeout(ctx, beginTimeout)
+	defer cancel()
+	tx, err := p.pool.BeginTx(bounded, opts)
+	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
+		err = fmt.Errorf("%w within %s: %w", ErrUnavailable, beginTimeout, err)
+	}
+	return tx, err
+}
+
 func (s *Store) inTx(ctx context.Context, opts pgx.TxOptions, fn func(pgx.Tx) error) error {
 	var fnErr error
-	err := pgx.BeginTxFunc(ctx, s.pool, opts, func(tx pgx.Tx) error {
+	err := pgx.BeginTxFunc(ctx, prompt{s.pool}, opts, func(tx pgx.Tx) error {
 		fnErr = fn(tx)
 		return fnErr
 	})
