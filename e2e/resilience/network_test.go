@@ -104,25 +104,31 @@ func TestReadersThatStopReadingSlowNobody(t *testing.T) {
 	c.Apply(manyRoutes(upstream, n, 0))
 	g := c.StartGateway("default")
 	converges(t, c, g, 20*time.Second)
+	slowest := func(from int) (slowest time.Duration) {
+		for round := from; round < from+rounds; round++ {
+			begun := time.Now()
+			g.AwaitRevision(c.Apply(manyRoutes(upstream, n, round)))
+			slowest = max(slowest, time.Since(begun))
+		}
+		return slowest
+	}
+	alone := slowest(1)
 	token := c.JoinToken("default", readers)
 	for range readers {
 		conn, _ := c.Dial(c.Join(token))
 		c.OpenSilentStream(conn)
 	}
 	c.Replicas[0].AwaitMetric(t, "keyward_controlplane_connected_gateways", float64(readers+1))
-	before, slowest := c.Replicas[0].Resident(), time.Duration(0)
-	for round := 1; round <= rounds; round++ {
-		begun := time.Now()
-		g.AwaitRevision(c.Apply(manyRoutes(upstream, n, round)))
-		slowest = max(slowest, time.Since(begun))
-	}
+	before := c.Replicas[0].Resident()
+	beside := slowest(1 + rounds)
 	grown := c.Replicas[0].Resident() - before
-	t.Logf("%d streams that do not read: the slowest change took %v, the control plane grew by %d MiB", readers, slowest, grown>>20)
-	if slowest > 3*time.Second {
-		t.Errorf("a change took %v to a gateway that does read", slowest)
+	t.Logf("the slowest change took %v alone, %v beside %d streams that do not read; the control plane grew by %d MiB", alone, beside, readers, grown>>20)
+	if beside > 2*alone+time.Second {
+		t.Errorf("a change took %v to a gateway that does read, %v without the others", beside, alone)
 	}
-	if most := int64(200 << 20); grown > most {
-		t.Errorf("the control plane grew by %d MiB", grown>>20)
+	// The window of changes may fill meanwhile, and each connection has its buffers.
+	if most := int64(128+2*readers) << 20; grown > most {
+		t.Errorf("the control plane grew by %d MiB, more than %d", grown>>20, most>>20)
 	}
 	converges(t, c, g, 10*time.Second)
 }
