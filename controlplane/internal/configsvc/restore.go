@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"keyward.dev/controlplane/internal/audit"
+	"keyward.dev/controlplane/internal/rollout"
 	"keyward.dev/controlplane/internal/sealer"
 	"keyward.dev/controlplane/internal/snapshot"
 	"keyward.dev/controlplane/internal/store"
@@ -59,7 +60,10 @@ func (s *Service) Restore(ctx context.Context, req RestoreRequest) (RestoreResul
 			return err
 		}
 		res.Began, res.Epoch = true, sealer.NewEpoch()
-		return s.begin(ctx, tx, vault, req, res)
+		if err := s.begin(ctx, tx, vault, req, res); err != nil {
+			return err
+		}
+		return s.restage(ctx, tx, vault, view, res)
 	})
 	if err != nil {
 		return RestoreResult{}, classify(err)
@@ -111,4 +115,21 @@ func (s *Service) begin(ctx context.Context, tx *store.GroupTx, vault *sealer.Gr
 	head.Epoch, head.UpdatedAt = res.Epoch, at
 	head.MAC = vault.MACHead(head)
 	return tx.SetHead(ctx, head)
+}
+
+// restage gives every gateway of a staged group the revision that the epoch begins with: what some of them ran before it is
+// given up, and none can be held back at a revision of another epoch. A pause stays.
+func (s *Service) restage(ctx context.Context, tx *store.GroupTx, vault *sealer.Group, view *snapshot.View, res RestoreResult) error {
+	settings, ok := view.Get("settings", "settings")
+	if !ok {
+		return nil
+	}
+	before, err := rollout.Read(ctx, tx, vault)
+	if err != nil { // one that does not verify says nothing
+		before = nil
+	}
+	after := before.Next(rollout.Commit{
+		Epoch: res.Epoch, Revision: res.Revision, Plan: rolloutOf(settings), Immediate: true, At: s.cfg.Now(),
+	})
+	return stages{touched: after != nil || before != nil, after: after}.store(ctx, tx, vault)
 }

@@ -17,7 +17,7 @@ import (
 )
 
 // ofGroup are the tables that a write of a group touches, in an order in which they can be filled.
-var ofGroup = []string{"resources", "changes", "audit", "heads", "replica_reports"}
+var ofGroup = []string{"resources", "changes", "audit", "heads", "rollouts", "replica_reports"}
 
 // backup keeps the database as it is and returns how to restore it.
 func (w *world) backup(t *testing.T) (restore func()) {
@@ -209,5 +209,32 @@ func TestReadsBesideWritesAreNotTakenForARewind(t *testing.T) {
 	wg.Wait()
 	if r.groups.Rewound("g") {
 		t.Error("the replica takes the database for rewound")
+	}
+}
+
+// What a stage ran before is given up with its epoch; afterwards changes go by stages again.
+func TestARestoredGroupIsStagedInItsNewEpoch(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	saw := w.replica(t)
+	saw.mustWrite(t, staged())
+	saw.mustWrite(t, service("kept"))
+	if got := saw.targets(t); got != "rolling[3 1]" {
+		t.Fatal(got)
+	}
+	restore := w.backup(t)
+	saw.mustWrite(t, service("lost"))
+	later := saw.fresh(t)
+	restore()
+	w.seen(t, later)
+	got := w.replica(t).restore(t, false)
+	state, err := saw.ledger().State(t.Context(), "g")
+	if err != nil || state.Epoch != got.Epoch || saw.targets(t) != "done[3 3]" {
+		t.Errorf("after the restore: %s in epoch %d, %v; want all at revision 3 of epoch %d", saw.targets(t), state.Epoch, err, got.Epoch)
+	}
+	saw.fresh(t)
+	saw.mustWrite(t, service("new"))
+	if got := saw.targets(t); got != "rolling[4 3]" {
+		t.Errorf("after a change: %s", got)
 	}
 }

@@ -82,8 +82,9 @@ func (s *Stream) earlier(ctx context.Context, generation int, revision int64) (*
 		return nil, nil //nolint:nilnil // nothing yet
 	}
 	g.mu.Lock()
+	epoch := g.head.Epoch
 	batch := g.staging.sets[revision]
-	if batch != nil && batch.To.Epoch != g.head.Epoch {
+	if batch != nil && batch.To.Epoch != epoch {
 		batch = nil
 	}
 	g.mu.Unlock()
@@ -92,6 +93,7 @@ func (s *Stream) earlier(ctx context.Context, generation int, revision int64) (*
 		if err != nil {
 			return nil, err
 		}
+		set.Epoch = epoch // the revision that an epoch begins with was made in the one before
 		if batch, err = encodeSnapshot(set); err != nil {
 			return nil, err
 		}

@@ -165,3 +165,28 @@ func TestASetThatCannotBeReadHoldsOnlyWhoNeedsIt(t *testing.T) {
 		follow(t, s, r, 3)
 	})
 }
+
+// The revision that an epoch begins with was made in the epoch before.
+func TestWhoJoinsAtTheBeginningOfAnEpochIsInIt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		src := fanouttest.NewSource(1)
+		src.Stage(true)
+		for i := range 3 {
+			src.Put("u", "n", fmt.Append(nil, i+1))
+		}
+		src.Rewind(2, 2)
+		src.Put("u", "n", []byte("later"))
+		src.SetTargets(upTo(3, 2))
+		g := start(t, src, fanout.Limits{})
+		other := &receiver{}
+		s := member(t, g, "other", other.at)
+		follow(t, s, other, 2)
+		if other.at.Epoch != 2 {
+			t.Errorf("the set at the target is of epoch %d, want 2", other.at.Epoch)
+		}
+		src.SetTargets(upTo(3, 3))
+		retarget(t, g)
+		follow(t, s, other, 3)
+	})
+}
