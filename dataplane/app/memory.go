@@ -7,9 +7,10 @@ import (
 )
 
 // loadingGCPercent is how far the heap may grow over what is live while the first configuration is folded and compiled.
-// What is decoded then is garbage at once, and as much again as what stays: collecting twice as often keeps the peak,
-// which is what a pod's memory limit has to allow for, close to what the gateway needs afterwards.
-const loadingGCPercent = 30
+// What is decoded then is garbage at once, and as much again as what stays: collecting more often keeps the peak,
+// which is what a pod's memory limit has to allow for, close to what the gateway needs afterwards. Still more often, and half
+// of the time until the gateway is ready goes into it.
+const loadingGCPercent = 60
 
 const (
 	// compactFrom is how many records a set has for which it is worth while to lay out the heap, and how many more

@@ -157,6 +157,17 @@ func (c change) uid() string {
 	return c.before.UID
 }
 
+// after are the records that there are after the changes.
+func after(changes []change) []*state.Record {
+	out := make([]*state.Record, 0, len(changes))
+	for _, ch := range changes {
+		if ch.after != nil {
+			out = append(out, ch.after)
+		}
+	}
+	return out
+}
+
 func changesOf(before, after *state.Set) map[string][]change {
 	out := map[string][]change{}
 	for o, n := range after.Changed(before) {

@@ -67,10 +67,8 @@ func (b *build) changedConsumers() {
 		}
 	}
 	profiles := b.rt.Profiles.Edit()
-	for _, ch := range b.changes[kindConsumers] {
-		if ch.after != nil {
-			b.consumer(ch.after, profiles)
-		}
+	for r, got := range ahead(after(b.changes[kindConsumers]), read[*configv1.Consumer]) {
+		b.consumer(r, got, profiles)
 	}
 	if b.staleGroups {
 		b.reprofile(profiles)
@@ -78,10 +76,10 @@ func (b *build) changedConsumers() {
 	b.rt.Profiles = profiles.Map()
 }
 
-func (b *build) consumer(r *state.Record, profiles *shardmap.Editor[*runtime.Profile]) {
-	m, reason := decoded[*configv1.Consumer](r)
-	if reason != "" {
-		b.fault(r, reason)
+func (b *build) consumer(r *state.Record, got reading[*configv1.Consumer], profiles *shardmap.Editor[*runtime.Profile]) {
+	m := got.m
+	if got.reason != "" {
+		b.fault(r, got.reason)
 		return
 	}
 	c := &runtime.Consumer{UID: r.UID, Name: r.Name, Groups: m.GetGroups()}
@@ -147,17 +145,24 @@ func (b *build) changedCredentials() {
 		b.forget(kindCredentials, ch.uid())
 		b.directory.RemoveCredential(ch.uid())
 	}
-	for _, ch := range b.changes[kindCredentials] {
-		if ch.after == nil {
+	for r, got := range ahead(after(b.changes[kindCredentials]), readCredential) {
+		if got.reason != "" {
+			b.fault(r, got.reason)
 			continue
 		}
-		c, reason := credential(ch.after)
-		if reason != "" {
-			b.fault(ch.after, reason)
-			continue
-		}
-		b.directory.PutCredential(c)
+		b.directory.PutCredential(got.credential)
 	}
+}
+
+// readable is a credential for the directory, or why there is none.
+type readable struct {
+	credential directory.Credential
+	reason     string
+}
+
+func readCredential(r *state.Record) readable {
+	c, reason := credential(r)
+	return readable{c, reason}
 }
 
 func credential(r *state.Record) (_ directory.Credential, reason string) {

@@ -2,6 +2,7 @@ package compile
 
 import (
 	"errors"
+	"slices"
 	"strings"
 
 	"keyward.dev/dataplane/internal/exchange"
@@ -18,22 +19,21 @@ import (
 func (b *build) changedRoutes() {
 	for _, ch := range b.changes[kindRoutes] {
 		b.removeRoute(ch.uid())
-		if ch.after != nil && !b.everyRoute {
-			b.addRoute(ch.after)
-		}
 	}
 	switch {
 	case b.everyRoute:
-		for r := range b.rt.Set.All(kindRoutes) {
+		all := slices.Collect(b.rt.Set.All(kindRoutes))
+		for _, r := range all {
 			b.removeRoute(r.UID)
-			b.addRoute(r)
 		}
+		b.addRoutes(all)
 	default:
+		b.addRoutes(after(b.changes[kindRoutes]))
 		for service := range b.staleServices {
 			eachUser(b.prev, service, func(uid string) {
 				if record := b.rt.Set.ByUID(kindRoutes, uid); record != nil {
 					b.removeRoute(uid)
-					b.addRoute(record)
+					b.addRoute(record, read[*configv1.Route](record))
 				}
 			})
 		}
@@ -62,12 +62,18 @@ func (b *build) removeRoute(uid string) {
 	}
 }
 
-func (b *build) addRoute(r *state.Record) {
+func (b *build) addRoutes(records []*state.Record) {
+	for r, got := range ahead(records, read[*configv1.Route]) {
+		b.addRoute(r, got)
+	}
+}
+
+func (b *build) addRoute(r *state.Record, got reading[*configv1.Route]) {
 	route := &runtime.Route{Info: exchange.RouteInfo{Name: r.Name, UID: r.UID, Group: b.deps.Group}}
 	b.routes.Put(r.UID, route)
-	m, reason := decoded[*configv1.Route](r)
-	if reason != "" {
-		b.lost(route, r, reason)
+	m := got.m
+	if got.reason != "" {
+		b.lost(route, r, got.reason)
 		return
 	}
 	route.ServiceName = m.GetService()

@@ -55,6 +55,17 @@ func (b *build) settings() {
 	}
 }
 
+// reading is what decoded makes of a record.
+type reading[M proto.Message] struct {
+	m      M
+	reason string
+}
+
+func read[M proto.Message](r *state.Record) reading[M] {
+	m, reason := decoded[M](r)
+	return reading[M]{m, reason}
+}
+
 // decoded returns the resource of a record, or says why it cannot be used.
 func decoded[M proto.Message](r *state.Record) (m M, reason string) {
 	any, reason := r.Decode()
