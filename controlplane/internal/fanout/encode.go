@@ -18,18 +18,92 @@ import (
 const maxFrameBytes = 240 << 10
 
 // Message is an encoded sync.v1.ConfigResponse. The body is shared with the record it came from.
-type Message struct{ head, body []byte }
+type Message struct {
+	// head begins with what stands before the message in a batch.
+	head, body []byte
+	prefix     uint8
+}
+
+// newMessage makes a message of its encoded head, which has room for the prefix, and its body.
+func newMessage(head, body []byte) Message {
+	inner := head[maxPrefix:]
+	var prefix [maxPrefix]byte
+	p := protowire.AppendVarint(protowire.AppendTag(prefix[:0], fieldMessages, protowire.BytesType), uint64(len(inner)+len(body)))
+	copy(head[maxPrefix-len(p):], p)
+	return Message{head: head[maxPrefix-len(p):], body: body, prefix: uint8(len(p))}
+}
+
+// maxPrefix is how long the prefix may be: a tag and a length below 2^28.
+const maxPrefix = 5
 
 // Encode encodes a message that is not part of the fan-out.
 func Encode(m *syncv1.ConfigResponse) (Message, error) {
-	b, err := proto.Marshal(m)
-	return Message{head: b}, err
+	b, err := proto.MarshalOptions{}.MarshalAppend(make([]byte, maxPrefix), m)
+	if err != nil {
+		return Message{}, err
+	}
+	return newMessage(b, nil), nil
 }
 
 // Size returns the number of bytes.
-func (m Message) Size() int { return len(m.head) + len(m.body) }
+func (m Message) Size() int { return len(m.head) - int(m.prefix) + len(m.body) }
 
-// Codec is the server's codec: it sends a *Message as it is, and everything else as protobuf.
+// Pack is an encoded sync.v1.ConfigResponse with a batch of messages. All streams share it.
+type Pack struct{ data mem.BufferSlice }
+
+const (
+	// packBytes is how large a pack is, unless one message is larger.
+	packBytes = 64 << 10
+	// flatBytes is up to which size a pack is one piece of memory: that of an ordinary change.
+	flatBytes = 8 << 10
+)
+
+// pack puts messages that follow each other into as few packs as is good.
+func pack(messages []Message) []Pack {
+	var packs []Pack
+	for len(messages) > 0 {
+		n, size := 0, 0
+		for n < len(messages) && (n == 0 || size+messages[n].batched() <= packBytes) {
+			size += messages[n].batched()
+			n++
+		}
+		packs = append(packs, newPack(messages[:n], size))
+		messages = messages[n:]
+	}
+	return packs
+}
+
+// batched is the size in a batch.
+func (m Message) batched() int { return len(m.head) + len(m.body) }
+
+// overhead is roughly what the pack takes beside the messages.
+func (p *Pack) overhead() int64 {
+	if len(p.data) == 1 {
+		return int64(p.data[0].Len())
+	}
+	return int64(len(p.data)) * 40
+}
+
+func newPack(messages []Message, size int) Pack {
+	head := protowire.AppendTag(make([]byte, 0, 8), fieldBatch, protowire.BytesType)
+	head = protowire.AppendVarint(head, uint64(size))
+	if size <= flatBytes {
+		flat := append(make([]byte, 0, len(head)+size), head...)
+		for _, m := range messages {
+			flat = append(append(flat, m.head...), m.body...)
+		}
+		return Pack{data: mem.BufferSlice{mem.SliceBuffer(flat)}}
+	}
+	data := append(make(mem.BufferSlice, 0, 1+2*len(messages)), mem.SliceBuffer(head))
+	for _, m := range messages {
+		if data = append(data, mem.SliceBuffer(m.head)); len(m.body) > 0 {
+			data = append(data, mem.SliceBuffer(m.body))
+		}
+	}
+	return Pack{data: data}
+}
+
+// Codec is the server's codec: it sends a *Message or *Pack as it is, and everything else as protobuf.
 type Codec struct{ proto encoding.CodecV2 }
 
 // NewCodec returns the codec; it belongs into grpc.ForceServerCodecV2.
@@ -37,14 +111,18 @@ func NewCodec() Codec { return Codec{proto: encoding.GetCodecV2(grpcproto.Name)}
 
 // Marshal implements encoding.CodecV2.
 func (c Codec) Marshal(v any) (mem.BufferSlice, error) {
-	m, ok := v.(*Message)
-	if !ok {
+	switch m := v.(type) {
+	case *Pack:
+		return m.data, nil
+	case *Message:
+		head := m.head[m.prefix:]
+		if len(m.body) == 0 {
+			return mem.BufferSlice{mem.SliceBuffer(head)}, nil
+		}
+		return mem.BufferSlice{mem.SliceBuffer(head), mem.SliceBuffer(m.body)}, nil
+	default:
 		return c.proto.Marshal(v)
 	}
-	if len(m.body) == 0 {
-		return mem.BufferSlice{mem.SliceBuffer(m.head)}, nil
-	}
-	return mem.BufferSlice{mem.SliceBuffer(m.head), mem.SliceBuffer(m.body)}, nil
 }
 
 // Unmarshal implements encoding.CodecV2.
@@ -62,7 +140,9 @@ type Batch struct {
 	// CommittedAt is when the revision was committed; zero in a snapshot.
 	CommittedAt time.Time
 	Messages    []Message
-	size        int64
+	// Packs are the same messages in batches.
+	Packs []Pack
+	size  int64
 }
 
 type encoder struct{ batch Batch }
@@ -89,7 +169,12 @@ func (e *encoder) begin(b *syncv1.Begin) error {
 func (e *encoder) commit(at *timestamppb.Timestamp) error {
 	to := e.batch.To
 	c := &syncv1.Commit{Epoch: to.Epoch, Revision: to.Revision, Digest: to.Digest[:], CommittedAt: at}
-	return e.message(&syncv1.ConfigResponse{Message: &syncv1.ConfigResponse_Commit{Commit: c}})
+	err := e.message(&syncv1.ConfigResponse{Message: &syncv1.ConfigResponse_Commit{Commit: c}})
+	e.batch.Packs = pack(e.batch.Messages)
+	for i := range e.batch.Packs {
+		e.batch.size += e.batch.Packs[i].overhead()
+	}
+	return err
 }
 
 func encodeChange(from int64, c Change) (*Batch, error) {
@@ -98,7 +183,7 @@ func encodeChange(from int64, c Change) (*Batch, error) {
 		return nil, err
 	}
 	for _, r := range c.Removes {
-		e.add(Message{head: frame(frameHead{kind: r.Kind, uid: r.UID, removed: true}, 0)})
+		e.add(newMessage(frame(frameHead{kind: r.Kind, uid: r.UID, removed: true}, 0), nil))
 	}
 	for _, r := range c.Upserts {
 		e.record(r)
@@ -124,14 +209,14 @@ func encodeSnapshot(s Snapshot) (*Batch, error) {
 // record adds the frames of one record.
 func (e *encoder) record(r Record) {
 	if r.Unreadable {
-		e.add(Message{head: frame(frameHead{kind: r.Kind, uid: r.UID, name: r.Name, unreadable: true}, 0)})
+		e.add(newMessage(frame(frameHead{kind: r.Kind, uid: r.UID, name: r.Name, unreadable: true}, 0), nil))
 		return
 	}
 	for offset := 0; ; offset += maxFrameBytes {
 		part := r.Bytes[offset:min(offset+maxFrameBytes, len(r.Bytes))]
 		last := offset+len(part) == len(r.Bytes)
 		h := frameHead{kind: r.Kind, uid: r.UID, offset: offset, last: last}
-		e.add(Message{head: frame(h, len(part)), body: part})
+		e.add(newMessage(frame(h, len(part)), part))
 		if last {
 			return
 		}
@@ -144,9 +229,11 @@ type frameHead struct {
 	last, removed, unreadable bool
 }
 
-// Numbers of the fields of sync.v1.ConfigResponse and Frame; a test holds them to the descriptors.
+// Numbers of the fields of sync.v1.ConfigResponse, Batch and Frame; a test holds them to the descriptors.
 const (
 	fieldFrame      protowire.Number = 2
+	fieldBatch      protowire.Number = 7
+	fieldMessages   protowire.Number = 1
 	fieldKind       protowire.Number = 1
 	fieldUID        protowire.Number = 2
 	fieldOffset     protowire.Number = 3
@@ -157,7 +244,7 @@ const (
 	fieldName       protowire.Number = 8
 )
 
-// frame encodes a frame up to its last field, bytes, whose n bytes follow without being copied.
+// frame encodes a frame up to its last field, bytes, whose n bytes follow without being copied, with room for a prefix.
 func frame(h frameHead, n int) []byte {
 	inner := make([]byte, 0, 32+len(h.kind)+len(h.uid)+len(h.name))
 	inner = appendString(inner, fieldKind, h.kind)
@@ -174,7 +261,7 @@ func frame(h frameHead, n int) []byte {
 		inner = protowire.AppendTag(inner, fieldBytes, protowire.BytesType)
 		inner = protowire.AppendVarint(inner, uint64(n))
 	}
-	out := make([]byte, 0, len(inner)+6)
+	out := make([]byte, maxPrefix, maxPrefix+len(inner)+6)
 	out = protowire.AppendTag(out, fieldFrame, protowire.BytesType)
 	out = protowire.AppendVarint(out, uint64(len(inner)+n))
 	return append(out, inner...)

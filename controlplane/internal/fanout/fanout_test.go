@@ -40,6 +40,21 @@ func decode(t testing.TB, b *fanout.Batch) []*syncv1.ConfigResponse {
 		}
 		out = append(out, m)
 	}
+	var batched []*syncv1.ConfigResponse
+	for i := range b.Packs {
+		raw, err := fanout.NewCodec().Marshal(&b.Packs[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := &syncv1.ConfigResponse{}
+		if err := proto.Unmarshal(raw.Materialize(), m); err != nil || raw.Len() > 320<<10 {
+			t.Fatalf("batch %d of %d bytes: %v", i, raw.Len(), err)
+		}
+		batched = append(batched, m.GetBatch().GetMessages()...)
+	}
+	if !slices.EqualFunc(batched, out, func(a, b *syncv1.ConfigResponse) bool { return proto.Equal(a, b) }) {
+		t.Errorf("the batches hold others than the %d messages: %d", len(out), len(batched))
+	}
 	return out
 }
 
@@ -455,8 +470,8 @@ func BenchmarkFanOut(b *testing.B) {
 						if err != nil {
 							return
 						}
-						for i := range batch.Messages {
-							_, _ = codec.Marshal(&batch.Messages[i])
+						for i := range batch.Packs {
+							_, _ = codec.Marshal(&batch.Packs[i])
 						}
 						round.Done()
 					}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -46,13 +47,22 @@ func BenchmarkPropagation(b *testing.B) {
 	}
 }
 
+// committed says whether a message, or one of its batch, ends a change.
+func committed(m *syncv1.ConfigResponse) bool {
+	return m.GetCommit() != nil || slices.ContainsFunc(m.GetBatch().GetMessages(), committed)
+}
+
+func batchOf(messages ...*syncv1.ConfigResponse) *syncv1.ConfigResponse {
+	return &syncv1.ConfigResponse{Message: &syncv1.ConfigResponse_Batch{Batch: &syncv1.Batch{Messages: messages}}}
+}
+
 func commits(rpc syncv1.SyncService_ConfigClient, done func()) {
 	for {
 		m, err := rpc.Recv()
 		if err != nil {
 			return
 		}
-		if m.GetCommit() != nil {
+		if committed(m) {
 			done()
 		}
 	}
@@ -120,11 +130,11 @@ func BenchmarkBareFanOut(b *testing.B) {
 				go commits(rpc, round.Done)
 			}
 			body := bytes.Repeat([]byte("x"), 500)
-			batch := []*syncv1.ConfigResponse{
-				{Message: &syncv1.ConfigResponse_Begin{Begin: &syncv1.Begin{Epoch: 1, FromRevision: 5}}},
-				{Message: &syncv1.ConfigResponse_Frame{Frame: &syncv1.Frame{Kind: "routes", Uid: "u", Last: true, Bytes: body}}},
-				{Message: &syncv1.ConfigResponse_Commit{Commit: &syncv1.Commit{Epoch: 1, Revision: 6, Digest: make([]byte, 32)}}},
-			}
+			batch := []*syncv1.ConfigResponse{batchOf(
+				&syncv1.ConfigResponse{Message: &syncv1.ConfigResponse_Begin{Begin: &syncv1.Begin{Epoch: 1, FromRevision: 5}}},
+				&syncv1.ConfigResponse{Message: &syncv1.ConfigResponse_Frame{Frame: &syncv1.Frame{Kind: "routes", Uid: "u", Last: true, Bytes: body}}},
+				&syncv1.ConfigResponse{Message: &syncv1.ConfigResponse_Commit{Commit: &syncv1.Commit{Epoch: 1, Revision: 6, Digest: make([]byte, 32)}}},
+			)}
 			for b.Loop() {
 				round.Add(n)
 				server.put(batch)
@@ -165,7 +175,7 @@ func BenchmarkJoin(b *testing.B) {
 	n := 0
 	for b.Loop() {
 		s := g.stream(fanout.Position{})
-		for m := new(syncv1.ConfigResponse); m.GetCommit() == nil; {
+		for m := new(syncv1.ConfigResponse); !committed(m); {
 			var err error
 			if m, err = s.rpc.Recv(); err != nil {
 				b.Fatal(err)

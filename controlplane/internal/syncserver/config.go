@@ -41,6 +41,7 @@ type session struct {
 	// renewed tells the handler that the certificate's end has moved.
 	renewed chan time.Time
 	sent    sent
+	batches bool // the gateway takes them
 
 	// Of the sending goroutine.
 	asked    throttle
@@ -91,6 +92,7 @@ func (c *session) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	c.batches = hello.GetBatches()
 	group, release, err := c.server.cfg.Groups.Acquire(ctx, c.who.Group)
 	if err != nil {
 		return status.Error(codes.Unavailable, "this replica is ending")

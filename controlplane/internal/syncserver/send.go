@@ -3,6 +3,7 @@ package syncserver
 import (
 	"context"
 	"errors"
+	"iter"
 	"math/rand/v2"
 	"time"
 
@@ -83,8 +84,8 @@ func (c *session) unavailable(ctx context.Context, err error) error {
 // sendBatch sends a change set. A certificate is not made to wait for the end of a long one.
 func (c *session) sendBatch(ctx context.Context, b *fanout.Batch) error {
 	c.sent.add(b)
-	for i := range b.Messages {
-		if err := c.stream.SendMsg(&b.Messages[i]); err != nil {
+	for m := range c.parts(b) {
+		if err := c.stream.SendMsg(m); err != nil {
 			return err
 		}
 		select {
@@ -96,6 +97,25 @@ func (c *session) sendBatch(ctx context.Context, b *fanout.Batch) error {
 		}
 	}
 	return nil
+}
+
+// parts are what the change set is sent in.
+func (c *session) parts(b *fanout.Batch) iter.Seq[any] {
+	return func(yield func(any) bool) {
+		if c.batches {
+			for i := range b.Packs {
+				if !yield(&b.Packs[i]) {
+					return
+				}
+			}
+			return
+		}
+		for i := range b.Messages {
+			if !yield(&b.Messages[i]) {
+				return
+			}
+		}
+	}
 }
 
 func (c *session) sendTrust(t pki.Trust) error {

@@ -50,6 +50,31 @@ func TestGatewayOfGroupANeverReceivesAByteOfGroupB(t *testing.T) {
 	}
 }
 
+func TestBatchesGoOnlyToGatewaysThatTakeThem(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{})
+	defer w.stop()
+	w.sources["a"].Fill(2000, 300)
+	old, young := w.enrol("a"), w.enrol("a")
+	old.single = true
+	so, sy := old.stream(fanout.Position{}), young.stream(fanout.Position{})
+	so.until(1)
+	sy.until(1)
+	const changes = 5
+	for range changes {
+		w.sources["a"].Put("u", "n", bytes.Repeat([]byte("x"), 300<<10)) // more than one frame
+		w.sources["a"].Remove("u")
+	}
+	so.until(1 + 2*changes)
+	sy.until(1 + 2*changes)
+	if so.batches > 0 || sy.batches < 10 || sy.batches > 20+4*changes {
+		t.Errorf("batches came: %d and %d", so.batches, sy.batches)
+	}
+	if len(so.records) != 2000 || len(sy.records) != 2000 || so.at != sy.at {
+		t.Errorf("%d and %d records at %v and %v", len(so.records), len(sy.records), so.at, sy.at)
+	}
+}
+
 func TestReconnectResumesWithDeltas(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{})

@@ -199,6 +199,8 @@ type gateway struct {
 	w    *world
 	id   mtls.ID
 	cert *tls.Certificate
+	// single says that it takes no batches, as older ones.
+	single bool
 }
 
 func (w *world) tryEnrol(key crypto.Signer, token string) (*gateway, error) {
@@ -262,6 +264,8 @@ type stream struct {
 	// other are messages that are no part of a change set.
 	other []*syncv1.ConfigResponse
 	bytes int
+	// batches is how many came.
+	batches int
 }
 
 func (g *gateway) stream(at fanout.Position, opts ...grpc.DialOption) *stream {
@@ -279,7 +283,7 @@ func (g *gateway) tryStream(at fanout.Position, opts ...grpc.DialOption) (*strea
 	if err != nil {
 		return nil, err
 	}
-	hello := &syncv1.Hello{Version: "t", Epoch: at.Epoch, Revision: at.Revision, Digest: at.Digest[:]}
+	hello := &syncv1.Hello{Version: "t", Epoch: at.Epoch, Revision: at.Revision, Digest: at.Digest[:], Batches: !g.single}
 	err = rpc.Send(&syncv1.ConfigRequest{Message: &syncv1.ConfigRequest_Hello{Hello: hello}})
 	return &stream{t: g.w.t, rpc: rpc, at: at, records: map[string][]byte{}}, err
 }
@@ -291,12 +295,24 @@ func (s *stream) send(m *syncv1.ConfigRequest) {
 	}
 }
 
-// next folds one message.
+// next folds one message, or one batch of them.
 func (s *stream) next() error {
 	m, err := s.rpc.Recv()
 	if err != nil {
 		return err
 	}
+	if b := m.GetBatch(); b != nil {
+		s.batches++
+		for _, m := range b.GetMessages() {
+			s.fold(m)
+		}
+		return nil
+	}
+	s.fold(m)
+	return nil
+}
+
+func (s *stream) fold(m *syncv1.ConfigResponse) {
 	switch m := m.GetMessage().(type) {
 	case *syncv1.ConfigResponse_Begin:
 		if m.Begin.GetReset_() {
@@ -326,7 +342,6 @@ func (s *stream) next() error {
 	default:
 		s.other = append(s.other, &syncv1.ConfigResponse{Message: m})
 	}
-	return nil
 }
 
 func (s *stream) until(revision int64) {

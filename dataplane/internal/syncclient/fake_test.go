@@ -152,13 +152,21 @@ func (c *control) Config(s syncv1.SyncService_ConfigServer) error {
 		case <-s.Context().Done():
 			return s.Context().Err()
 		case ms := <-me.out:
-			for _, m := range ms {
+			for _, m := range batched(ms, h.GetBatches()) {
 				if err := s.Send(m); err != nil {
 					return err
 				}
 			}
 		}
 	}
+}
+
+// batched puts all but the first message into a batch, as far as the gateway takes them.
+func batched(ms []*syncv1.ConfigResponse, takes bool) []*syncv1.ConfigResponse {
+	if !takes || len(ms) < 3 {
+		return ms
+	}
+	return []*syncv1.ConfigResponse{ms[0], {Message: &syncv1.ConfigResponse_Batch{Batch: &syncv1.Batch{Messages: ms[1:]}}}}
 }
 
 func (c *control) listenTo(s syncv1.SyncService_ConfigServer, me *stream) {

@@ -78,7 +78,7 @@ func (s *session) hello() error {
 	s.resumed = set.Epoch != 0
 	return s.send(&syncv1.ConfigRequest{Message: &syncv1.ConfigRequest_Hello{Hello: &syncv1.Hello{
 		Version: cfg.Version, PolicyTypes: cfg.PolicyTypes, Labels: cfg.Labels,
-		Epoch: set.Epoch, Revision: set.Revision, Digest: set.Digest[:],
+		Epoch: set.Epoch, Revision: set.Revision, Digest: set.Digest[:], Batches: true,
 	}}})
 }
 
@@ -100,26 +100,44 @@ func (s *session) receive(ctx context.Context) error {
 			s.client.update(func(st *Status) { st.Connected, st.Address, st.Connects = true, s.address, st.Connects+1 })
 			s.client.accepted(s.resumed)
 		}
-		switch m := m.GetMessage().(type) {
-		case *syncv1.ConfigResponse_Begin:
-			s.resetting = m.Begin.GetReset_()
-		case *syncv1.ConfigResponse_Certificate:
-			select {
-			case s.answers <- m.Certificate:
-			default: // nobody asked
-			}
-		case *syncv1.ConfigResponse_TrustBundle:
-			s.client.trust(m.TrustBundle)
-		case *syncv1.ConfigResponse_Drain:
-			select {
-			case s.drained <- m.Drain.GetAfter().AsDuration():
-			default:
-			}
-		}
-		if err := s.fold(ctx, m); err != nil {
+		if err := s.take(ctx, m); err != nil {
 			return err
 		}
 	}
+}
+
+// take does what a message, or each message of a batch, is about.
+func (s *session) take(ctx context.Context, m *syncv1.ConfigResponse) error {
+	b := m.GetBatch()
+	if b == nil {
+		return s.one(ctx, m)
+	}
+	for _, m := range b.GetMessages() {
+		if err := s.one(ctx, m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *session) one(ctx context.Context, m *syncv1.ConfigResponse) error {
+	switch m := m.GetMessage().(type) {
+	case *syncv1.ConfigResponse_Begin:
+		s.resetting = m.Begin.GetReset_()
+	case *syncv1.ConfigResponse_Certificate:
+		select {
+		case s.answers <- m.Certificate:
+		default: // nobody asked
+		}
+	case *syncv1.ConfigResponse_TrustBundle:
+		s.client.trust(m.TrustBundle)
+	case *syncv1.ConfigResponse_Drain:
+		select {
+		case s.drained <- m.Drain.GetAfter().AsDuration():
+		default:
+		}
+	}
+	return s.fold(ctx, m)
 }
 
 func (s *session) fold(ctx context.Context, m *syncv1.ConfigResponse) error {

@@ -13,6 +13,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -152,7 +153,7 @@ func (c *bareClients) receive(stream syncv1.SyncService_ConfigClient) error {
 		if err != nil {
 			return fmt.Errorf("receive: %w", err)
 		}
-		if m.GetCommit() == nil {
+		if !commits(m) {
 			continue
 		}
 		c.mu.Lock()
@@ -164,6 +165,11 @@ func (c *bareClients) receive(stream syncv1.SyncService_ConfigClient) error {
 		}
 		round++
 	}
+}
+
+// commits says whether a message, or one of its batch, ends a change.
+func commits(m *syncv1.ConfigResponse) bool {
+	return m.GetCommit() != nil || slices.ContainsFunc(m.GetBatch().GetMessages(), commits)
 }
 
 func (c *bareClients) tell(round int) {

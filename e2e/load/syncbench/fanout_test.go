@@ -103,7 +103,7 @@ func (f *fanOut) summary() harness.FleetSummary {
 	return s
 }
 
-// messagesOfAChange are what a stream receives of a change.
+// messagesOfAChange are what a gateway receives of a change: all of it in one batch.
 func (f *fanOut) messagesOfAChange() []*syncv1.ConfigResponse {
 	f.t.Helper()
 	id := f.c.Join(f.c.JoinToken(syncGroup, 1))
@@ -122,7 +122,7 @@ func (f *fanOut) messagesOfAChange() []*syncv1.ConfigResponse {
 	all := s.Messages()
 	for i, m := range slices.Backward(all) {
 		if m.GetBegin() != nil {
-			return all[i:]
+			return []*syncv1.ConfigResponse{{Message: &syncv1.ConfigResponse_Batch{Batch: &syncv1.Batch{Messages: all[i:]}}}}
 		}
 	}
 	f.t.Fatal("the stream has had no change")

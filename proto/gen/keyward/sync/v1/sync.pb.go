@@ -394,11 +394,13 @@ type Hello struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Version string                 `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
 	// Policy types the gateway can run.
-	PolicyTypes   []string          `protobuf:"bytes,2,rep,name=policy_types,json=policyTypes,proto3" json:"policy_types,omitempty"`
-	Labels        map[string]string `protobuf:"bytes,3,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	Epoch         uint64            `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Revision      int64             `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"`
-	Digest        []byte            `protobuf:"bytes,6,opt,name=digest,proto3" json:"digest,omitempty"`
+	PolicyTypes []string          `protobuf:"bytes,2,rep,name=policy_types,json=policyTypes,proto3" json:"policy_types,omitempty"`
+	Labels      map[string]string `protobuf:"bytes,3,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Epoch       uint64            `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Revision    int64             `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"`
+	Digest      []byte            `protobuf:"bytes,6,opt,name=digest,proto3" json:"digest,omitempty"`
+	// The gateway takes batches.
+	Batches       bool `protobuf:"varint,7,opt,name=batches,proto3" json:"batches,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -473,6 +475,13 @@ func (x *Hello) GetDigest() []byte {
 		return x.Digest
 	}
 	return nil
+}
+
+func (x *Hello) GetBatches() bool {
+	if x != nil {
+		return x.Batches
+	}
+	return false
 }
 
 // Ack says that a commit was folded, compiled and swapped in.
@@ -717,6 +726,7 @@ type ConfigResponse struct {
 	//	*ConfigResponse_Certificate
 	//	*ConfigResponse_TrustBundle
 	//	*ConfigResponse_Drain
+	//	*ConfigResponse_Batch
 	Message       isConfigResponse_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -813,6 +823,15 @@ func (x *ConfigResponse) GetDrain() *Drain {
 	return nil
 }
 
+func (x *ConfigResponse) GetBatch() *Batch {
+	if x != nil {
+		if x, ok := x.Message.(*ConfigResponse_Batch); ok {
+			return x.Batch
+		}
+	}
+	return nil
+}
+
 type isConfigResponse_Message interface {
 	isConfigResponse_Message()
 }
@@ -841,6 +860,10 @@ type ConfigResponse_Drain struct {
 	Drain *Drain `protobuf:"bytes,6,opt,name=drain,proto3,oneof"`
 }
 
+type ConfigResponse_Batch struct {
+	Batch *Batch `protobuf:"bytes,7,opt,name=batch,proto3,oneof"`
+}
+
 func (*ConfigResponse_Begin) isConfigResponse_Message() {}
 
 func (*ConfigResponse_Frame) isConfigResponse_Message() {}
@@ -852,6 +875,54 @@ func (*ConfigResponse_Certificate) isConfigResponse_Message() {}
 func (*ConfigResponse_TrustBundle) isConfigResponse_Message() {}
 
 func (*ConfigResponse_Drain) isConfigResponse_Message() {}
+
+func (*ConfigResponse_Batch) isConfigResponse_Message() {}
+
+// Batch is several messages that follow each other, for gateways that said that they take them: what a message costs beside
+// its bytes is paid once. A batch holds no batches.
+type Batch struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Messages      []*ConfigResponse      `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Batch) Reset() {
+	*x = Batch{}
+	mi := &file_keyward_sync_v1_sync_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Batch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Batch) ProtoMessage() {}
+
+func (x *Batch) ProtoReflect() protoreflect.Message {
+	mi := &file_keyward_sync_v1_sync_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Batch.ProtoReflect.Descriptor instead.
+func (*Batch) Descriptor() ([]byte, []int) {
+	return file_keyward_sync_v1_sync_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Batch) GetMessages() []*ConfigResponse {
+	if x != nil {
+		return x.Messages
+	}
+	return nil
+}
 
 // Begin opens a change set. Nothing of it holds before its commit.
 type Begin struct {
@@ -867,7 +938,7 @@ type Begin struct {
 
 func (x *Begin) Reset() {
 	*x = Begin{}
-	mi := &file_keyward_sync_v1_sync_proto_msgTypes[10]
+	mi := &file_keyward_sync_v1_sync_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -879,7 +950,7 @@ func (x *Begin) String() string {
 func (*Begin) ProtoMessage() {}
 
 func (x *Begin) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_sync_v1_sync_proto_msgTypes[10]
+	mi := &file_keyward_sync_v1_sync_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -892,7 +963,7 @@ func (x *Begin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Begin.ProtoReflect.Descriptor instead.
 func (*Begin) Descriptor() ([]byte, []int) {
-	return file_keyward_sync_v1_sync_proto_rawDescGZIP(), []int{10}
+	return file_keyward_sync_v1_sync_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Begin) GetReset_() bool {
@@ -937,7 +1008,7 @@ type Frame struct {
 
 func (x *Frame) Reset() {
 	*x = Frame{}
-	mi := &file_keyward_sync_v1_sync_proto_msgTypes[11]
+	mi := &file_keyward_sync_v1_sync_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -949,7 +1020,7 @@ func (x *Frame) String() string {
 func (*Frame) ProtoMessage() {}
 
 func (x *Frame) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_sync_v1_sync_proto_msgTypes[11]
+	mi := &file_keyward_sync_v1_sync_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -962,7 +1033,7 @@ func (x *Frame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Frame.ProtoReflect.Descriptor instead.
 func (*Frame) Descriptor() ([]byte, []int) {
-	return file_keyward_sync_v1_sync_proto_rawDescGZIP(), []int{11}
+	return file_keyward_sync_v1_sync_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Frame) GetKind() string {
@@ -1036,7 +1107,7 @@ type Commit struct {
 
 func (x *Commit) Reset() {
 	*x = Commit{}
-	mi := &file_keyward_sync_v1_sync_proto_msgTypes[12]
+	mi := &file_keyward_sync_v1_sync_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1048,7 +1119,7 @@ func (x *Commit) String() string {
 func (*Commit) ProtoMessage() {}
 
 func (x *Commit) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_sync_v1_sync_proto_msgTypes[12]
+	mi := &file_keyward_sync_v1_sync_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1061,7 +1132,7 @@ func (x *Commit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Commit.ProtoReflect.Descriptor instead.
 func (*Commit) Descriptor() ([]byte, []int) {
-	return file_keyward_sync_v1_sync_proto_rawDescGZIP(), []int{12}
+	return file_keyward_sync_v1_sync_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Commit) GetEpoch() uint64 {
@@ -1102,7 +1173,7 @@ type Certificate struct {
 
 func (x *Certificate) Reset() {
 	*x = Certificate{}
-	mi := &file_keyward_sync_v1_sync_proto_msgTypes[13]
+	mi := &file_keyward_sync_v1_sync_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1114,7 +1185,7 @@ func (x *Certificate) String() string {
 func (*Certificate) ProtoMessage() {}
 
 func (x *Certificate) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_sync_v1_sync_proto_msgTypes[13]
+	mi := &file_keyward_sync_v1_sync_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1127,7 +1198,7 @@ func (x *Certificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Certificate.ProtoReflect.Descriptor instead.
 func (*Certificate) Descriptor() ([]byte, []int) {
-	return file_keyward_sync_v1_sync_proto_rawDescGZIP(), []int{13}
+	return file_keyward_sync_v1_sync_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Certificate) GetChain() [][]byte {
@@ -1147,7 +1218,7 @@ type TrustBundle struct {
 
 func (x *TrustBundle) Reset() {
 	*x = TrustBundle{}
-	mi := &file_keyward_sync_v1_sync_proto_msgTypes[14]
+	mi := &file_keyward_sync_v1_sync_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1159,7 +1230,7 @@ func (x *TrustBundle) String() string {
 func (*TrustBundle) ProtoMessage() {}
 
 func (x *TrustBundle) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_sync_v1_sync_proto_msgTypes[14]
+	mi := &file_keyward_sync_v1_sync_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1172,7 +1243,7 @@ func (x *TrustBundle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrustBundle.ProtoReflect.Descriptor instead.
 func (*TrustBundle) Descriptor() ([]byte, []int) {
-	return file_keyward_sync_v1_sync_proto_rawDescGZIP(), []int{14}
+	return file_keyward_sync_v1_sync_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *TrustBundle) GetRoots() [][]byte {
@@ -1192,7 +1263,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_keyward_sync_v1_sync_proto_msgTypes[15]
+	mi := &file_keyward_sync_v1_sync_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1204,7 +1275,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_sync_v1_sync_proto_msgTypes[15]
+	mi := &file_keyward_sync_v1_sync_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1217,7 +1288,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_keyward_sync_v1_sync_proto_rawDescGZIP(), []int{15}
+	return file_keyward_sync_v1_sync_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Drain) GetAfter() *durationpb.Duration {
@@ -1241,7 +1312,7 @@ type ReportRequest struct {
 
 func (x *ReportRequest) Reset() {
 	*x = ReportRequest{}
-	mi := &file_keyward_sync_v1_sync_proto_msgTypes[16]
+	mi := &file_keyward_sync_v1_sync_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1253,7 +1324,7 @@ func (x *ReportRequest) String() string {
 func (*ReportRequest) ProtoMessage() {}
 
 func (x *ReportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_sync_v1_sync_proto_msgTypes[16]
+	mi := &file_keyward_sync_v1_sync_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1266,7 +1337,7 @@ func (x *ReportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportRequest.ProtoReflect.Descriptor instead.
 func (*ReportRequest) Descriptor() ([]byte, []int) {
-	return file_keyward_sync_v1_sync_proto_rawDescGZIP(), []int{16}
+	return file_keyward_sync_v1_sync_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ReportRequest) GetAt() *timestamppb.Timestamp {
@@ -1299,7 +1370,7 @@ type ReportResponse struct {
 
 func (x *ReportResponse) Reset() {
 	*x = ReportResponse{}
-	mi := &file_keyward_sync_v1_sync_proto_msgTypes[17]
+	mi := &file_keyward_sync_v1_sync_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1311,7 +1382,7 @@ func (x *ReportResponse) String() string {
 func (*ReportResponse) ProtoMessage() {}
 
 func (x *ReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_sync_v1_sync_proto_msgTypes[17]
+	mi := &file_keyward_sync_v1_sync_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1324,7 +1395,7 @@ func (x *ReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResponse.ProtoReflect.Descriptor instead.
 func (*ReportResponse) Descriptor() ([]byte, []int) {
-	return file_keyward_sync_v1_sync_proto_rawDescGZIP(), []int{17}
+	return file_keyward_sync_v1_sync_proto_rawDescGZIP(), []int{18}
 }
 
 var File_keyward_sync_v1_sync_proto protoreflect.FileDescriptor
@@ -1357,14 +1428,15 @@ const file_keyward_sync_v1_sync_proto_rawDesc = "" +
 	"\x03ack\x18\x02 \x01(\v2\x14.keyward.sync.v1.AckH\x00R\x03ack\x121\n" +
 	"\x06resync\x18\x03 \x01(\v2\x17.keyward.sync.v1.ResyncH\x00R\x06resync\x12V\n" +
 	"\x13certificate_request\x18\x04 \x01(\v2#.keyward.sync.v1.CertificateRequestH\x00R\x12certificateRequestB\t\n" +
-	"\amessage\"\x85\x02\n" +
+	"\amessage\"\x9f\x02\n" +
 	"\x05Hello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12!\n" +
 	"\fpolicy_types\x18\x02 \x03(\tR\vpolicyTypes\x12:\n" +
 	"\x06labels\x18\x03 \x03(\v2\".keyward.sync.v1.Hello.LabelsEntryR\x06labels\x12\x14\n" +
 	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\x12\x1a\n" +
 	"\brevision\x18\x05 \x01(\x03R\brevision\x12\x16\n" +
-	"\x06digest\x18\x06 \x01(\fR\x06digest\x1a9\n" +
+	"\x06digest\x18\x06 \x01(\fR\x06digest\x12\x18\n" +
+	"\abatches\x18\a \x01(\bR\abatches\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x7f\n" +
@@ -1381,15 +1453,18 @@ const file_keyward_sync_v1_sync_proto_rawDesc = "" +
 	"\x06Resync\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\"&\n" +
 	"\x12CertificateRequest\x12\x10\n" +
-	"\x03csr\x18\x01 \x01(\fR\x03csr\"\xe3\x02\n" +
+	"\x03csr\x18\x01 \x01(\fR\x03csr\"\x93\x03\n" +
 	"\x0eConfigResponse\x12.\n" +
 	"\x05begin\x18\x01 \x01(\v2\x16.keyward.sync.v1.BeginH\x00R\x05begin\x12.\n" +
 	"\x05frame\x18\x02 \x01(\v2\x16.keyward.sync.v1.FrameH\x00R\x05frame\x121\n" +
 	"\x06commit\x18\x03 \x01(\v2\x17.keyward.sync.v1.CommitH\x00R\x06commit\x12@\n" +
 	"\vcertificate\x18\x04 \x01(\v2\x1c.keyward.sync.v1.CertificateH\x00R\vcertificate\x12A\n" +
 	"\ftrust_bundle\x18\x05 \x01(\v2\x1c.keyward.sync.v1.TrustBundleH\x00R\vtrustBundle\x12.\n" +
-	"\x05drain\x18\x06 \x01(\v2\x16.keyward.sync.v1.DrainH\x00R\x05drainB\t\n" +
-	"\amessage\"X\n" +
+	"\x05drain\x18\x06 \x01(\v2\x16.keyward.sync.v1.DrainH\x00R\x05drain\x12.\n" +
+	"\x05batch\x18\a \x01(\v2\x16.keyward.sync.v1.BatchH\x00R\x05batchB\t\n" +
+	"\amessage\"D\n" +
+	"\x05Batch\x12;\n" +
+	"\bmessages\x18\x01 \x03(\v2\x1f.keyward.sync.v1.ConfigResponseR\bmessages\"X\n" +
 	"\x05Begin\x12\x14\n" +
 	"\x05reset\x18\x01 \x01(\bR\x05reset\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12#\n" +
@@ -1443,7 +1518,7 @@ func file_keyward_sync_v1_sync_proto_rawDescGZIP() []byte {
 	return file_keyward_sync_v1_sync_proto_rawDescData
 }
 
-var file_keyward_sync_v1_sync_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_keyward_sync_v1_sync_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_keyward_sync_v1_sync_proto_goTypes = []any{
 	(*EnrolRequest)(nil),          // 0: keyward.sync.v1.EnrolRequest
 	(*RenewRequest)(nil),          // 1: keyward.sync.v1.RenewRequest
@@ -1455,52 +1530,55 @@ var file_keyward_sync_v1_sync_proto_goTypes = []any{
 	(*Resync)(nil),                // 7: keyward.sync.v1.Resync
 	(*CertificateRequest)(nil),    // 8: keyward.sync.v1.CertificateRequest
 	(*ConfigResponse)(nil),        // 9: keyward.sync.v1.ConfigResponse
-	(*Begin)(nil),                 // 10: keyward.sync.v1.Begin
-	(*Frame)(nil),                 // 11: keyward.sync.v1.Frame
-	(*Commit)(nil),                // 12: keyward.sync.v1.Commit
-	(*Certificate)(nil),           // 13: keyward.sync.v1.Certificate
-	(*TrustBundle)(nil),           // 14: keyward.sync.v1.TrustBundle
-	(*Drain)(nil),                 // 15: keyward.sync.v1.Drain
-	(*ReportRequest)(nil),         // 16: keyward.sync.v1.ReportRequest
-	(*ReportResponse)(nil),        // 17: keyward.sync.v1.ReportResponse
-	nil,                           // 18: keyward.sync.v1.EnrolRequest.LabelsEntry
-	nil,                           // 19: keyward.sync.v1.Hello.LabelsEntry
-	nil,                           // 20: keyward.sync.v1.ReportRequest.ResponsesEntry
-	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 22: google.protobuf.Duration
+	(*Batch)(nil),                 // 10: keyward.sync.v1.Batch
+	(*Begin)(nil),                 // 11: keyward.sync.v1.Begin
+	(*Frame)(nil),                 // 12: keyward.sync.v1.Frame
+	(*Commit)(nil),                // 13: keyward.sync.v1.Commit
+	(*Certificate)(nil),           // 14: keyward.sync.v1.Certificate
+	(*TrustBundle)(nil),           // 15: keyward.sync.v1.TrustBundle
+	(*Drain)(nil),                 // 16: keyward.sync.v1.Drain
+	(*ReportRequest)(nil),         // 17: keyward.sync.v1.ReportRequest
+	(*ReportResponse)(nil),        // 18: keyward.sync.v1.ReportResponse
+	nil,                           // 19: keyward.sync.v1.EnrolRequest.LabelsEntry
+	nil,                           // 20: keyward.sync.v1.Hello.LabelsEntry
+	nil,                           // 21: keyward.sync.v1.ReportRequest.ResponsesEntry
+	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 23: google.protobuf.Duration
 }
 var file_keyward_sync_v1_sync_proto_depIdxs = []int32{
-	18, // 0: keyward.sync.v1.EnrolRequest.labels:type_name -> keyward.sync.v1.EnrolRequest.LabelsEntry
-	21, // 1: keyward.sync.v1.RenewRequest.at:type_name -> google.protobuf.Timestamp
+	19, // 0: keyward.sync.v1.EnrolRequest.labels:type_name -> keyward.sync.v1.EnrolRequest.LabelsEntry
+	22, // 1: keyward.sync.v1.RenewRequest.at:type_name -> google.protobuf.Timestamp
 	4,  // 2: keyward.sync.v1.ConfigRequest.hello:type_name -> keyward.sync.v1.Hello
 	5,  // 3: keyward.sync.v1.ConfigRequest.ack:type_name -> keyward.sync.v1.Ack
 	7,  // 4: keyward.sync.v1.ConfigRequest.resync:type_name -> keyward.sync.v1.Resync
 	8,  // 5: keyward.sync.v1.ConfigRequest.certificate_request:type_name -> keyward.sync.v1.CertificateRequest
-	19, // 6: keyward.sync.v1.Hello.labels:type_name -> keyward.sync.v1.Hello.LabelsEntry
+	20, // 6: keyward.sync.v1.Hello.labels:type_name -> keyward.sync.v1.Hello.LabelsEntry
 	6,  // 7: keyward.sync.v1.Ack.faults:type_name -> keyward.sync.v1.Fault
-	10, // 8: keyward.sync.v1.ConfigResponse.begin:type_name -> keyward.sync.v1.Begin
-	11, // 9: keyward.sync.v1.ConfigResponse.frame:type_name -> keyward.sync.v1.Frame
-	12, // 10: keyward.sync.v1.ConfigResponse.commit:type_name -> keyward.sync.v1.Commit
-	13, // 11: keyward.sync.v1.ConfigResponse.certificate:type_name -> keyward.sync.v1.Certificate
-	14, // 12: keyward.sync.v1.ConfigResponse.trust_bundle:type_name -> keyward.sync.v1.TrustBundle
-	15, // 13: keyward.sync.v1.ConfigResponse.drain:type_name -> keyward.sync.v1.Drain
-	21, // 14: keyward.sync.v1.Commit.committed_at:type_name -> google.protobuf.Timestamp
-	22, // 15: keyward.sync.v1.Drain.after:type_name -> google.protobuf.Duration
-	21, // 16: keyward.sync.v1.ReportRequest.at:type_name -> google.protobuf.Timestamp
-	20, // 17: keyward.sync.v1.ReportRequest.responses:type_name -> keyward.sync.v1.ReportRequest.ResponsesEntry
-	0,  // 18: keyward.sync.v1.EnrolmentService.Enrol:input_type -> keyward.sync.v1.EnrolRequest
-	1,  // 19: keyward.sync.v1.EnrolmentService.Renew:input_type -> keyward.sync.v1.RenewRequest
-	3,  // 20: keyward.sync.v1.SyncService.Config:input_type -> keyward.sync.v1.ConfigRequest
-	16, // 21: keyward.sync.v1.SyncService.Report:input_type -> keyward.sync.v1.ReportRequest
-	2,  // 22: keyward.sync.v1.EnrolmentService.Enrol:output_type -> keyward.sync.v1.EnrolResponse
-	2,  // 23: keyward.sync.v1.EnrolmentService.Renew:output_type -> keyward.sync.v1.EnrolResponse
-	9,  // 24: keyward.sync.v1.SyncService.Config:output_type -> keyward.sync.v1.ConfigResponse
-	17, // 25: keyward.sync.v1.SyncService.Report:output_type -> keyward.sync.v1.ReportResponse
-	22, // [22:26] is the sub-list for method output_type
-	18, // [18:22] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	11, // 8: keyward.sync.v1.ConfigResponse.begin:type_name -> keyward.sync.v1.Begin
+	12, // 9: keyward.sync.v1.ConfigResponse.frame:type_name -> keyward.sync.v1.Frame
+	13, // 10: keyward.sync.v1.ConfigResponse.commit:type_name -> keyward.sync.v1.Commit
+	14, // 11: keyward.sync.v1.ConfigResponse.certificate:type_name -> keyward.sync.v1.Certificate
+	15, // 12: keyward.sync.v1.ConfigResponse.trust_bundle:type_name -> keyward.sync.v1.TrustBundle
+	16, // 13: keyward.sync.v1.ConfigResponse.drain:type_name -> keyward.sync.v1.Drain
+	10, // 14: keyward.sync.v1.ConfigResponse.batch:type_name -> keyward.sync.v1.Batch
+	9,  // 15: keyward.sync.v1.Batch.messages:type_name -> keyward.sync.v1.ConfigResponse
+	22, // 16: keyward.sync.v1.Commit.committed_at:type_name -> google.protobuf.Timestamp
+	23, // 17: keyward.sync.v1.Drain.after:type_name -> google.protobuf.Duration
+	22, // 18: keyward.sync.v1.ReportRequest.at:type_name -> google.protobuf.Timestamp
+	21, // 19: keyward.sync.v1.ReportRequest.responses:type_name -> keyward.sync.v1.ReportRequest.ResponsesEntry
+	0,  // 20: keyward.sync.v1.EnrolmentService.Enrol:input_type -> keyward.sync.v1.EnrolRequest
+	1,  // 21: keyward.sync.v1.EnrolmentService.Renew:input_type -> keyward.sync.v1.RenewRequest
+	3,  // 22: keyward.sync.v1.SyncService.Config:input_type -> keyward.sync.v1.ConfigRequest
+	17, // 23: keyward.sync.v1.SyncService.Report:input_type -> keyward.sync.v1.ReportRequest
+	2,  // 24: keyward.sync.v1.EnrolmentService.Enrol:output_type -> keyward.sync.v1.EnrolResponse
+	2,  // 25: keyward.sync.v1.EnrolmentService.Renew:output_type -> keyward.sync.v1.EnrolResponse
+	9,  // 26: keyward.sync.v1.SyncService.Config:output_type -> keyward.sync.v1.ConfigResponse
+	18, // 27: keyward.sync.v1.SyncService.Report:output_type -> keyward.sync.v1.ReportResponse
+	24, // [24:28] is the sub-list for method output_type
+	20, // [20:24] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_keyward_sync_v1_sync_proto_init() }
@@ -1525,6 +1603,7 @@ func file_keyward_sync_v1_sync_proto_init() {
 		(*ConfigResponse_Certificate)(nil),
 		(*ConfigResponse_TrustBundle)(nil),
 		(*ConfigResponse_Drain)(nil),
+		(*ConfigResponse_Batch)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1532,7 +1611,7 @@ func file_keyward_sync_v1_sync_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keyward_sync_v1_sync_proto_rawDesc), len(file_keyward_sync_v1_sync_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   21,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
