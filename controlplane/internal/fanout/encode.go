@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	syncv1 "keyward.dev/proto/gen/keyward/sync/v1"
@@ -145,7 +146,11 @@ type Batch struct {
 	size  int64
 }
 
-type encoder struct{ batch Batch }
+type encoder struct {
+	batch Batch
+	// within is the time over which gateways spread their answers.
+	within time.Duration
+}
 
 func (e *encoder) add(m Message) {
 	e.batch.Messages = append(e.batch.Messages, m)
@@ -169,6 +174,9 @@ func (e *encoder) begin(b *syncv1.Begin) error {
 func (e *encoder) commit(at *timestamppb.Timestamp) error {
 	to := e.batch.To
 	c := &syncv1.Commit{Epoch: to.Epoch, Revision: to.Revision, Digest: to.Digest[:], CommittedAt: at}
+	if e.within > 0 {
+		c.AcknowledgeWithin = durationpb.New(e.within)
+	}
 	err := e.message(&syncv1.ConfigResponse{Message: &syncv1.ConfigResponse_Commit{Commit: c}})
 	e.batch.Packs = pack(e.batch.Messages)
 	for i := range e.batch.Packs {
@@ -177,8 +185,8 @@ func (e *encoder) commit(at *timestamppb.Timestamp) error {
 	return err
 }
 
-func encodeChange(from int64, c Change) (*Batch, error) {
-	e := encoder{batch: Batch{CommittedAt: c.CommittedAt, To: Position{Epoch: c.Epoch, Revision: c.Revision, Digest: c.Digest}}}
+func encodeChange(from int64, c Change, within time.Duration) (*Batch, error) {
+	e := encoder{within: within, batch: Batch{CommittedAt: c.CommittedAt, To: Position{Epoch: c.Epoch, Revision: c.Revision, Digest: c.Digest}}}
 	if err := e.begin(&syncv1.Begin{Epoch: c.Epoch, FromRevision: from}); err != nil {
 		return nil, err
 	}
@@ -195,8 +203,8 @@ func encodeChange(from int64, c Change) (*Batch, error) {
 	return &e.batch, e.commit(at)
 }
 
-func encodeSnapshot(s Snapshot) (*Batch, error) {
-	e := encoder{batch: Batch{Reset: true, To: Position{Epoch: s.Epoch, Revision: s.Revision, Digest: s.Digest}}}
+func encodeSnapshot(s Snapshot, within time.Duration) (*Batch, error) {
+	e := encoder{within: within, batch: Batch{Reset: true, To: Position{Epoch: s.Epoch, Revision: s.Revision, Digest: s.Digest}}}
 	if err := e.begin(&syncv1.Begin{Reset_: true, Epoch: s.Epoch}); err != nil {
 		return nil, err
 	}

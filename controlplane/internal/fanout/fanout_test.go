@@ -439,6 +439,33 @@ func TestHubKeepsGroupsApart(t *testing.T) {
 	}
 }
 
+// The more streams there are, the longer the time over which they answer; few need not wait.
+func TestAnswersAreSpreadOverManyStreams(t *testing.T) {
+	t.Parallel()
+	src := fanouttest.NewSource(1)
+	g := start(t, src, fanout.Limits{})
+	within := func(s *fanout.Stream) time.Duration {
+		b, err := s.Next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		messages := decode(t, b)
+		return messages[len(messages)-1].GetCommit().GetAcknowledgeWithin().AsDuration()
+	}
+	first := join(t, g, src.Position())
+	src.Put("u", "n", []byte("1"))
+	if d := within(first); d != 0 {
+		t.Errorf("one stream is to answer within %v, want at once", d)
+	}
+	for range 99 {
+		join(t, g, src.Position())
+	}
+	src.Put("u", "n", []byte("2"))
+	if d := within(first); d != 10*time.Millisecond {
+		t.Errorf("100 streams are to answer within %v", d)
+	}
+}
+
 func TestCodecPassesOtherMessages(t *testing.T) {
 	t.Parallel()
 	want := &syncv1.EnrolResponse{Chain: [][]byte{{1, 2}}}

@@ -50,6 +50,7 @@ type Group struct {
 	changed    chan struct{} // closed and replaced with every change of the above
 	snapshot   *Batch        // nil if it is not in use or no longer connects
 	users      int           // streams that are sending the snapshot
+	streams    int
 	staging    staging
 }
 
@@ -121,7 +122,7 @@ func (g *Group) history(ctx context.Context, at Position) []*Batch {
 		if c.Epoch != at.Epoch || c.Revision != first+int64(i) {
 			return nil
 		}
-		batch, err := encodeChange(c.Revision-1, c)
+		batch, err := encodeChange(c.Revision-1, c, 0)
 		if err != nil {
 			return nil
 		}
@@ -187,12 +188,12 @@ func (g *Group) trim() {
 // publish encodes a change, outside the lock, and puts it at the end of the window.
 func (g *Group) publish(c Change) error {
 	g.mu.Lock()
-	head := g.head
+	head, within := g.head, g.spread()
 	g.mu.Unlock()
 	if c.Epoch != head.Epoch || c.Revision != head.Revision+1 {
 		return fmt.Errorf("change %d of epoch %d after %d of %d: %w", c.Revision, c.Epoch, head.Revision, head.Epoch, ErrBroken)
 	}
-	batch, err := encodeChange(head.Revision, c)
+	batch, err := encodeChange(head.Revision, c, within)
 	if err != nil {
 		return err
 	}
@@ -206,6 +207,21 @@ func (g *Group) publish(c Change) error {
 	g.dropSnapshot()
 	g.wake()
 	return nil
+}
+
+const (
+	// perAnswer is about twice what a change costs the replica for each stream, its answer included.
+	perAnswer = 100 * time.Microsecond
+	// fewAnswers are no burden, whenever they come.
+	fewAnswers = 20
+)
+
+// spread is the time over which so many streams as there are spread their answers. The lock is held.
+func (g *Group) spread() time.Duration {
+	if g.streams <= fewAnswers {
+		return 0
+	}
+	return time.Duration(g.streams) * perAnswer
 }
 
 // dropSnapshot forgets a snapshot that nobody sends any more once something has changed, or that no longer connects.

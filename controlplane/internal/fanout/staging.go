@@ -82,7 +82,7 @@ func (s *Stream) earlier(ctx context.Context, generation int, revision int64) (*
 		return nil, nil //nolint:nilnil // nothing yet
 	}
 	g.mu.Lock()
-	epoch := g.head.Epoch
+	epoch, within := g.head.Epoch, g.spread()
 	batch := g.staging.sets[revision]
 	if batch != nil && batch.To.Epoch != epoch {
 		batch = nil
@@ -94,7 +94,7 @@ func (s *Stream) earlier(ctx context.Context, generation int, revision int64) (*
 			return nil, err
 		}
 		set.Epoch = epoch // the revision that an epoch begins with was made in the one before
-		if batch, err = encodeSnapshot(set); err != nil {
+		if batch, err = encodeSnapshot(set, within); err != nil {
 			return nil, err
 		}
 	}

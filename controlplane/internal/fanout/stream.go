@@ -21,6 +21,7 @@ func (g *Group) Join(ctx context.Context, who Member, at Position) (*Stream, err
 		ahead := g.ready && at.Epoch == g.head.Epoch && at.Revision > g.head.Revision
 		if g.ready && !ahead {
 			s := &Stream{group: g, who: who, at: at, generation: g.generation, reset: !g.known(at)}
+			g.streams++
 			g.mu.Unlock()
 			return s, nil
 		}
@@ -40,8 +41,13 @@ func (g *Group) Join(ctx context.Context, who Member, at Position) (*Stream, err
 // Resync makes the next batch a snapshot.
 func (s *Stream) Resync() { s.reset = true }
 
-// Close gives up the stream's share of a snapshot.
-func (s *Stream) Close() { s.done() }
+// Close ends the stream. It must be called once.
+func (s *Stream) Close() {
+	s.done()
+	s.group.mu.Lock()
+	defer s.group.mu.Unlock()
+	s.group.streams--
+}
 
 // Next waits for the next batch: the next change, or a snapshot for a stream that begins, fell behind or asked for it.
 // The batch before must have been sent.
@@ -108,7 +114,7 @@ func (s *Stream) snapshot(ctx context.Context) (*Batch, error) {
 		return batch, nil
 	}
 	g.mu.Lock()
-	generation, limit, head := g.generation, g.limit(s), g.head.Revision
+	generation, limit, head, within := g.generation, g.limit(s), g.head.Revision, g.spread()
 	g.mu.Unlock()
 	if limit < head {
 		return s.earlier(ctx, generation, limit)
@@ -120,7 +126,7 @@ func (s *Stream) snapshot(ctx context.Context) (*Batch, error) {
 	if set.Staged && set.Revision > limit || set.Staged && limit == unlimited {
 		return nil, nil //nolint:nilnil // newer than what is followed here, which is about to change
 	}
-	batch, err := encodeSnapshot(set)
+	batch, err := encodeSnapshot(set, within)
 	if err != nil {
 		return nil, err
 	}

@@ -26,6 +26,8 @@ const (
 	// Faults beyond these are cut off; a gateway that cannot run a thousand resources has one problem, not a thousand.
 	maxFaults     = 100
 	maxFaultBytes = 1 << 10
+	// maxHeld bounds what a gateway can say of how long it held an answer back.
+	maxHeld = time.Minute
 )
 
 // session is one Config stream.
@@ -197,7 +199,8 @@ func (c *session) acknowledged(ack *syncv1.Ack) {
 	}
 	c.registry.Applied(a)
 	if ok && !set.committedAt.IsZero() {
-		c.server.cfg.Propagated(c.who.Group, c.server.cfg.Now().Sub(set.committedAt))
+		held := min(max(ack.GetHeld().AsDuration(), 0), maxHeld)
+		c.server.cfg.Propagated(c.who.Group, max(c.server.cfg.Now().Sub(set.committedAt)-held, 0))
 	}
 }
 

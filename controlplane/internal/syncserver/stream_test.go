@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"keyward.dev/controlplane/internal/fanout"
 	"keyward.dev/controlplane/internal/pki/pkitest"
@@ -196,6 +197,17 @@ func TestPropagationIsMeasuredAndAWrongDigestIsNoAcknowledgement(t *testing.T) {
 	}
 	if took := <-w.propagated; took < 0 || took > time.Minute {
 		t.Errorf("propagation took %s", took)
+	}
+	// What the gateway waited before it answered is no part of it.
+	w.sources["a"].Put("u", "n", []byte("4"))
+	s.until(4)
+	s.send(&syncv1.ConfigRequest{Message: &syncv1.ConfigRequest_Ack{Ack: &syncv1.Ack{
+		Epoch: s.at.Epoch, Revision: s.at.Revision, Digest: s.at.Digest[:], Held: durationpb.New(time.Hour),
+	}}})
+	for took := range w.propagated {
+		if took == 0 {
+			break
+		}
 	}
 }
 

@@ -289,5 +289,6 @@ func (p *pending) finish(at position, c *syncv1.Commit) (*Set, error) {
 	if c.GetCommittedAt() != nil {
 		s.CommittedAt = c.GetCommittedAt().AsTime()
 	}
+	s.AcknowledgeWithin = c.GetAcknowledgeWithin().AsDuration()
 	return s, nil
 }

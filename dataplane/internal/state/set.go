@@ -24,6 +24,8 @@ type Set struct {
 	Digest [digest.Size]byte
 	// CommittedAt is when the revision was committed; zero if the control plane did not say so, as with a whole set.
 	CommittedAt time.Time
+	// AcknowledgeWithin is the time over which gateways are to spread their acknowledgements of it; 0: at once.
+	AcknowledgeWithin time.Duration
 
 	kinds map[string]kindSet
 	sum   digest.Set

@@ -5,10 +5,12 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"keyward.dev/dataplane/internal/state"
@@ -227,27 +229,65 @@ func (m *misfits) ask(now time.Time) bool {
 
 // acknowledge says what is in force, now and whenever that changes.
 func (s *session) acknowledge(ctx context.Context) error {
-	c := s.client
 	var last *state.Set
 	for {
-		c.mu.Lock()
-		set, faults, changed := c.applied, c.status.Faults, c.acked
-		c.mu.Unlock()
-		if set != nil && set != last {
-			last = set
-			a := &syncv1.Ack{Epoch: set.Epoch, Revision: set.Revision, Digest: set.Digest[:]}
-			for _, f := range faults {
-				a.Faults = append(a.Faults, &syncv1.Fault{Kind: f.Kind, Uid: f.UID, Name: f.Name, Reason: f.Reason})
+		now := s.client.inForce()
+		if now.set != nil && now.set != last {
+			if !hold(ctx, now) {
+				return nil
 			}
-			if err := s.send(&syncv1.ConfigRequest{Message: &syncv1.ConfigRequest_Ack{Ack: a}}); err != nil {
+			now = s.client.inForce() // it may have moved on
+			last = now.set
+			if err := s.send(&syncv1.ConfigRequest{Message: &syncv1.ConfigRequest_Ack{Ack: now.ack()}}); err != nil {
 				return fmt.Errorf("acknowledge: %w", err)
 			}
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-changed:
+		case <-now.changed:
 		}
+	}
+}
+
+// force is what is in force.
+type force struct {
+	set     *state.Set // nil: nothing yet
+	faults  []Fault
+	since   time.Time
+	changed <-chan struct{} // closed when it is something else
+}
+
+func (c *Client) inForce() force {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return force{c.applied, c.status.Faults, c.status.LastApplied, c.acked}
+}
+
+func (f force) ack() *syncv1.Ack {
+	a := &syncv1.Ack{Epoch: f.set.Epoch, Revision: f.set.Revision, Digest: f.set.Digest[:], Held: durationpb.New(time.Since(f.since))}
+	for _, f := range f.faults {
+		a.Faults = append(a.Faults, &syncv1.Fault{Kind: f.Kind, Uid: f.UID, Name: f.Name, Reason: f.Reason})
+	}
+	return a
+}
+
+// maxHold bounds how long an answer is held back, whatever the control plane says.
+const maxHold = 5 * time.Second
+
+// hold waits for as long as the answer is to be held back; false: the session has ended.
+func hold(ctx context.Context, f force) bool {
+	within := min(f.set.AcknowledgeWithin, maxHold)
+	if within <= 1 || len(f.faults) > 0 {
+		return true
+	}
+	t := time.NewTimer(within/2 + rand.N(within/2))
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
 	}
 }
 

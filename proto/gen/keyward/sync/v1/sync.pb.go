@@ -491,7 +491,9 @@ type Ack struct {
 	Revision int64                  `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
 	Digest   []byte                 `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
 	// Resources that do not work on this gateway; what they guard is closed.
-	Faults        []*Fault `protobuf:"bytes,4,rep,name=faults,proto3" json:"faults,omitempty"`
+	Faults []*Fault `protobuf:"bytes,4,rep,name=faults,proto3" json:"faults,omitempty"`
+	// How long ago it was swapped in.
+	Held          *durationpb.Duration `protobuf:"bytes,5,opt,name=held,proto3" json:"held,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -550,6 +552,13 @@ func (x *Ack) GetDigest() []byte {
 func (x *Ack) GetFaults() []*Fault {
 	if x != nil {
 		return x.Faults
+	}
+	return nil
+}
+
+func (x *Ack) GetHeld() *durationpb.Duration {
+	if x != nil {
+		return x.Held
 	}
 	return nil
 }
@@ -1100,9 +1109,12 @@ type Commit struct {
 	// Digest of the whole set after it; 32 bytes.
 	Digest []byte `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
 	// When the revision was committed, for measuring propagation.
-	CommittedAt   *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=committed_at,json=committedAt,proto3" json:"committed_at,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	CommittedAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=committed_at,json=committedAt,proto3" json:"committed_at,omitempty"`
+	// Time within which the gateway is to acknowledge, in the latter half and at random: with many gateways their answers
+	// would otherwise come while others still wait for the change. One with faults answers at once.
+	AcknowledgeWithin *durationpb.Duration `protobuf:"bytes,5,opt,name=acknowledge_within,json=acknowledgeWithin,proto3" json:"acknowledge_within,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Commit) Reset() {
@@ -1159,6 +1171,13 @@ func (x *Commit) GetDigest() []byte {
 func (x *Commit) GetCommittedAt() *timestamppb.Timestamp {
 	if x != nil {
 		return x.CommittedAt
+	}
+	return nil
+}
+
+func (x *Commit) GetAcknowledgeWithin() *durationpb.Duration {
+	if x != nil {
+		return x.AcknowledgeWithin
 	}
 	return nil
 }
@@ -1439,12 +1458,13 @@ const file_keyward_sync_v1_sync_proto_rawDesc = "" +
 	"\abatches\x18\a \x01(\bR\abatches\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x7f\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xae\x01\n" +
 	"\x03Ack\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x16\n" +
 	"\x06digest\x18\x03 \x01(\fR\x06digest\x12.\n" +
-	"\x06faults\x18\x04 \x03(\v2\x16.keyward.sync.v1.FaultR\x06faults\"Y\n" +
+	"\x06faults\x18\x04 \x03(\v2\x16.keyward.sync.v1.FaultR\x06faults\x12-\n" +
+	"\x04held\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x04held\"Y\n" +
 	"\x05Fault\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\tR\x03uid\x12\x12\n" +
@@ -1479,12 +1499,13 @@ const file_keyward_sync_v1_sync_proto_rawDesc = "" +
 	"\n" +
 	"unreadable\x18\a \x01(\bR\n" +
 	"unreadable\x12\x12\n" +
-	"\x04name\x18\b \x01(\tR\x04name\"\x91\x01\n" +
+	"\x04name\x18\b \x01(\tR\x04name\"\xdb\x01\n" +
 	"\x06Commit\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x16\n" +
 	"\x06digest\x18\x03 \x01(\fR\x06digest\x12=\n" +
-	"\fcommitted_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\vcommittedAt\"#\n" +
+	"\fcommitted_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\vcommittedAt\x12H\n" +
+	"\x12acknowledge_within\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x11acknowledgeWithin\"#\n" +
 	"\vCertificate\x12\x14\n" +
 	"\x05chain\x18\x01 \x03(\fR\x05chain\"#\n" +
 	"\vTrustBundle\x12\x14\n" +
@@ -1554,31 +1575,33 @@ var file_keyward_sync_v1_sync_proto_depIdxs = []int32{
 	8,  // 5: keyward.sync.v1.ConfigRequest.certificate_request:type_name -> keyward.sync.v1.CertificateRequest
 	20, // 6: keyward.sync.v1.Hello.labels:type_name -> keyward.sync.v1.Hello.LabelsEntry
 	6,  // 7: keyward.sync.v1.Ack.faults:type_name -> keyward.sync.v1.Fault
-	11, // 8: keyward.sync.v1.ConfigResponse.begin:type_name -> keyward.sync.v1.Begin
-	12, // 9: keyward.sync.v1.ConfigResponse.frame:type_name -> keyward.sync.v1.Frame
-	13, // 10: keyward.sync.v1.ConfigResponse.commit:type_name -> keyward.sync.v1.Commit
-	14, // 11: keyward.sync.v1.ConfigResponse.certificate:type_name -> keyward.sync.v1.Certificate
-	15, // 12: keyward.sync.v1.ConfigResponse.trust_bundle:type_name -> keyward.sync.v1.TrustBundle
-	16, // 13: keyward.sync.v1.ConfigResponse.drain:type_name -> keyward.sync.v1.Drain
-	10, // 14: keyward.sync.v1.ConfigResponse.batch:type_name -> keyward.sync.v1.Batch
-	9,  // 15: keyward.sync.v1.Batch.messages:type_name -> keyward.sync.v1.ConfigResponse
-	22, // 16: keyward.sync.v1.Commit.committed_at:type_name -> google.protobuf.Timestamp
-	23, // 17: keyward.sync.v1.Drain.after:type_name -> google.protobuf.Duration
-	22, // 18: keyward.sync.v1.ReportRequest.at:type_name -> google.protobuf.Timestamp
-	21, // 19: keyward.sync.v1.ReportRequest.responses:type_name -> keyward.sync.v1.ReportRequest.ResponsesEntry
-	0,  // 20: keyward.sync.v1.EnrolmentService.Enrol:input_type -> keyward.sync.v1.EnrolRequest
-	1,  // 21: keyward.sync.v1.EnrolmentService.Renew:input_type -> keyward.sync.v1.RenewRequest
-	3,  // 22: keyward.sync.v1.SyncService.Config:input_type -> keyward.sync.v1.ConfigRequest
-	17, // 23: keyward.sync.v1.SyncService.Report:input_type -> keyward.sync.v1.ReportRequest
-	2,  // 24: keyward.sync.v1.EnrolmentService.Enrol:output_type -> keyward.sync.v1.EnrolResponse
-	2,  // 25: keyward.sync.v1.EnrolmentService.Renew:output_type -> keyward.sync.v1.EnrolResponse
-	9,  // 26: keyward.sync.v1.SyncService.Config:output_type -> keyward.sync.v1.ConfigResponse
-	18, // 27: keyward.sync.v1.SyncService.Report:output_type -> keyward.sync.v1.ReportResponse
-	24, // [24:28] is the sub-list for method output_type
-	20, // [20:24] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	23, // 8: keyward.sync.v1.Ack.held:type_name -> google.protobuf.Duration
+	11, // 9: keyward.sync.v1.ConfigResponse.begin:type_name -> keyward.sync.v1.Begin
+	12, // 10: keyward.sync.v1.ConfigResponse.frame:type_name -> keyward.sync.v1.Frame
+	13, // 11: keyward.sync.v1.ConfigResponse.commit:type_name -> keyward.sync.v1.Commit
+	14, // 12: keyward.sync.v1.ConfigResponse.certificate:type_name -> keyward.sync.v1.Certificate
+	15, // 13: keyward.sync.v1.ConfigResponse.trust_bundle:type_name -> keyward.sync.v1.TrustBundle
+	16, // 14: keyward.sync.v1.ConfigResponse.drain:type_name -> keyward.sync.v1.Drain
+	10, // 15: keyward.sync.v1.ConfigResponse.batch:type_name -> keyward.sync.v1.Batch
+	9,  // 16: keyward.sync.v1.Batch.messages:type_name -> keyward.sync.v1.ConfigResponse
+	22, // 17: keyward.sync.v1.Commit.committed_at:type_name -> google.protobuf.Timestamp
+	23, // 18: keyward.sync.v1.Commit.acknowledge_within:type_name -> google.protobuf.Duration
+	23, // 19: keyward.sync.v1.Drain.after:type_name -> google.protobuf.Duration
+	22, // 20: keyward.sync.v1.ReportRequest.at:type_name -> google.protobuf.Timestamp
+	21, // 21: keyward.sync.v1.ReportRequest.responses:type_name -> keyward.sync.v1.ReportRequest.ResponsesEntry
+	0,  // 22: keyward.sync.v1.EnrolmentService.Enrol:input_type -> keyward.sync.v1.EnrolRequest
+	1,  // 23: keyward.sync.v1.EnrolmentService.Renew:input_type -> keyward.sync.v1.RenewRequest
+	3,  // 24: keyward.sync.v1.SyncService.Config:input_type -> keyward.sync.v1.ConfigRequest
+	17, // 25: keyward.sync.v1.SyncService.Report:input_type -> keyward.sync.v1.ReportRequest
+	2,  // 26: keyward.sync.v1.EnrolmentService.Enrol:output_type -> keyward.sync.v1.EnrolResponse
+	2,  // 27: keyward.sync.v1.EnrolmentService.Renew:output_type -> keyward.sync.v1.EnrolResponse
+	9,  // 28: keyward.sync.v1.SyncService.Config:output_type -> keyward.sync.v1.ConfigResponse
+	18, // 29: keyward.sync.v1.SyncService.Report:output_type -> keyward.sync.v1.ReportResponse
+	26, // [26:30] is the sub-list for method output_type
+	22, // [22:26] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_keyward_sync_v1_sync_proto_init() }
