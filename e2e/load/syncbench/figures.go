@@ -46,11 +46,18 @@ func Within(name, unit string, value, budget float64) proxybench.Result {
 	return r
 }
 
-// Against is a result that may be as large as a multiple of a baseline.
-func Against(name, unit string, value, baseline, budget float64) proxybench.Result {
+// Beside is a result with what it is a multiple of.
+func Beside(name, unit string, value, baseline float64) proxybench.Result {
 	r := Figure(name, unit, value)
 	ratio := value / baseline
-	r.Baseline, r.Ratio, r.Budget, r.OK = &baseline, &ratio, &budget, ratio <= budget
+	r.Baseline, r.Ratio = &baseline, &ratio
+	return r
+}
+
+// Against is a result that may be as large as a multiple of a baseline.
+func Against(name, unit string, value, baseline, budget float64) proxybench.Result {
+	r := Beside(name, unit, value, baseline)
+	r.Budget, r.OK = &budget, *r.Ratio <= budget
 	return r
 }
 

@@ -25,23 +25,29 @@ type period struct {
 	load    load.Result
 }
 
-// traffic is what a request costs while changes are applied, as a multiple of what it costs when all is quiet.
+// otherGroup is that of changes which are none of the gateway's business.
+const otherGroup = "elsewhere"
+
+// traffic is what a request costs while changes are applied, as a multiple of what it costs when all is quiet, and of
+// what it costs while another group is changed: control plane and database, on the same processors, do as much then, and
+// what is left is what the gateway does for a change.
 func (b *bench) traffic() {
 	w := b.world(1)
 	routes := sized(b, 1_000, 10_000)
 	w.routes(syncGroup, routes)
+	w.routes(otherGroup, routes)
 	g := w.c.StartGateway(syncGroup, "--log-level", "info")
 	for n := range 5 { // the first ones open connections
 		w.change(g, syncGroup, n)
 	}
 	length, rounds := sized(b, 4*time.Second, time.Minute), sized(b, 3, 5)
-	w.period(g, sized(b, time.Second, 10*time.Second), 0)
-	var quiet, busy []time.Duration
+	w.period(g, sized(b, time.Second, 10*time.Second), "")
+	var quiet, elsewhere, busy []time.Duration
 	var quietTail, busyTail []time.Duration
 	var changes, failed int64
 	for range rounds {
-		q, z := w.period(g, length, 0), w.period(g, length, changeRate)
-		quiet, busy = append(quiet, q.cpu), append(busy, z.cpu)
+		q, e, z := w.period(g, length, ""), w.period(g, length, otherGroup), w.period(g, length, syncGroup)
+		quiet, elsewhere, busy = append(quiet, q.cpu), append(elsewhere, e.cpu), append(busy, z.cpu)
 		quietTail, busyTail = append(quietTail, q.load.P99), append(busyTail, z.load.P99)
 		changes += z.changes
 		failed += q.load.Failed + z.load.Failed
@@ -54,21 +60,22 @@ func (b *bench) traffic() {
 	}
 	name := fmt.Sprintf("traffic/%d-routes", routes)
 	w.add(syncbench.Against(name+"/busy-of-quiet", "cpu-us/request", micros(busy), micros(quiet), syncbench.Busy))
+	w.add(syncbench.Beside(name+"/busy-of-elsewhere", "cpu-us/request", micros(busy), micros(elsewhere)))
 	w.add(syncbench.Figure(name+"/changes", "1/s", float64(changes)/(float64(rounds)*length.Seconds())))
 	w.add(syncbench.Within(name+"/failed", "requests", float64(failed), 0))
 	w.add(syncbench.Figure(name+"/quiet", "p99-us", micros(quietTail)))
 	w.add(syncbench.Figure(name+"/busy", "p99-us", micros(busyTail)))
 }
 
-// period sends requests for a while, and makes so many changes a second beside.
-func (w *world) period(g *harness.Gateway, length time.Duration, rate int) period {
+// period sends requests for a while, and changes a group beside, if it is given.
+func (w *world) period(g *harness.Gateway, length time.Duration, group string) period {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), length)
 	defer cancel()
 	var p period
 	var changing sync.WaitGroup
-	if rate > 0 {
-		changing.Go(func() { p.changes = w.changes(ctx, rate) })
+	if group != "" {
+		changing.Go(func() { p.changes = w.changes(ctx, group, changeRate) })
 	}
 	before := w.processor(g.PID())
 	p.load = load.Run(ctx, load.Config{
@@ -81,7 +88,7 @@ func (w *world) period(g *harness.Gateway, length time.Duration, rate int) perio
 }
 
 // changes makes changes at a rate until the context ends, a few at a time, and returns how many.
-func (w *world) changes(ctx context.Context, rate int) int64 {
+func (w *world) changes(ctx context.Context, group string, rate int) int64 {
 	beat := time.NewTicker(time.Second / time.Duration(rate))
 	defer beat.Stop()
 	var done atomic.Int64
@@ -103,8 +110,8 @@ func (w *world) changes(ctx context.Context, rate int) int64 {
 			defer func() { <-places }()
 			route := 100 + n%800
 			document := fmt.Sprintf(`{"group": %q, "routes": [{"name": "r%d", "service": "s", "hosts": ["h%d.test"], "paths": ["/at-%d"]}]}`,
-				syncGroup, route, route, time.Now().UnixNano())
-			if _, err := w.c.TryApply(context.WithoutCancel(ctx), w.c.Replicas[0], syncGroup, document); err != nil {
+				group, route, route, time.Now().UnixNano())
+			if _, err := w.c.TryApply(context.WithoutCancel(ctx), w.c.Replicas[0], group, document); err != nil {
 				w.t.Errorf("change %d: %v", n, err)
 				return
 			}
