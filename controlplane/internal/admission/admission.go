@@ -110,7 +110,7 @@ type Limits struct {
 
 // DefaultLimits are the limits where nothing else is set.
 func DefaultLimits() Limits {
-	return Limits{ResourceBytes: 1 << 20, Resources: 1_000_000, HostRegexes: 100}
+	return Limits{ResourceBytes: 1 << 20, Resources: 2_000_000, HostRegexes: 100}
 }
 
 // Admitter admits changes. It is immutable and safe for concurrent use.

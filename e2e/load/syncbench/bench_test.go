@@ -67,6 +67,7 @@ func TestBenchSync(t *testing.T) {
 		{"size", (*bench).size},
 		{"traffic", (*bench).traffic},
 		{"large", (*bench).large},
+		{"keys", (*bench).keys},
 		{"outage", (*bench).outage},
 	} {
 		if b.parts.MatchString(part.name) {

@@ -42,7 +42,6 @@ func (b *bench) large() {
 	w.pushes(g, name)
 	w.add(syncbench.Figure(name+"/replica-memory", "bytes", float64(replica.Resident())))
 	w.add(syncbench.Within(name+"/replica-peak-memory", "bytes", float64(replica.PeakMemory()), syncbench.LargeReplica))
-	w.millionKeys()
 }
 
 // keys makes consumers with so many keys each.
@@ -58,10 +57,10 @@ func (w *world) keys(group string, consumers, each int) {
 	})
 }
 
-// millionKeys is what a gateway needs for a million keys. How long it takes to find one is a benchmark of the gateway's own,
+// keys is what a gateway needs for a million keys. How long it takes to find one is a benchmark of the gateway's own,
 // directory.LookupOfAMillion.
-func (w *world) millionKeys() {
-	w.t.Helper()
+func (b *bench) keys() {
+	w := b.world(1)
 	const group, each = "keys", 10
 	n := sized(w.bench, 20_000, 1_000_000)
 	w.c.CreateGroup(group)
@@ -70,7 +69,7 @@ func (w *world) millionKeys() {
 	began := time.Now()
 	g.Start()
 	g.AwaitReady()
-	name := fmt.Sprintf("large/%d-keys", n)
+	name := fmt.Sprintf("keys/%d", n)
 	w.add(syncbench.Figure(name+"/cold-start", "ms", syncbench.Millis(time.Since(began))))
 	w.add(syncbench.Within(name+"/memory", "bytes", float64(g.PeakMemory()), syncbench.KeysMemory))
 	w.add(syncbench.Figure(name+"/resident-memory", "bytes", float64(g.Resident())))
