@@ -97,6 +97,10 @@ var faults = []struct {
 		},
 	},
 	{
+		"replicas are killed while old history is dropped", "it goes on elsewhere; what is kept can be shown and rolled back to; a hole in the baseline is named",
+		[]string{"TestHistoryIsPrunedWhileReplicasAreKilled"},
+	},
+	{
 		"the clock jumps", "a cache from the future, or that has become too old, is refused; certificates are renewed on return",
 		[]string{"dataplane/internal/sealedcache.TestRefusals", "dataplane/internal/syncclient.TestExpiredCertificateIsRenewedOnReturn"},
 	},
