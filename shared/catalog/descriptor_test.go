@@ -102,8 +102,8 @@ func TestFieldOptionsFitTheirField(t *testing.T) {
 				t.Errorf("%s: list_key %q is no field of its elements", fd.FullName(), key)
 			}
 		}
-		if _, isResource := c.KindOf(emptyOf(t, fd.ContainingMessage())); o.GetOutputOnly() && !isResource {
-			t.Errorf("%s: output_only is for fields of resources", fd.FullName())
+		if _, isResource := c.KindOf(emptyOf(t, fd.ContainingMessage())); (o.GetOutputOnly() || o.GetControlPlane()) && !isResource {
+			t.Errorf("%s: output_only and control_plane are for fields of resources", fd.FullName())
 		}
 		want := protoreflect.StringKind
 		switch o.GetFormat() {

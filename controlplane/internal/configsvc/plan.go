@@ -7,12 +7,12 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
 
 	syncv1 "keyward.dev/proto/gen/keyward/sync/v1"
 
 	"keyward.dev/controlplane/internal/admission"
 	"keyward.dev/controlplane/internal/audit"
+	"keyward.dev/controlplane/internal/record"
 	"keyward.dev/controlplane/internal/sealer"
 	"keyward.dev/controlplane/internal/snapshot"
 	"keyward.dev/controlplane/internal/store"
@@ -60,12 +60,12 @@ func (p *plan) upsert(up admission.Upsert, now time.Time) (Item, error) {
 		item.Before, _ = p.view.ByUID(up.Kind, uid)
 		created = item.Before.CreatedAt
 	}
-	record, err := marshal(up.Kind, uid, up.Name, up.Message)
+	packed, err := record.Pack(up.Kind, uid, up.Name, up.Message)
 	if err != nil {
 		return Item{}, err
 	}
 	ref := snapshot.Ref{Kind: up.Kind, UID: uid, Name: up.Name}
-	item.After = snapshot.NewResource(ref, p.change.Revision, created, now, record, up.Message)
+	item.After = snapshot.NewResource(ref, p.change.Revision, created, now, packed, up.Message)
 	return item, nil
 }
 
@@ -212,18 +212,4 @@ func (p *plan) result(group *snapshot.Group, dryRun bool) Result {
 		r.Revision, r.View = p.change.Revision, group.View()
 	}
 	return r
-}
-
-// marshal is the one marshalling of a resource: what it returns is sealed, stored, digested and streamed.
-func marshal(kind, uid, name string, msg proto.Message) ([]byte, error) {
-	deterministic := proto.MarshalOptions{Deterministic: true}
-	resource := &anypb.Any{}
-	if err := anypb.MarshalFrom(resource, msg, deterministic); err != nil {
-		return nil, fmt.Errorf("wrap %s %s: %w", kind, name, err)
-	}
-	raw, err := deterministic.Marshal(&syncv1.Record{Kind: kind, Uid: uid, Name: name, Resource: resource})
-	if err != nil {
-		return nil, fmt.Errorf("marshal %s %s: %w", kind, name, err)
-	}
-	return raw, nil
 }

@@ -12,6 +12,7 @@ import (
 
 	syncv1 "keyward.dev/proto/gen/keyward/sync/v1"
 
+	"keyward.dev/controlplane/internal/record"
 	"keyward.dev/controlplane/internal/snapshot"
 	"keyward.dev/shared/catalog"
 	"keyward.dev/shared/digest"
@@ -99,7 +100,7 @@ func (v *version) message() (proto.Message, error) {
 	err := proto.Unmarshal(v.record, &rec)
 	if err == nil {
 		var m proto.Message
-		if m, err = rec.GetResource().UnmarshalNew(); err == nil {
+		if m, err = record.Message(&rec); err == nil {
 			return m, nil
 		}
 	}

@@ -13,6 +13,7 @@ import (
 
 	syncv1 "keyward.dev/proto/gen/keyward/sync/v1"
 
+	"keyward.dev/controlplane/internal/record"
 	"keyward.dev/controlplane/internal/store"
 	"keyward.dev/shared/digest"
 )
@@ -234,12 +235,12 @@ func (g *Group) History(ctx context.Context, r Reader, epoch uint64, upTo int64,
 }
 
 // resource builds the resource of a record that changed at the given revision and time.
-func (g *Group) resource(record []byte, revision int64, at time.Time) (*Resource, error) {
+func (g *Group) resource(packed []byte, revision int64, at time.Time) (*Resource, error) {
 	var rec syncv1.Record
-	if err := proto.Unmarshal(record, &rec); err != nil {
+	if err := proto.Unmarshal(packed, &rec); err != nil {
 		return nil, errMalformed
 	}
-	msg, err := rec.GetResource().UnmarshalNew()
+	msg, err := record.Message(&rec)
 	if err != nil {
 		return nil, errUnknownType
 	}
@@ -249,7 +250,7 @@ func (g *Group) resource(record []byte, revision int64, at time.Time) (*Resource
 	}
 	return &Resource{
 		Kind: rec.GetKind(), UID: rec.GetUid(), Name: rec.GetName(), Revision: revision,
-		CreatedAt: created, UpdatedAt: at, Labels: labelsOf(msg), Record: record, Message: msg, committed: record,
+		CreatedAt: created, UpdatedAt: at, Labels: labelsOf(msg), Record: packed, Message: msg, committed: packed,
 	}, nil
 }
 

@@ -14,6 +14,7 @@ import (
 	syncv1 "keyward.dev/proto/gen/keyward/sync/v1"
 
 	"keyward.dev/controlplane/internal/claims"
+	"keyward.dev/controlplane/internal/record"
 	"keyward.dev/shared/catalog"
 )
 
@@ -93,15 +94,15 @@ type Change struct {
 }
 
 // decode opens a record and checks that it is the one its place says.
-func decode(kind, uid, name string, record []byte) (proto.Message, error) {
+func decode(kind, uid, name string, packed []byte) (proto.Message, error) {
 	var rec syncv1.Record
-	if err := proto.Unmarshal(record, &rec); err != nil {
+	if err := proto.Unmarshal(packed, &rec); err != nil {
 		return nil, errMalformed
 	}
 	if rec.GetKind() != kind || rec.GetUid() != uid || (name != "" && rec.GetName() != name) {
 		return nil, errMisplaced
 	}
-	msg, err := rec.GetResource().UnmarshalNew()
+	msg, err := record.Message(&rec)
 	if err != nil {
 		return nil, errUnknownType
 	}

@@ -601,7 +601,7 @@ var File_keyward_config_v1_settings_proto protoreflect.FileDescriptor
 
 const file_keyward_config_v1_settings_proto_rawDesc = "" +
 	"\n" +
-	" keyward/config/v1/settings.proto\x12\x11keyward.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fkeyward/config/v1/binding.proto\x1a\x1fkeyward/config/v1/rollout.proto\x1a keyward/options/v1/options.proto\"\xdc\t\n" +
+	" keyward/config/v1/settings.proto\x12\x11keyward.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fkeyward/config/v1/binding.proto\x1a\x1fkeyward/config/v1/rollout.proto\x1a keyward/options/v1/options.proto\"\xe4\t\n" +
 	"\bSettings\x12*\n" +
 	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\vdescription\x12I\n" +
 	"\x06labels\x18\x03 \x03(\v2'.keyward.config.v1.Settings.LabelsEntryB\b\xbaH\x05\x9a\x01\x02\x10@R\x06labels\x124\n" +
@@ -617,8 +617,8 @@ const file_keyward_config_v1_settings_proto_rawDesc = "" +
 	"\xda\xe7\x18\x06\x12\x04trueH\x01R\bupgrades\x88\x01\x01\x12R\n" +
 	"\tlisteners\x18\x11 \x03(\v2*.keyward.config.v1.Settings.ListenersEntryB\b\xbaH\x05\x9a\x01\x02\x10@R\tlisteners\x12E\n" +
 	"\n" +
-	"access_log\x18\x12 \x01(\v2\x1c.keyward.config.v1.AccessLogB\b\xda\xe7\x18\x04\x12\x02{}R\taccessLog\x124\n" +
-	"\arollout\x18\x13 \x01(\v2\x1a.keyward.config.v1.RolloutR\arollout\x12J\n" +
+	"access_log\x18\x12 \x01(\v2\x1c.keyward.config.v1.AccessLogB\b\xda\xe7\x18\x04\x12\x02{}R\taccessLog\x12<\n" +
+	"\arollout\x18\x13 \x01(\v2\x1a.keyward.config.v1.RolloutB\x06\xda\xe7\x18\x02H\x01R\arollout\x12J\n" +
 	"\bpolicies\x18\x0f \x03(\v2\x1a.keyward.config.v1.BindingB\x12\xbaH\x05\x92\x01\x02\x10@\xda\xe7\x18\x06:\x04nameR\bpolicies\x12\x18\n" +
 	"\x03uid\x18d \x01(\tB\x06\xda\xe7\x18\x020\x01R\x03uid\x12\"\n" +
 	"\brevision\x18e \x01(\x03B\x06\xda\xe7\x18\x020\x01R\brevision\x12\x1a\n" +

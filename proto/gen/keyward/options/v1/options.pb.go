@@ -801,7 +801,10 @@ type FieldOptions struct {
 	// Field that identifies an element of a list, unique in it ("name"). Lists that hold secrets must have one.
 	ListKey string `protobuf:"bytes,7,opt,name=list_key,json=listKey,proto3" json:"list_key,omitempty"`
 	// Values must be different from each other.
-	Unique        bool `protobuf:"varint,8,opt,name=unique,proto3" json:"unique,omitempty"`
+	Unique bool `protobuf:"varint,8,opt,name=unique,proto3" json:"unique,omitempty"`
+	// Only the control plane uses the field. Gateways are not shown it, so that those that do not know it, or not all of it,
+	// are not hindered by it. Only for fields of resources.
+	ControlPlane  bool `protobuf:"varint,9,opt,name=control_plane,json=controlPlane,proto3" json:"control_plane,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -888,6 +891,13 @@ func (x *FieldOptions) GetListKey() string {
 func (x *FieldOptions) GetUnique() bool {
 	if x != nil {
 		return x.Unique
+	}
+	return false
+}
+
+func (x *FieldOptions) GetControlPlane() bool {
+	if x != nil {
+		return x.ControlPlane
 	}
 	return false
 }
@@ -1052,7 +1062,7 @@ const file_keyward_options_v1_options_proto_rawDesc = "" +
 	"\x11CredentialOptions\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\"4\n" +
 	"\x0fDocumentOptions\x12!\n" +
-	"\fscalar_field\x18\x01 \x01(\tR\vscalarField\"\xb3\x02\n" +
+	"\fscalar_field\x18\x01 \x01(\tR\vscalarField\"\xd8\x02\n" +
 	"\fFieldOptions\x122\n" +
 	"\x06format\x18\x01 \x01(\x0e2\x1a.keyward.options.v1.FormatR\x06format\x12\x1d\n" +
 	"\adefault\x18\x02 \x01(\tH\x00R\adefault\x88\x01\x01\x12\x1c\n" +
@@ -1062,7 +1072,8 @@ const file_keyward_options_v1_options_proto_rawDesc = "" +
 	"\voutput_only\x18\x06 \x01(\bR\n" +
 	"outputOnly\x12\x19\n" +
 	"\blist_key\x18\a \x01(\tR\alistKey\x12\x16\n" +
-	"\x06unique\x18\b \x01(\bR\x06uniqueB\n" +
+	"\x06unique\x18\b \x01(\bR\x06unique\x12#\n" +
+	"\rcontrol_plane\x18\t \x01(\bR\fcontrolPlaneB\n" +
 	"\n" +
 	"\b_default\"k\n" +
 	"\n" +

@@ -31,8 +31,11 @@ type Record struct {
 	Uid  string `protobuf:"bytes,2,opt,name=uid,proto3" json:"uid,omitempty"`
 	// Name; of a credential "consumer/name".
 	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
-	// The resource without its output-only fields.
-	Resource      *anypb.Any `protobuf:"bytes,4,opt,name=resource,proto3" json:"resource,omitempty"`
+	// The resource without its output-only fields and without those that only the control plane uses.
+	Resource *anypb.Any `protobuf:"bytes,4,opt,name=resource,proto3" json:"resource,omitempty"`
+	// A message of the same type with those that only the control plane uses, if there are any. Gateways pass it over: to
+	// them a field that they do not know in `resource` may be a protection, and closes what the resource guards.
+	ControlPlane  *anypb.Any `protobuf:"bytes,5,opt,name=control_plane,json=controlPlane,proto3" json:"control_plane,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -91,6 +94,13 @@ func (x *Record) GetName() string {
 func (x *Record) GetResource() *anypb.Any {
 	if x != nil {
 		return x.Resource
+	}
+	return nil
+}
+
+func (x *Record) GetControlPlane() *anypb.Any {
+	if x != nil {
+		return x.ControlPlane
 	}
 	return nil
 }
@@ -284,12 +294,13 @@ var File_keyward_sync_v1_record_proto protoreflect.FileDescriptor
 
 const file_keyward_sync_v1_record_proto_rawDesc = "" +
 	"\n" +
-	"\x1ckeyward/sync/v1/record.proto\x12\x0fkeyward.sync.v1\x1a\x19google/protobuf/any.proto\"t\n" +
+	"\x1ckeyward/sync/v1/record.proto\x12\x0fkeyward.sync.v1\x1a\x19google/protobuf/any.proto\"\xaf\x01\n" +
 	"\x06Record\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\tR\x03uid\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x120\n" +
-	"\bresource\x18\x04 \x01(\v2\x14.google.protobuf.AnyR\bresource\"\xbf\x01\n" +
+	"\bresource\x18\x04 \x01(\v2\x14.google.protobuf.AnyR\bresource\x129\n" +
+	"\rcontrol_plane\x18\x05 \x01(\v2\x14.google.protobuf.AnyR\fcontrolPlane\"\xbf\x01\n" +
 	"\n" +
 	"ChangeBody\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x1a\n" +
@@ -326,13 +337,14 @@ var file_keyward_sync_v1_record_proto_goTypes = []any{
 }
 var file_keyward_sync_v1_record_proto_depIdxs = []int32{
 	4, // 0: keyward.sync.v1.Record.resource:type_name -> google.protobuf.Any
-	2, // 1: keyward.sync.v1.ChangeBody.upserts:type_name -> keyward.sync.v1.Upsert
-	3, // 2: keyward.sync.v1.ChangeBody.removals:type_name -> keyward.sync.v1.Removal
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	4, // 1: keyward.sync.v1.Record.control_plane:type_name -> google.protobuf.Any
+	2, // 2: keyward.sync.v1.ChangeBody.upserts:type_name -> keyward.sync.v1.Upsert
+	3, // 3: keyward.sync.v1.ChangeBody.removals:type_name -> keyward.sync.v1.Removal
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_keyward_sync_v1_record_proto_init() }
