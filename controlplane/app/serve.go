@@ -109,7 +109,7 @@ func (p *plane) build(ctx context.Context) error {
 	p.rollouts = rollout.NewLedger(core.store, core.sealer, time.Now)
 	p.registry = registry.New(registry.Config{
 		Store: core.store, Notes: core.store, Changes: ledger, Revocations: p.revocations, Rollouts: p.rollouts,
-		Replica: s.Replica, Log: log,
+		Skills: core.store, Replica: s.Replica, Log: log,
 	})
 	p.hub = fanout.NewHub(source{core.groups, core.history, p.rollouts}, fanout.Limits{}, log)
 	p.driver = rollout.NewDriver(rollout.DriverConfig{
@@ -143,8 +143,8 @@ func (p *plane) adminServer() (*adminapi.Server, error) {
 		Catalog: core.catalog, Tokens: tokens, Auth: p.tokens, Sets: core.groups, Writer: core.config, History: core.store,
 		Past:      core.history,
 		Directory: core.store, Creator: core.config, Gateways: p.registry, Joins: p.registry,
-		Rollouts: rollout.NewDesk(p.rollouts, p.registry, time.Now),
-		Audit:    auditLog{core.store, core.sealer}, Pin: func() mtls.SPKI { return p.ca.Trust().Pin }, Log: p.log,
+		Rollouts: rollout.NewDesk(p.rollouts, p.registry, time.Now), Skills: p.registry,
+		Audit: auditLog{core.store, core.sealer}, Pin: func() mtls.SPKI { return p.ca.Trust().Pin }, Log: p.log,
 		Version: &adminv1.Version{
 			Version: telemetry.Version(), GoVersion: runtime.Version(), MinGatewayVersion: minGatewayVersion,
 		},

@@ -99,8 +99,9 @@ func (s *resources) Rollback(ctx context.Context, req *adminv1.RollbackRequest) 
 	setRevision(ctx, res.Revision)
 	out := &adminv1.RollbackResponse{
 		Group: req.GetGroup(), To: req.GetTo(), Revision: res.Revision, Changed: res.Changed,
-		Unchanged: int64(res.Unchanged), Warnings: notices(res.Warnings), CredentialsLeft: int64(res.CredentialsLeft),
+		Unchanged: int64(res.Unchanged), CredentialsLeft: int64(res.CredentialsLeft),
 	}
+	out.Warnings = notices(append(res.Warnings, s.unable(ctx, req.GetGroup(), res.Items)...))
 	var rest []*adminv1.Notice
 	if out.Changes, rest, err = listed(res.Items, req.GetDryRun()); err != nil {
 		return nil, failure(err)

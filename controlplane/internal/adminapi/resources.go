@@ -47,6 +47,7 @@ type resources struct {
 	writer  Writer
 	history History
 	past    Past
+	skills  Skills
 	now     func() time.Time
 	// applies bounds how many documents are held in memory at once.
 	applies chan struct{}

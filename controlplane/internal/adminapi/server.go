@@ -62,6 +62,7 @@ type Config struct {
 	Gateways  Gateways
 	Joins     JoinTokens
 	Rollouts  Rollouts
+	Skills    Skills
 	Audit     AuditLog
 	// Pin returns the hash of the root's public key, which join tokens carry.
 	Pin     func() mtls.SPKI
@@ -112,7 +113,7 @@ func New(cfg Config) (*Server, error) {
 func register(r grpc.ServiceRegistrar, cfg Config) {
 	adminv1.RegisterSystemServiceServer(r, &system{version: cfg.Version})
 	adminv1.RegisterResourceServiceServer(r, &resources{
-		catalog: cfg.Catalog, sets: cfg.Sets, writer: cfg.Writer, history: cfg.History, past: cfg.Past, now: cfg.Now,
+		catalog: cfg.Catalog, sets: cfg.Sets, writer: cfg.Writer, history: cfg.History, past: cfg.Past, skills: cfg.Skills, now: cfg.Now,
 		applies: make(chan struct{}, maxApplies),
 	})
 	adminv1.RegisterGroupServiceServer(r, &groups{directory: cfg.Directory, creator: cfg.Creator, sets: cfg.Sets, gateways: cfg.Gateways})

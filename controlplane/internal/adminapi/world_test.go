@@ -51,8 +51,10 @@ type world struct {
 	mu      sync.Mutex
 	groups  map[string]*group
 	tokens  map[string]adminauth.Token
-	down    error // what every store answers
-	violate error // what admission says about every write
+	down    error               // what every store answers
+	unable  map[string][]string // what gateways do not know, by policy type
+	lost    error               // what asking for that answers
+	violate error               // what admission says about every write
 	writes  []configsvc.Request
 	backs   []configsvc.RollbackRequest
 }
@@ -445,6 +447,19 @@ func (r gateways) WaitForRevision(ctx context.Context, group string, _ int64, _ 
 
 func (gateways) ConnectedIn(context.Context, string) (int, error) { return 1, nil }
 
+// Unable is adminapi.Skills.
+func (w *world) Unable(_ context.Context, _ string, policyTypes []string) (map[string][]string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := map[string][]string{}
+	for _, policyType := range policyTypes {
+		if ids := w.unable[policyType]; len(ids) > 0 {
+			out[policyType] = ids
+		}
+	}
+	return out, w.lost
+}
+
 type joins struct{}
 
 func (joins) CreateJoinToken(_ context.Context, n registry.NewToken) (store.JoinToken, string, error) {
@@ -480,7 +495,7 @@ func serve(t *testing.T) *api {
 	w := newWorld(t)
 	server, err := adminapi.New(adminapi.Config{
 		Catalog: w.catalog, Tokens: w, Auth: w, Sets: w, Writer: w, History: w, Past: w, Directory: w, Creator: w,
-		Gateways: gateways{}, Joins: joins{}, Rollouts: &rollouts{}, Pin: func() mtls.SPKI { return mtls.SPKI{} }, Audit: w, Version: &adminv1.Version{Version: "1.2.3"},
+		Gateways: gateways{}, Joins: joins{}, Rollouts: &rollouts{}, Skills: w, Pin: func() mtls.SPKI { return mtls.SPKI{} }, Audit: w, Version: &adminv1.Version{Version: "1.2.3"},
 		Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

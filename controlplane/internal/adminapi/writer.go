@@ -19,8 +19,10 @@ func (s *resources) write(ctx context.Context, req configsvc.Request) (configsvc
 		return configsvc.Result{}, fmt.Errorf("%s: %w", req.Action, errNoIdentity)
 	}
 	res, err := s.writer.Write(ctx, req)
-	if err == nil {
-		setRevision(ctx, res.Revision)
+	if err != nil {
+		return res, err
 	}
-	return res, err
+	setRevision(ctx, res.Revision)
+	res.Warnings = append(res.Warnings, s.unable(ctx, req.Group, res.Items)...)
+	return res, nil
 }

@@ -47,7 +47,7 @@ func newLedger(t *testing.T) ledger {
 		}
 	}
 	l := registry.NewLedger(db.Store, vaults, time.Now)
-	r := registry.New(registry.Config{Store: db.Store, Notes: db.Store, Changes: l, Revocations: revocations{}, Rollouts: registrytest.New(), Replica: "a"})
+	r := registry.New(registry.Config{Store: db.Store, Notes: db.Store, Changes: l, Revocations: revocations{}, Rollouts: registrytest.New(), Skills: db.Store, Replica: "a"})
 	return ledger{Ledger: l, registry: r, db: db}
 }
 

@@ -40,6 +40,12 @@ type Changes interface {
 	DeleteJoinToken(ctx context.Context, group, id, actor string) error
 }
 
+// Skills knows what gateways said they can do.
+type Skills interface {
+	// GatewaysWithout answers the gateways that do not know all of the policy types, revoked ones left out.
+	GatewaysWithout(ctx context.Context, group string, policyTypes []string) ([]store.Gateway, error)
+}
+
 // Rollouts knows how far gateways may go; *rollout.Ledger does.
 type Rollouts interface {
 	// State answers the roll-out of a group; nil if every gateway gets everything.
@@ -56,6 +62,7 @@ type Config struct {
 	Changes     Changes
 	Revocations Revocations
 	Rollouts    Rollouts
+	Skills      Skills
 	// Replica names this process.
 	Replica string
 	// Now is the clock; nil means time.Now.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"keyward.dev/controlplane/internal/pki"
 	"keyward.dev/controlplane/internal/registry"
@@ -19,7 +20,7 @@ import (
 func replica(t *testing.T, m *registrytest.Memory, name string) (*registry.Registry, func()) {
 	t.Helper()
 	r := registry.New(registry.Config{
-		Store: m, Notes: m, Changes: m, Rollouts: m, Revocations: pki.NewRevocations(m.RevokedGateways), Replica: name,
+		Store: m, Notes: m, Changes: m, Rollouts: m, Skills: m, Revocations: pki.NewRevocations(m.RevokedGateways), Replica: name,
 		Log: slog.New(slog.DiscardHandler),
 	})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -104,6 +105,48 @@ func TestStates(t *testing.T) {
 		want["online"], want["rejecting"] = registry.Offline, registry.Offline
 		if diff := cmp.Diff(want, states(t, b)); diff != "" {
 			t.Errorf("after replica a ended (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestUnable(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := registrytest.New()
+		for _, id := range []string{"able", "here", "there", "offline", "new"} {
+			m.Put(store.Gateway{ID: id, Group: "pay"})
+		}
+		a, stopA := replica(t, m, "a")
+		defer stopA()
+		b, stopB := replica(t, m, "b")
+		defer stopB()
+		say := func(r *registry.Registry, id string, types ...string) *registry.Session {
+			return r.Connect(registry.Connection{Group: "pay", ID: id, PolicyTypes: types})
+		}
+		say(a, "able", "acl", "cors", "key-auth")
+		say(a, "here", "acl")
+		say(b, "there", "acl", "key-auth")
+		say(a, "offline", "acl").Close()
+		say(b, "new") // what it knows is not written down yet
+		<-time.After(time.Second)
+		for _, tt := range []struct {
+			types []string
+			want  map[string][]string
+		}{
+			{[]string{"acl"}, nil},
+			{[]string{"acl", "key-auth"}, map[string][]string{"key-auth": {"here"}}},
+			{[]string{"cors", "key-auth"}, map[string][]string{"cors": {"here", "there"}, "key-auth": {"here"}}},
+		} {
+			for name, r := range map[string]*registry.Registry{"a": a, "b": b} {
+				got, err := r.Unable(t.Context(), "pay", tt.types)
+				if diff := cmp.Diff(tt.want, got, cmpopts.EquateEmpty()); diff != "" || err != nil {
+					t.Errorf("replica %s: Unable(%v): %v (-want +got):\n%s", name, tt.types, err, diff)
+				}
+			}
+		}
+		m.SetDown(true)
+		if _, err := a.Unable(t.Context(), "pay", []string{"cors"}); err == nil {
+			t.Error("without a database it is known who can run what")
 		}
 	})
 }

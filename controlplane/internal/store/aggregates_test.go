@@ -154,6 +154,15 @@ func TestAGatewayIsEnrolledHeardOfAndRevoked(t *testing.T) {
 	if diff := cmp.Diff(want, got, sameTime, cmpopts.EquateEmpty()); diff != "" || err != nil {
 		t.Errorf("Gateway: %v (-want +got):\n%s", err, diff)
 	}
+	for _, tt := range []struct {
+		group string
+		types []string
+		want  int
+	}{{"default", nil, 0}, {"default", []string{"acl"}, 0}, {"default", []string{"acl", "cors"}, 1}, {"other", []string{"cors"}, 0}} {
+		if got, err := db.Store.GatewaysWithout(ctx, tt.group, tt.types); err != nil || len(got) != tt.want {
+			t.Errorf("GatewaysWithout(%s, %v) = %v, %v, want %d", tt.group, tt.types, got, err, tt.want)
+		}
+	}
 	if _, err := db.Store.Gateway(ctx, "other", "g1"); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("from another group: %v", err)
 	}
@@ -170,6 +179,9 @@ func TestAGatewayIsEnrolledHeardOfAndRevoked(t *testing.T) {
 	}
 	if err := db.Store.SetGatewayCertificate(ctx, "default", "g1", cert); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("renewing a revoked gateway: %v", err)
+	}
+	if got, err := db.Store.GatewaysWithout(ctx, "default", []string{"cors"}); err != nil || len(got) != 0 {
+		t.Errorf("a revoked gateway counts: %v, %v", got, err)
 	}
 	if ids, err := db.Store.RevokedGateways(ctx); err != nil || !slices.Equal(ids, []string{"g1"}) {
 		t.Errorf("RevokedGateways = %v, %v", ids, err)

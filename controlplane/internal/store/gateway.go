@@ -77,8 +77,11 @@ const (
 	selectGateways = gatewayColumns + `where g.name = $1 order by w.enrolled_at, w.id`
 	selectGateway  = gatewayColumns + `where g.name = $1 and w.id = $2`
 	selectByKey    = gatewayColumns + `where g.name = $1 and w.spki_hash = $2`
-	selectRevoked  = `select id from gateways where revoked_at is not null`
-	insertGateway  = `
+	// What a gateway knows is not known before its first hello.
+	selectUnable = gatewayColumns + `
+where g.name = $1 and w.revoked_at is null and w.policy_types <> '{}' and not w.policy_types @> $2 order by w.enrolled_at, w.id`
+	selectRevoked = `select id from gateways where revoked_at is not null`
+	insertGateway = `
 insert into gateways (id, group_uid, name, labels, version, attestor, attestation, spki_hash, serial, not_after, enrolled_at)
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`
 	updateCertificate = `
@@ -103,6 +106,16 @@ func (s *Store) Gateways(ctx context.Context, group string) ([]Gateway, error) {
 	}
 	gateways, err := pgx.CollectRows(rows, scanGateway)
 	return gateways, mapped("list gateways", err)
+}
+
+// GatewaysWithout lists the gateways of a group that do not know all of the policy types, without revoked ones.
+func (s *Store) GatewaysWithout(ctx context.Context, group string, policyTypes []string) ([]Gateway, error) {
+	rows, err := s.pool.Query(ctx, selectUnable, group, policyTypes)
+	if err != nil {
+		return nil, mapped("list gateways by policy types", err)
+	}
+	gateways, err := pgx.CollectRows(rows, scanGateway)
+	return gateways, mapped("list gateways by policy types", err)
 }
 
 // Gateway answers one gateway of a group.

@@ -111,7 +111,7 @@ func newWorld(t testing.TB, o options) *world {
 		t.Fatal(err)
 	}
 	w.registry = registry.New(registry.Config{
-		Store: w.memory, Notes: w.memory, Changes: w.memory, Revocations: w.revocations, Rollouts: w.memory, Replica: o.replica, Now: w.clock.Now, Log: log,
+		Store: w.memory, Notes: w.memory, Changes: w.memory, Revocations: w.revocations, Rollouts: w.memory, Skills: w.memory, Replica: o.replica, Now: w.clock.Now, Log: log,
 	})
 	hub := fanout.NewHub(w.sources, o.limits, log)
 	server := syncserver.New(syncserver.Config{

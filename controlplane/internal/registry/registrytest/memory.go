@@ -93,6 +93,16 @@ func (m *Memory) Gateways(_ context.Context, group string) (out []store.Gateway,
 	return out, err
 }
 
+// GatewaysWithout implements registry.Skills.
+func (m *Memory) GatewaysWithout(ctx context.Context, group string, policyTypes []string) ([]store.Gateway, error) {
+	all, err := m.Gateways(ctx, group)
+	return slices.DeleteFunc(all, func(g store.Gateway) bool {
+		knows := func(policyType string) bool { return slices.Contains(g.PolicyTypes, policyType) }
+		lacks := slices.ContainsFunc(policyTypes, func(policyType string) bool { return !knows(policyType) })
+		return !lacks || len(g.PolicyTypes) == 0 || !g.RevokedAt.IsZero()
+	}), err
+}
+
 // Gateway implements registry.Store.
 func (m *Memory) Gateway(_ context.Context, group, id string) (g store.Gateway, err error) {
 	err = m.update(group, id, func(have *store.Gateway) { g = *have })
