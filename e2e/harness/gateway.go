@@ -72,7 +72,7 @@ func (c *Cluster) gatewayFrom(controlPlane string, env, args []string) *Gateway 
 		"--control-plane", controlPlane, "--listen", "http=" + g.HTTP, "--status-listen", g.Status, "--log-level", "debug",
 		"--access-log", "off",
 	}, args...)
-	g.Process = NewProcess(c.T, "gateway "+g.HTTP, Bin(c.T, "keyward-dataplane"), env, args...)
+	g.Process = NewProcess(c.T, "gateway "+g.HTTP, c.Programs.program(c.T, "keyward-dataplane"), env, args...)
 	return g
 }
 

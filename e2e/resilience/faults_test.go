@@ -86,6 +86,18 @@ var faults = []struct {
 		[]string{"TestMigrationUnderTraffic"},
 	},
 	{
+		"gateways, replicas and command lines of the release before, or of the one after", "they work together; a migrated database serves both",
+		[]string{
+			"TestGatewaysOfTheNeighbouringReleaseKeepWorking", "TestTheCommandLineOfTheNeighbouringReleaseWorks",
+			"TestReplicasOfTwoReleasesShareADatabase", "TestWhatOnlyTheControlPlaneUsesDoesNotHinderAnOlderGateway",
+			"TestWhatThePreviousReleaseSaysMeansTheSame", "TestFaultsOfAContractAreFound",
+		},
+	},
+	{
+		"a gateway is too old for something", "what that guards is closed there, and reported; whoever changes it is warned before",
+		[]string{"TestWhatAGatewayCannotRunIsClosedThereAndWarnedOf"},
+	},
+	{
 		"another key-encryption key, altered rows", "nothing of it is enforced; check-db names it",
 		[]string{"TestAnotherKEKOpensNothing", "TestTamperedRowsAreNamedAndNotEnforced", "TestTamperedAuditRowsAreFound", "TestRuntimeRoleOnlyAddsToTheAudit", "TestApplyWaitNamesWhatAGatewayRefuses"},
 	},
