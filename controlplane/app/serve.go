@@ -11,6 +11,8 @@ import (
 	"runtime"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	adminv1 "keyward.dev/proto/gen/keyward/admin/v1"
 
 	"keyward.dev/controlplane/internal/adminapi"
@@ -25,6 +27,7 @@ import (
 	"keyward.dev/controlplane/internal/store"
 	"keyward.dev/controlplane/internal/syncserver"
 	"keyward.dev/shared/certfile"
+	"keyward.dev/shared/contract"
 	"keyward.dev/shared/mtls"
 	"keyward.dev/shared/run"
 	"keyward.dev/shared/telemetry"
@@ -143,12 +146,20 @@ func (p *plane) adminServer() (*adminapi.Server, error) {
 		Catalog: core.catalog, Tokens: tokens, Auth: p.tokens, Sets: core.groups, Writer: core.config, History: core.store,
 		Past:      core.history,
 		Directory: core.store, Creator: core.config, Gateways: p.registry, Joins: p.registry,
-		Rollouts: rollout.NewDesk(p.rollouts, p.registry, time.Now), Skills: p.registry,
+		Rollouts: rollout.NewDesk(p.rollouts, p.registry, time.Now), Skills: p.registry, Newer: newer(),
 		Audit: auditLog{core.store, core.sealer}, Pin: func() mtls.SPKI { return p.ca.Trust().Pin }, Log: p.log,
 		Version: &adminv1.Version{
 			Version: telemetry.Version(), GoVersion: runtime.Version(), MinGatewayVersion: minGatewayVersion,
 		},
 	})
+}
+
+// newer looks for what of a resource a gateway may not know, which costs nothing while nothing has been added.
+func newer() func(proto.Message) map[string]uint32 {
+	if contract.Current() == 0 {
+		return nil
+	}
+	return contract.Newer
 }
 
 // minGatewayVersion is the oldest gateway that works with this control plane.

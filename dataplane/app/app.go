@@ -27,6 +27,7 @@ import (
 	"keyward.dev/dataplane/internal/syncclient"
 	"keyward.dev/dataplane/internal/upstream"
 	"keyward.dev/shared/certfile"
+	"keyward.dev/shared/contract"
 	"keyward.dev/shared/run"
 	"keyward.dev/shared/settings"
 	"keyward.dev/shared/telemetry"
@@ -209,6 +210,7 @@ func syncSource(s Settings, d SourceDeps) (Source, error) {
 	return syncclient.New(syncclient.Config{
 		Addresses: s.ControlPlane, TrustDomain: s.TrustDomain, JoinToken: s.JoinToken.Reveal(),
 		ServiceAccountTokenFile: s.ServiceAccountTokenFile, RootPin: pin, Group: s.Group, IdentityDir: s.IdentityDir,
-		Labels: labels, Version: telemetry.Version(), PolicyTypes: d.PolicyTypes, Apply: d.Apply, Responses: d.Responses, Cache: d.Cache, Log: d.Log,
+		Labels: labels, Version: telemetry.Version(), PolicyTypes: d.PolicyTypes, Contract: contract.Current(),
+		Apply: d.Apply, Responses: d.Responses, Cache: d.Cache, Log: d.Log,
 	})
 }

@@ -1,6 +1,7 @@
 package resilience_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -41,40 +42,76 @@ func TestFaultsOfAContractAreFound(t *testing.T) {
 		return f
 	}
 	with := func(fields ...*descriptorpb.FieldDescriptorProto) contract {
-		return contract{fields: map[string]map[int32]*descriptorpb.FieldDescriptorProto{"m": byNumber(fields)}, values: map[string]map[int32]string{}}
+		return contract{fields: map[string]map[int32]*descriptorpb.FieldDescriptorProto{"m": byNumber(fields)}}
 	}
-	before := with(field("a", 1, nil))
+	value := func(name string, number int32, since uint32) *descriptorpb.EnumValueDescriptorProto {
+		v := &descriptorpb.EnumValueDescriptorProto{Name: &name, Number: &number, Options: &descriptorpb.EnumValueOptions{}}
+		proto.SetExtension(v.GetOptions(), optionsv1.E_ValueSince, since)
+		return v
+	}
+	values := func(vs ...*descriptorpb.EnumValueDescriptorProto) contract {
+		c := contract{values: map[string]map[int32]*descriptorpb.EnumValueDescriptorProto{}}
+		c.add("p", nil, []*descriptorpb.EnumDescriptorProto{{Name: new("e"), Value: vs}})
+		return c
+	}
+	a, red := field("a", 1, &optionsv1.FieldOptions{Since: 4}), value("RED", 0, 4)
 	tests := []struct {
-		name string
-		now  contract
-		want bool
+		name        string
+		before, now contract
+		want        bool
 	}{
-		{"the same", before, false},
-		{"a further field", with(field("a", 1, nil), field("b", 2, nil)), false},
-		{"a further field of the control plane's", with(field("a", 1, nil), field("b", 2, &optionsv1.FieldOptions{Default: new("x"), ControlPlane: true})), false},
-		{"a further field with a default", with(field("a", 1, nil), field("b", 2, &optionsv1.FieldOptions{Default: new("x")})), true},
-		{"a field that is gone", with(), true},
-		{"a field of another name", with(field("b", 1, nil)), true},
-		{"a message that is gone", contract{}, true},
+		{"the same", with(a), with(a), false},
+		{"a further field", with(a), with(a, field("b", 2, &optionsv1.FieldOptions{Since: 5})), false},
+		{"a further field of no contract", with(a), with(a, field("b", 2, nil)), true},
+		{"a further field of the contract before", with(a), with(a, field("b", 2, &optionsv1.FieldOptions{Since: 4})), true},
+		{"a further field of the control plane's", with(a), with(a, field("b", 2, &optionsv1.FieldOptions{Default: new("x"), ControlPlane: true})), false},
+		{"a further field with a default", with(a), with(a, field("b", 2, &optionsv1.FieldOptions{Default: new("x"), Since: 5})), true},
+		{"a field that is gone", with(a), with(), true},
+		{"a field of another name", with(a), with(field("b", 1, nil)), true},
+		{"a message that is gone", with(a), contract{}, true},
+		{"a further value", values(red), values(red, value("BLUE", 1, 5)), false},
+		{"a further value of no contract", values(red), values(red, value("BLUE", 1, 0)), true},
+		{"a value with another meaning", values(red), values(value("BLUE", 0, 4)), true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			if got := faultsOf(before, tt.now); (len(got) > 0) != tt.want {
+			if got := faultsOf(tt.before, tt.now); (len(got) > 0) != tt.want {
 				t.Errorf("faults: %v, want some: %v", got, tt.want)
 			}
 		})
-	}
-	was := contract{values: map[string]map[int32]string{"e": {0: "X"}}}
-	if got := faultsOf(was, contract{values: map[string]map[int32]string{"e": {0: "Y"}}}); len(got) == 0 {
-		t.Error("a value with another meaning is not found")
 	}
 }
 
 // contract is what messages and enums say, by full name and number.
 type contract struct {
 	fields map[string]map[int32]*descriptorpb.FieldDescriptorProto
-	values map[string]map[int32]string
+	values map[string]map[int32]*descriptorpb.EnumValueDescriptorProto
+}
+
+func optionsOf(f *descriptorpb.FieldDescriptorProto) *optionsv1.FieldOptions {
+	o, _ := proto.GetExtension(f.GetOptions(), optionsv1.E_Field).(*optionsv1.FieldOptions)
+	return o
+}
+
+func sinceOf(v *descriptorpb.EnumValueDescriptorProto) uint32 {
+	n, _ := proto.GetExtension(v.GetOptions(), optionsv1.E_ValueSince).(uint32)
+	return n
+}
+
+// newest is the number of the contract.
+func (c contract) newest() (n uint32) {
+	for _, fields := range c.fields {
+		for _, f := range fields {
+			n = max(n, optionsOf(f).GetSince())
+		}
+	}
+	for _, values := range c.values {
+		for _, v := range values {
+			n = max(n, sinceOf(v))
+		}
+	}
+	return n
 }
 
 // contractOf reads what is stored and streamed; the admin API and the rules about documents are not part of it.
@@ -84,7 +121,7 @@ func contractOf(t *testing.T, set []byte) contract {
 	if err := proto.Unmarshal(set, &files); err != nil {
 		t.Fatal(err)
 	}
-	c := contract{fields: map[string]map[int32]*descriptorpb.FieldDescriptorProto{}, values: map[string]map[int32]string{}}
+	c := contract{fields: map[string]map[int32]*descriptorpb.FieldDescriptorProto{}, values: map[string]map[int32]*descriptorpb.EnumValueDescriptorProto{}}
 	for _, f := range files.GetFile() {
 		switch f.GetPackage() {
 		case "keyward.config.v1", "keyward.policy.v1", "keyward.credential.v1", "keyward.system.v1", "keyward.sync.v1":
@@ -104,9 +141,9 @@ func (c contract) add(prefix string, messages []*descriptorpb.DescriptorProto, e
 		c.add(name, m.GetNestedType(), m.GetEnumType())
 	}
 	for _, e := range enums {
-		values := map[int32]string{}
+		values := map[int32]*descriptorpb.EnumValueDescriptorProto{}
 		for _, v := range e.GetValue() {
-			values[v.GetNumber()] = v.GetName()
+			values[v.GetNumber()] = v
 		}
 		c.values[prefix+"."+e.GetName()] = values
 	}
@@ -122,6 +159,7 @@ func byNumber(fields []*descriptorpb.FieldDescriptorProto) map[int32]*descriptor
 
 // faultsOf says what programs with the one contract would understand wrongly of those with the other.
 func faultsOf(before, now contract) (faults []string) {
+	next := before.newest() + 1
 	for message, fields := range before.fields {
 		for number, was := range fields {
 			is := now.fields[message][number]
@@ -129,20 +167,40 @@ func faultsOf(before, now contract) (faults []string) {
 				faults = append(faults, message+"."+was.GetName()+" is gone or another one")
 			}
 		}
+		if strings.HasPrefix(message, "keyward.sync.") {
+			continue // programs pass over what they do not know there
+		}
 		for number, is := range now.fields[message] {
-			o, _ := proto.GetExtension(is.GetOptions(), optionsv1.E_Field).(*optionsv1.FieldOptions)
-			if fields[number] == nil && o.GetDefault() != "" && !o.GetControlPlane() {
-				faults = append(faults, message+"."+is.GetName()+" is new and has a default: it would be stored with the next write of a "+
-					"resource, though nobody asked for it, and close the resource on gateways of the previous release")
+			if fields[number] == nil {
+				faults = append(faults, faultsOfNew(message+"."+is.GetName(), optionsOf(is), next)...)
 			}
 		}
 	}
 	for enum, values := range before.values {
 		for number, was := range values {
-			if now.values[enum][number] != was {
-				faults = append(faults, enum+"."+was+" is gone or another one")
+			if now.values[enum][number].GetName() != was.GetName() {
+				faults = append(faults, enum+"."+was.GetName()+" is gone or another one")
 			}
 		}
+		for number, is := range now.values[enum] {
+			if values[number] == nil && sinceOf(is) != next {
+				faults = append(faults, fmt.Sprintf("%s.%s is new: it needs the option value_since = %d", enum, is.GetName(), next))
+			}
+		}
+	}
+	return faults
+}
+
+func faultsOfNew(name string, o *optionsv1.FieldOptions, next uint32) (faults []string) {
+	if o.GetControlPlane() || o.GetOutputOnly() {
+		return nil
+	}
+	if o.GetDefault() != "" {
+		faults = append(faults, name+" is new and has a default: it would be stored with the next write of a resource, though "+
+			"nobody asked for it, and close the resource on gateways of the previous release")
+	}
+	if o.GetSince() != next {
+		faults = append(faults, fmt.Sprintf("%s is new: it needs the option since: %d, or control_plane", name, next))
 	}
 	return faults
 }

@@ -48,6 +48,7 @@ type resources struct {
 	history History
 	past    Past
 	skills  Skills
+	newer   func(proto.Message) map[string]uint32
 	now     func() time.Time
 	// applies bounds how many documents are held in memory at once.
 	applies chan struct{}

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/proto"
 
 	adminv1 "keyward.dev/proto/gen/keyward/admin/v1"
 	"keyward.dev/shared/catalog"
@@ -63,7 +64,10 @@ type Config struct {
 	Joins     JoinTokens
 	Rollouts  Rollouts
 	Skills    Skills
-	Audit     AuditLog
+	// Newer answers what of a resource the first contract with gateways did not have, see package contract; nil: nothing has
+	// been added yet.
+	Newer func(proto.Message) map[string]uint32
+	Audit AuditLog
 	// Pin returns the hash of the root's public key, which join tokens carry.
 	Pin     func() mtls.SPKI
 	Version *adminv1.Version
@@ -113,7 +117,7 @@ func New(cfg Config) (*Server, error) {
 func register(r grpc.ServiceRegistrar, cfg Config) {
 	adminv1.RegisterSystemServiceServer(r, &system{version: cfg.Version})
 	adminv1.RegisterResourceServiceServer(r, &resources{
-		catalog: cfg.Catalog, sets: cfg.Sets, writer: cfg.Writer, history: cfg.History, past: cfg.Past, skills: cfg.Skills, now: cfg.Now,
+		catalog: cfg.Catalog, sets: cfg.Sets, writer: cfg.Writer, history: cfg.History, past: cfg.Past, skills: cfg.Skills, newer: cfg.Newer, now: cfg.Now,
 		applies: make(chan struct{}, maxApplies),
 	})
 	adminv1.RegisterGroupServiceServer(r, &groups{directory: cfg.Directory, creator: cfg.Creator, sets: cfg.Sets, gateways: cfg.Gateways})

@@ -52,6 +52,7 @@ type world struct {
 	groups  map[string]*group
 	tokens  map[string]adminauth.Token
 	down    error               // what every store answers
+	older   map[uint32][]string // who does not know a contract
 	unable  map[string][]string // what gateways do not know, by policy type
 	lost    error               // what asking for that answers
 	violate error               // what admission says about every write
@@ -447,6 +448,21 @@ func (r gateways) WaitForRevision(ctx context.Context, group string, _ int64, _ 
 
 func (gateways) ConnectedIn(context.Context, string) (int, error) { return 1, nil }
 
+// Older is adminapi.Skills.
+func (w *world) Older(_ context.Context, _ string, contract uint32) ([]string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.older[contract], w.lost
+}
+
+// newer takes it that contracts 2 and 3 brought what a service with a description has.
+func newer(m proto.Message) map[string]uint32 {
+	if s, ok := m.(*configv1.Service); ok && s.GetDescription() != "" {
+		return map[string]uint32{"Service.description": 2, "Service.extra": 2, "Service.more": 3}
+	}
+	return nil
+}
+
 // Unable is adminapi.Skills.
 func (w *world) Unable(_ context.Context, _ string, policyTypes []string) (map[string][]string, error) {
 	w.mu.Lock()
@@ -495,7 +511,7 @@ func serve(t *testing.T) *api {
 	w := newWorld(t)
 	server, err := adminapi.New(adminapi.Config{
 		Catalog: w.catalog, Tokens: w, Auth: w, Sets: w, Writer: w, History: w, Past: w, Directory: w, Creator: w,
-		Gateways: gateways{}, Joins: joins{}, Rollouts: &rollouts{}, Skills: w, Pin: func() mtls.SPKI { return mtls.SPKI{} }, Audit: w, Version: &adminv1.Version{Version: "1.2.3"},
+		Gateways: gateways{}, Joins: joins{}, Rollouts: &rollouts{}, Skills: w, Newer: newer, Pin: func() mtls.SPKI { return mtls.SPKI{} }, Audit: w, Version: &adminv1.Version{Version: "1.2.3"},
 		Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

@@ -121,6 +121,7 @@ type Connection struct {
 	Group, ID   string
 	Version     string
 	PolicyTypes []string
+	Contract    uint32
 	Labels      map[string]string
 }
 
@@ -155,7 +156,7 @@ func (r *Registry) Connect(c Connection) *Session {
 		g.live[c.ID] = l
 	}
 	l.sessions++
-	l.report.LastSeen = now
+	l.report.LastSeen, l.report.Contract = now, c.Contract
 	key := noteKey{c.Group, c.ID}
 	hello := store.Hello{Version: c.Version, PolicyTypes: c.PolicyTypes, Labels: c.Labels, Replica: r.cfg.Replica, At: now}
 	r.note(key).hello = &hello
@@ -196,7 +197,7 @@ func (s *Session) Applied(a Applied) {
 	was := l.report
 	l.report = store.GatewayReport{
 		ID: s.key.id, Epoch: a.Epoch, Revision: a.Revision, Digest: a.Digest, Faults: a.Faults, LastSeen: now,
-		Now: was.Now, Before: was.Before,
+		Contract: was.Contract, Now: was.Now, Before: was.Before,
 	}
 	if was.Epoch != a.Epoch || was.Revision != a.Revision {
 		turn(&l.report)

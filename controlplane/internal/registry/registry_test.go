@@ -109,7 +109,7 @@ func TestStates(t *testing.T) {
 	})
 }
 
-func TestUnable(t *testing.T) {
+func TestWhoCannotRunWhat(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := registrytest.New()
@@ -144,7 +144,24 @@ func TestUnable(t *testing.T) {
 				}
 			}
 		}
+		contracts := map[string]uint32{"first": 0, "second": 2, "third": 3}
+		for id, n := range contracts {
+			r := map[bool]*registry.Registry{true: a, false: b}[n > 2]
+			r.Connect(registry.Connection{Group: "shop", ID: id, Contract: n}).Applied(registry.Applied{Epoch: 1, Revision: 1})
+		}
+		<-time.After(time.Second)
+		for n, want := range map[uint32][]string{0: nil, 1: {"first"}, 3: {"first", "second"}, 4: {"first", "second", "third"}} {
+			for name, r := range map[string]*registry.Registry{"a": a, "b": b} {
+				got, err := r.Older(t.Context(), "shop", n)
+				if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" || err != nil {
+					t.Errorf("replica %s: Older(%d): %v (-want +got):\n%s", name, n, err, diff)
+				}
+			}
+		}
 		m.SetDown(true)
+		if _, err := a.Older(t.Context(), "shop", 1); err == nil {
+			t.Error("without a database it is known who is older")
+		}
 		if _, err := a.Unable(t.Context(), "pay", []string{"cors"}); err == nil {
 			t.Error("without a database it is known who can run what")
 		}

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 )
 
@@ -32,4 +33,14 @@ func (r *Registry) Unable(ctx context.Context, group string, policyTypes []strin
 		}
 	}
 	return unable, nil
+}
+
+// Older answers the ids of the connected gateways that do not know all of a contract.
+func (r *Registry) Older(ctx context.Context, group string, contract uint32) ([]string, error) {
+	seen, err := r.seen(ctx, group)
+	if err != nil {
+		return nil, err
+	}
+	maps.DeleteFunc(seen, func(_ string, s sighting) bool { return s.Contract >= contract })
+	return slices.Sorted(maps.Keys(seen)), nil
 }

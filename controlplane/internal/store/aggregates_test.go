@@ -193,7 +193,7 @@ func TestOneRowForEachGroupAndReplica(t *testing.T) {
 	db := open(t, "default")
 	r := store.ReplicaReport{
 		Group: "default", Replica: "r1", At: now(),
-		Gateways: []store.GatewayReport{{ID: "g1", Epoch: 1<<63 - 1, Revision: 3, Digest: []byte{1}, LastSeen: now()}},
+		Gateways: []store.GatewayReport{{ID: "g1", Contract: 3, Epoch: 1<<63 - 1, Revision: 3, Digest: []byte{1}, LastSeen: now()}},
 	}
 	for range 3 {
 		r.Gateways[0].Revision++

@@ -101,7 +101,8 @@ func (c *session) run(ctx context.Context) error {
 	}
 	defer release()
 	c.registry = c.server.cfg.Registry.Connect(registry.Connection{
-		Group: c.who.Group, ID: c.who.Gateway, Version: hello.GetVersion(), PolicyTypes: hello.GetPolicyTypes(), Labels: hello.GetLabels(),
+		Group: c.who.Group, ID: c.who.Gateway, Version: hello.GetVersion(), PolicyTypes: hello.GetPolicyTypes(),
+		Contract: hello.GetContract(), Labels: hello.GetLabels(),
 	})
 	defer c.registry.Close()
 	if c.fanout, err = c.join(ctx, group, hello); err != nil {

@@ -159,6 +159,11 @@ func TestAcknowledgementsReachTheRegistry(t *testing.T) {
 	if err != nil || len(p.Rejecting) != 1 || p.Rejecting[0].Faults[0].Reason != "why" || len(p.Rejecting[0].Faults[0].Name) > 1024 {
 		t.Errorf("progress = %+v, %v", p, err)
 	}
+	for contract, older := range map[uint32]int{3: 0, 4: 1} {
+		if ids, err := w.registry.Older(t.Context(), "a", contract); err != nil || len(ids) != older {
+			t.Errorf("older than contract %d are %v, %v, want %d", contract, ids, err, older)
+		}
+	}
 	ack.Faults = nil
 	s.send(&syncv1.ConfigRequest{Message: &syncv1.ConfigRequest_Ack{Ack: ack}})
 	testkit.Await(t, 10*time.Second, func() error {

@@ -283,7 +283,7 @@ func (g *gateway) tryStream(at fanout.Position, opts ...grpc.DialOption) (*strea
 	if err != nil {
 		return nil, err
 	}
-	hello := &syncv1.Hello{Version: "t", Epoch: at.Epoch, Revision: at.Revision, Digest: at.Digest[:], Batches: !g.single}
+	hello := &syncv1.Hello{Version: "t", PolicyTypes: []string{"acl"}, Contract: 3, Epoch: at.Epoch, Revision: at.Revision, Digest: at.Digest[:], Batches: !g.single}
 	err = rpc.Send(&syncv1.ConfigRequest{Message: &syncv1.ConfigRequest_Hello{Hello: hello}})
 	return &stream{t: g.w.t, rpc: rpc, at: at, records: map[string][]byte{}}, err
 }

@@ -19,6 +19,7 @@ import (
 
 	"keyward.dev/dataplane/internal/state"
 	"keyward.dev/dataplane/internal/syncclient"
+	"keyward.dev/shared/contract"
 	"keyward.dev/shared/mtls"
 	"keyward.dev/shared/run"
 	"keyward.dev/shared/settings"
@@ -167,7 +168,7 @@ func Run(ctx context.Context, s Settings, out io.Writer, log *slog.Logger) error
 		Client: syncclient.Config{
 			Addresses: s.ControlPlane, TrustDomain: s.TrustDomain, JoinToken: s.JoinToken.Reveal(), RootPin: pin,
 			ServiceAccountTokenFile: s.ServiceAccountTokenFile, Group: s.Group,
-			Labels: labels, Version: telemetry.Version(), PolicyTypes: policyTypes(),
+			Labels: labels, Version: telemetry.Version(), PolicyTypes: policyTypes(), Contract: contract.Current(),
 		},
 	})
 	if err != nil {

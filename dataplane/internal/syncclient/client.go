@@ -45,6 +45,8 @@ type Config struct {
 	Labels      map[string]string
 	Version     string
 	PolicyTypes []string
+	// Contract is the newest contract of which every field and value is known.
+	Contract uint32
 	// Apply puts a set into force and returns what of it does not work. It is called with one set at a time; sets that
 	// come meanwhile are left out but for the newest.
 	Apply func(ctx context.Context, set *state.Set) []Fault

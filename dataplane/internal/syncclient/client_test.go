@@ -108,6 +108,9 @@ func TestReconnectGoesOnFromTheLastSet(t *testing.T) {
 		}
 		c.cut(status.Error(codes.Unavailable, "replica ends"))
 		h := <-c.hellos
+		if h.GetVersion() != "test" || h.GetContract() != 3 || len(h.GetPolicyTypes()) != 1 {
+			t.Errorf("hello = %v, want what the gateway can run", h)
+		}
 		if h.GetEpoch() != 1 || h.GetRevision() != 1 || string(h.GetDigest()) != string(set.Digest[:]) {
 			t.Errorf("hello = %v, want revision 1", h)
 		}

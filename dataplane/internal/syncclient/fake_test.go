@@ -264,7 +264,7 @@ type world struct {
 
 func config(c *control, dial func(context.Context, string) (net.Conn, error)) syncclient.Config {
 	return syncclient.Config{
-		Addresses: []string{"cp.test:7444"}, TrustDomain: domain, JoinToken: c.token(), Version: "test", Dial: dial,
+		Addresses: []string{"cp.test:7444"}, TrustDomain: domain, JoinToken: c.token(), Version: "test", PolicyTypes: []string{"acl"}, Contract: 3, Dial: dial,
 		Apply: func(context.Context, *state.Set) []syncclient.Fault { return nil }, Log: slog.New(slog.DiscardHandler),
 	}
 }

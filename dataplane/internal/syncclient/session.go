@@ -79,7 +79,7 @@ func (s *session) hello() error {
 	set, cfg := s.client.folded(), s.client.cfg
 	s.resumed = set.Epoch != 0
 	return s.send(&syncv1.ConfigRequest{Message: &syncv1.ConfigRequest_Hello{Hello: &syncv1.Hello{
-		Version: cfg.Version, PolicyTypes: cfg.PolicyTypes, Labels: cfg.Labels,
+		Version: cfg.Version, PolicyTypes: cfg.PolicyTypes, Contract: cfg.Contract, Labels: cfg.Labels,
 		Epoch: set.Epoch, Revision: set.Revision, Digest: set.Digest[:], Batches: true,
 	}}})
 }

@@ -804,7 +804,10 @@ type FieldOptions struct {
 	Unique bool `protobuf:"varint,8,opt,name=unique,proto3" json:"unique,omitempty"`
 	// Only the control plane uses the field. Gateways are not shown it, so that those that do not know it, or not all of it,
 	// are not hindered by it. Only for fields of resources.
-	ControlPlane  bool `protobuf:"varint,9,opt,name=control_plane,json=controlPlane,proto3" json:"control_plane,omitempty"`
+	ControlPlane bool `protobuf:"varint,9,opt,name=control_plane,json=controlPlane,proto3" json:"control_plane,omitempty"`
+	// Contract that brought the field, by number; left out: the first. A gateway says in its hello up to which contract it knows
+	// everything, so that whoever uses something newer can be warned.
+	Since         uint32 `protobuf:"varint,10,opt,name=since,proto3" json:"since,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -902,6 +905,13 @@ func (x *FieldOptions) GetControlPlane() bool {
 	return false
 }
 
+func (x *FieldOptions) GetSince() uint32 {
+	if x != nil {
+		return x.Since
+	}
+	return 0
+}
+
 // Permission guards an RPC.
 type Permission struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -997,6 +1007,14 @@ var file_keyward_options_v1_options_proto_extTypes = []protoimpl.ExtensionInfo{
 		Filename:      "keyward/options/v1/options.proto",
 	},
 	{
+		ExtendedType:  (*descriptorpb.EnumValueOptions)(nil),
+		ExtensionType: (*uint32)(nil),
+		Field:         50831,
+		Name:          "keyward.options.v1.value_since",
+		Tag:           "varint,50831,opt,name=value_since",
+		Filename:      "keyward/options/v1/options.proto",
+	},
+	{
 		ExtendedType:  (*descriptorpb.MethodOptions)(nil),
 		ExtensionType: (*Permission)(nil),
 		Field:         50821,
@@ -1034,12 +1052,20 @@ var (
 	E_Field = &file_keyward_options_v1_options_proto_extTypes[4]
 )
 
+// Extension fields to descriptorpb.EnumValueOptions.
+var (
+	// What FieldOptions.since is for a field.
+	//
+	// optional uint32 value_since = 50831;
+	E_ValueSince = &file_keyward_options_v1_options_proto_extTypes[5]
+)
+
 // Extension fields to descriptorpb.MethodOptions.
 var (
 	// Who may call the RPC. An RPC without it is refused by a test and by the server.
 	//
 	// optional keyward.options.v1.Permission permission = 50821;
-	E_Permission = &file_keyward_options_v1_options_proto_extTypes[5]
+	E_Permission = &file_keyward_options_v1_options_proto_extTypes[6]
 )
 
 var File_keyward_options_v1_options_proto protoreflect.FileDescriptor
@@ -1062,7 +1088,7 @@ const file_keyward_options_v1_options_proto_rawDesc = "" +
 	"\x11CredentialOptions\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\"4\n" +
 	"\x0fDocumentOptions\x12!\n" +
-	"\fscalar_field\x18\x01 \x01(\tR\vscalarField\"\xd8\x02\n" +
+	"\fscalar_field\x18\x01 \x01(\tR\vscalarField\"\xee\x02\n" +
 	"\fFieldOptions\x122\n" +
 	"\x06format\x18\x01 \x01(\x0e2\x1a.keyward.options.v1.FormatR\x06format\x12\x1d\n" +
 	"\adefault\x18\x02 \x01(\tH\x00R\adefault\x88\x01\x01\x12\x1c\n" +
@@ -1073,7 +1099,9 @@ const file_keyward_options_v1_options_proto_rawDesc = "" +
 	"outputOnly\x12\x19\n" +
 	"\blist_key\x18\a \x01(\tR\alistKey\x12\x16\n" +
 	"\x06unique\x18\b \x01(\bR\x06unique\x12#\n" +
-	"\rcontrol_plane\x18\t \x01(\bR\fcontrolPlaneB\n" +
+	"\rcontrol_plane\x18\t \x01(\bR\fcontrolPlane\x12\x14\n" +
+	"\x05since\x18\n" +
+	" \x01(\rR\x05sinceB\n" +
 	"\n" +
 	"\b_default\"k\n" +
 	"\n" +
@@ -1148,7 +1176,9 @@ const file_keyward_options_v1_options_proto_rawDesc = "" +
 	"credential\x12\x1f.google.protobuf.MessageOptions\x18\xf3\x8c\x03 \x01(\v2%.keyward.options.v1.CredentialOptionsR\n" +
 	"credential:b\n" +
 	"\bdocument\x12\x1f.google.protobuf.MessageOptions\x18\xf4\x8c\x03 \x01(\v2#.keyward.options.v1.DocumentOptionsR\bdocument:W\n" +
-	"\x05field\x12\x1d.google.protobuf.FieldOptions\x18\xfb\x8c\x03 \x01(\v2 .keyward.options.v1.FieldOptionsR\x05field:`\n" +
+	"\x05field\x12\x1d.google.protobuf.FieldOptions\x18\xfb\x8c\x03 \x01(\v2 .keyward.options.v1.FieldOptionsR\x05field:D\n" +
+	"\vvalue_since\x12!.google.protobuf.EnumValueOptions\x18\x8f\x8d\x03 \x01(\rR\n" +
+	"valueSince:`\n" +
 	"\n" +
 	"permission\x12\x1e.google.protobuf.MethodOptions\x18\x85\x8d\x03 \x01(\v2\x1e.keyward.options.v1.PermissionR\n" +
 	"permissionB4Z2keyward.dev/proto/gen/keyward/options/v1;optionsv1b\x06proto3"
@@ -1168,23 +1198,24 @@ func file_keyward_options_v1_options_proto_rawDescGZIP() []byte {
 var file_keyward_options_v1_options_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
 var file_keyward_options_v1_options_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_keyward_options_v1_options_proto_goTypes = []any{
-	(Phase)(0),                          // 0: keyward.options.v1.Phase
-	(Combine)(0),                        // 1: keyward.options.v1.Combine
-	(Site)(0),                           // 2: keyward.options.v1.Site
-	(Body)(0),                           // 3: keyward.options.v1.Body
-	(Format)(0),                         // 4: keyward.options.v1.Format
-	(Storage)(0),                        // 5: keyward.options.v1.Storage
-	(Role)(0),                           // 6: keyward.options.v1.Role
-	(Scope)(0),                          // 7: keyward.options.v1.Scope
-	(*ResourceOptions)(nil),             // 8: keyward.options.v1.ResourceOptions
-	(*PolicyOptions)(nil),               // 9: keyward.options.v1.PolicyOptions
-	(*CredentialOptions)(nil),           // 10: keyward.options.v1.CredentialOptions
-	(*DocumentOptions)(nil),             // 11: keyward.options.v1.DocumentOptions
-	(*FieldOptions)(nil),                // 12: keyward.options.v1.FieldOptions
-	(*Permission)(nil),                  // 13: keyward.options.v1.Permission
-	(*descriptorpb.MessageOptions)(nil), // 14: google.protobuf.MessageOptions
-	(*descriptorpb.FieldOptions)(nil),   // 15: google.protobuf.FieldOptions
-	(*descriptorpb.MethodOptions)(nil),  // 16: google.protobuf.MethodOptions
+	(Phase)(0),                            // 0: keyward.options.v1.Phase
+	(Combine)(0),                          // 1: keyward.options.v1.Combine
+	(Site)(0),                             // 2: keyward.options.v1.Site
+	(Body)(0),                             // 3: keyward.options.v1.Body
+	(Format)(0),                           // 4: keyward.options.v1.Format
+	(Storage)(0),                          // 5: keyward.options.v1.Storage
+	(Role)(0),                             // 6: keyward.options.v1.Role
+	(Scope)(0),                            // 7: keyward.options.v1.Scope
+	(*ResourceOptions)(nil),               // 8: keyward.options.v1.ResourceOptions
+	(*PolicyOptions)(nil),                 // 9: keyward.options.v1.PolicyOptions
+	(*CredentialOptions)(nil),             // 10: keyward.options.v1.CredentialOptions
+	(*DocumentOptions)(nil),               // 11: keyward.options.v1.DocumentOptions
+	(*FieldOptions)(nil),                  // 12: keyward.options.v1.FieldOptions
+	(*Permission)(nil),                    // 13: keyward.options.v1.Permission
+	(*descriptorpb.MessageOptions)(nil),   // 14: google.protobuf.MessageOptions
+	(*descriptorpb.FieldOptions)(nil),     // 15: google.protobuf.FieldOptions
+	(*descriptorpb.EnumValueOptions)(nil), // 16: google.protobuf.EnumValueOptions
+	(*descriptorpb.MethodOptions)(nil),    // 17: google.protobuf.MethodOptions
 }
 var file_keyward_options_v1_options_proto_depIdxs = []int32{
 	0,  // 0: keyward.options.v1.PolicyOptions.phase:type_name -> keyward.options.v1.Phase
@@ -1200,17 +1231,18 @@ var file_keyward_options_v1_options_proto_depIdxs = []int32{
 	14, // 10: keyward.options.v1.credential:extendee -> google.protobuf.MessageOptions
 	14, // 11: keyward.options.v1.document:extendee -> google.protobuf.MessageOptions
 	15, // 12: keyward.options.v1.field:extendee -> google.protobuf.FieldOptions
-	16, // 13: keyward.options.v1.permission:extendee -> google.protobuf.MethodOptions
-	8,  // 14: keyward.options.v1.resource:type_name -> keyward.options.v1.ResourceOptions
-	9,  // 15: keyward.options.v1.policy:type_name -> keyward.options.v1.PolicyOptions
-	10, // 16: keyward.options.v1.credential:type_name -> keyward.options.v1.CredentialOptions
-	11, // 17: keyward.options.v1.document:type_name -> keyward.options.v1.DocumentOptions
-	12, // 18: keyward.options.v1.field:type_name -> keyward.options.v1.FieldOptions
-	13, // 19: keyward.options.v1.permission:type_name -> keyward.options.v1.Permission
-	20, // [20:20] is the sub-list for method output_type
-	20, // [20:20] is the sub-list for method input_type
-	14, // [14:20] is the sub-list for extension type_name
-	8,  // [8:14] is the sub-list for extension extendee
+	16, // 13: keyward.options.v1.value_since:extendee -> google.protobuf.EnumValueOptions
+	17, // 14: keyward.options.v1.permission:extendee -> google.protobuf.MethodOptions
+	8,  // 15: keyward.options.v1.resource:type_name -> keyward.options.v1.ResourceOptions
+	9,  // 16: keyward.options.v1.policy:type_name -> keyward.options.v1.PolicyOptions
+	10, // 17: keyward.options.v1.credential:type_name -> keyward.options.v1.CredentialOptions
+	11, // 18: keyward.options.v1.document:type_name -> keyward.options.v1.DocumentOptions
+	12, // 19: keyward.options.v1.field:type_name -> keyward.options.v1.FieldOptions
+	13, // 20: keyward.options.v1.permission:type_name -> keyward.options.v1.Permission
+	21, // [21:21] is the sub-list for method output_type
+	21, // [21:21] is the sub-list for method input_type
+	15, // [15:21] is the sub-list for extension type_name
+	8,  // [8:15] is the sub-list for extension extendee
 	0,  // [0:8] is the sub-list for field type_name
 }
 
@@ -1227,7 +1259,7 @@ func file_keyward_options_v1_options_proto_init() {
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keyward_options_v1_options_proto_rawDesc), len(file_keyward_options_v1_options_proto_rawDesc)),
 			NumEnums:      8,
 			NumMessages:   6,
-			NumExtensions: 6,
+			NumExtensions: 7,
 			NumServices:   0,
 		},
 		GoTypes:           file_keyward_options_v1_options_proto_goTypes,

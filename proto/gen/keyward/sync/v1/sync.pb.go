@@ -400,7 +400,9 @@ type Hello struct {
 	Revision    int64             `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"`
 	Digest      []byte            `protobuf:"bytes,6,opt,name=digest,proto3" json:"digest,omitempty"`
 	// The gateway takes batches.
-	Batches       bool `protobuf:"varint,7,opt,name=batches,proto3" json:"batches,omitempty"`
+	Batches bool `protobuf:"varint,7,opt,name=batches,proto3" json:"batches,omitempty"`
+	// Newest contract of which the gateway knows every field and value of resources (their option `since`).
+	Contract      uint32 `protobuf:"varint,8,opt,name=contract,proto3" json:"contract,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -482,6 +484,13 @@ func (x *Hello) GetBatches() bool {
 		return x.Batches
 	}
 	return false
+}
+
+func (x *Hello) GetContract() uint32 {
+	if x != nil {
+		return x.Contract
+	}
+	return 0
 }
 
 // Ack says that a commit was folded, compiled and swapped in.
@@ -1447,7 +1456,7 @@ const file_keyward_sync_v1_sync_proto_rawDesc = "" +
 	"\x03ack\x18\x02 \x01(\v2\x14.keyward.sync.v1.AckH\x00R\x03ack\x121\n" +
 	"\x06resync\x18\x03 \x01(\v2\x17.keyward.sync.v1.ResyncH\x00R\x06resync\x12V\n" +
 	"\x13certificate_request\x18\x04 \x01(\v2#.keyward.sync.v1.CertificateRequestH\x00R\x12certificateRequestB\t\n" +
-	"\amessage\"\x9f\x02\n" +
+	"\amessage\"\xbb\x02\n" +
 	"\x05Hello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12!\n" +
 	"\fpolicy_types\x18\x02 \x03(\tR\vpolicyTypes\x12:\n" +
@@ -1455,7 +1464,8 @@ const file_keyward_sync_v1_sync_proto_rawDesc = "" +
 	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\x12\x1a\n" +
 	"\brevision\x18\x05 \x01(\x03R\brevision\x12\x16\n" +
 	"\x06digest\x18\x06 \x01(\fR\x06digest\x12\x18\n" +
-	"\abatches\x18\a \x01(\bR\abatches\x1a9\n" +
+	"\abatches\x18\a \x01(\bR\abatches\x12\x1a\n" +
+	"\bcontract\x18\b \x01(\rR\bcontract\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xae\x01\n" +
