@@ -802,8 +802,8 @@ type FieldOptions struct {
 	ListKey string `protobuf:"bytes,7,opt,name=list_key,json=listKey,proto3" json:"list_key,omitempty"`
 	// Values must be different from each other.
 	Unique bool `protobuf:"varint,8,opt,name=unique,proto3" json:"unique,omitempty"`
-	// Only the control plane uses the field. Gateways are not shown it, so that those that do not know it, or not all of it,
-	// are not hindered by it. Only for fields of resources.
+	// Only the control plane uses the field. Gateways get it in a part of the record that they pass over, so that those that do
+	// not know it, or not all of it, are not hindered by it; it is no secret from them. Only for fields of resources.
 	ControlPlane bool `protobuf:"varint,9,opt,name=control_plane,json=controlPlane,proto3" json:"control_plane,omitempty"`
 	// Contract that brought the field, by number; left out: the first. A gateway says in its hello up to which contract it knows
 	// everything, so that whoever uses something newer can be warned.
