@@ -19,6 +19,7 @@ import (
 
 	"keyward.dev/dataplane/internal/state"
 	"keyward.dev/shared/mtls"
+	"keyward.dev/shared/sealedset"
 )
 
 const (
@@ -47,7 +48,7 @@ type State struct {
 	// Confirmed is when a control plane last stood behind what is in the file; zero if that is not known.
 	Confirmed time.Time
 	// Refused says why the file was not used; empty if it was, or was not asked for.
-	Refused Reason
+	Refused sealedset.Reason
 	// WriteFailed: the last write failed.
 	WriteFailed bool
 }
@@ -114,13 +115,13 @@ func (c *Cache) Serve(fromCache bool) {
 	c.update(func(s *State) { s.Serving = fromCache })
 }
 
-// Open returns the set in the file. The error is ErrAbsent if there is none, or a *RefusedError that says why it is not to
+// Open returns the set in the file. The error is ErrAbsent if there is none, or a *sealedset.RefusedError that says why it is not to
 // be used.
 func (c *Cache) Open(id mtls.ID, signer crypto.Signer) (*state.Set, error) {
 	c.writing.Lock()
 	defer c.writing.Unlock()
 	k, err := c.open(id, signer)
-	if refused, ok := errors.AsType[*RefusedError](err); ok {
+	if refused, ok := errors.AsType[*sealedset.RefusedError](err); ok {
 		c.metrics.refused.WithLabelValues(string(refused.Reason)).Inc()
 		c.update(func(s *State) { s.Refused = refused.Reason })
 	}

@@ -24,6 +24,7 @@ import (
 	"keyward.dev/dataplane/internal/state/statetest"
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
 	"keyward.dev/shared/mtls"
+	"keyward.dev/shared/sealedset"
 )
 
 const (
@@ -191,38 +192,38 @@ func TestRefusals(t *testing.T) {
 	older, newer := someSet(t, 1), someSet(t, 2)
 	tests := map[string]struct {
 		do   func(w *world, old, oldSeen []byte)
-		want sealedcache.Reason
+		want sealedset.Reason
 	}{
 		"none of it":      {func(*world, []byte, []byte) {}, ""},
-		"emptied":         {func(w *world, _, _ []byte) { w.write(configFile, nil) }, sealedcache.Damaged},
-		"cut in its head": {func(w *world, _, _ []byte) { w.write(configFile, w.read(configFile)[:100]) }, sealedcache.Damaged},
-		"cut at the end":  {func(w *world, _, _ []byte) { b := w.read(configFile); w.write(configFile, b[:len(b)-1]) }, sealedcache.Damaged},
-		"longer":          {func(w *world, _, _ []byte) { w.write(configFile, append(w.read(configFile), 0)) }, sealedcache.Damaged},
-		"of a later form": {func(w *world, _, _ []byte) { b := w.read(configFile); b[9]++; w.write(configFile, b) }, sealedcache.Version},
+		"emptied":         {func(w *world, _, _ []byte) { w.write(configFile, nil) }, sealedset.Damaged},
+		"cut in its head": {func(w *world, _, _ []byte) { w.write(configFile, w.read(configFile)[:100]) }, sealedset.Damaged},
+		"cut at the end":  {func(w *world, _, _ []byte) { b := w.read(configFile); w.write(configFile, b[:len(b)-1]) }, sealedset.Damaged},
+		"longer":          {func(w *world, _, _ []byte) { w.write(configFile, append(w.read(configFile), 0)) }, sealedset.Damaged},
+		"of a later form": {func(w *world, _, _ []byte) { b := w.read(configFile); b[9]++; w.write(configFile, b) }, sealedset.Version},
 		"a directory": {func(w *world, _, _ []byte) {
 			_ = os.Remove(filepath.Join(w.dir, configFile))
 			_ = os.Mkdir(filepath.Join(w.dir, configFile), 0o700)
-		}, sealedcache.Damaged},
-		"another group":        {func(w *world, _, _ []byte) { w.id.Group = "other" }, sealedcache.OtherGroup},
-		"another gateway":      {func(w *world, _, _ []byte) { w.id.Gateway = "g2" }, sealedcache.OtherGateway},
-		"another domain":       {func(w *world, _, _ []byte) { w.id.TrustDomain = "kw2.test" }, sealedcache.OtherGateway},
-		"another key":          {func(w *world, _, _ []byte) { w.key = newKey(w.t) }, sealedcache.OtherKey},
-		"the older file":       {func(w *world, old, _ []byte) { w.write(configFile, old) }, sealedcache.OlderThanSeen},
-		"the older seen":       {func(w *world, _, oldSeen []byte) { w.write(seenFile, oldSeen) }, sealedcache.OlderThanSeen},
-		"seen is gone":         {func(w *world, _, _ []byte) { _ = os.Remove(filepath.Join(w.dir, seenFile)) }, sealedcache.SeenMissing},
-		"older, seen gone":     {func(w *world, old, _ []byte) { w.write(configFile, old); _ = os.Remove(filepath.Join(w.dir, seenFile)) }, sealedcache.SeenMissing},
-		"seen is altered":      {func(w *world, _, _ []byte) { b := w.read(seenFile); b[40] ^= 1; w.write(seenFile, b) }, sealedcache.SeenDamaged},
-		"seen is emptied":      {func(w *world, _, _ []byte) { w.write(seenFile, nil) }, sealedcache.SeenDamaged},
-		"too old":              {func(w *world, _, _ []byte) { w.now = w.now.Add(time.Hour + time.Second) }, sealedcache.TooOld},
+		}, sealedset.Damaged},
+		"another group":        {func(w *world, _, _ []byte) { w.id.Group = "other" }, sealedset.OtherGroup},
+		"another gateway":      {func(w *world, _, _ []byte) { w.id.Gateway = "g2" }, sealedset.OtherGateway},
+		"another domain":       {func(w *world, _, _ []byte) { w.id.TrustDomain = "kw2.test" }, sealedset.OtherGateway},
+		"another key":          {func(w *world, _, _ []byte) { w.key = newKey(w.t) }, sealedset.OtherKey},
+		"the older file":       {func(w *world, old, _ []byte) { w.write(configFile, old) }, sealedset.OlderThanSeen},
+		"the older seen":       {func(w *world, _, oldSeen []byte) { w.write(seenFile, oldSeen) }, sealedset.OlderThanSeen},
+		"seen is gone":         {func(w *world, _, _ []byte) { _ = os.Remove(filepath.Join(w.dir, seenFile)) }, sealedset.SeenMissing},
+		"older, seen gone":     {func(w *world, old, _ []byte) { w.write(configFile, old); _ = os.Remove(filepath.Join(w.dir, seenFile)) }, sealedset.SeenMissing},
+		"seen is altered":      {func(w *world, _, _ []byte) { b := w.read(seenFile); b[40] ^= 1; w.write(seenFile, b) }, sealedset.SeenDamaged},
+		"seen is emptied":      {func(w *world, _, _ []byte) { w.write(seenFile, nil) }, sealedset.SeenDamaged},
+		"too old":              {func(w *world, _, _ []byte) { w.now = w.now.Add(time.Hour + time.Second) }, sealedset.TooOld},
 		"not too old":          {func(w *world, _, _ []byte) { w.now = w.now.Add(time.Hour) }, ""},
-		"from the future":      {func(w *world, _, _ []byte) { w.now = w.now.Add(-6 * time.Minute) }, sealedcache.Future},
+		"from the future":      {func(w *world, _, _ []byte) { w.now = w.now.Add(-6 * time.Minute) }, sealedset.Future},
 		"the clock a bit back": {func(w *world, _, _ []byte) { w.now = w.now.Add(-4 * time.Minute) }, ""},
 		"another digest": {func(w *world, _, _ []byte) {
 			set := *newer
 			set.Digest[0] ^= 1
 			w.put(sealedcache.Seal(w.id, w.key, &set, w.now))
-		}, sealedcache.Digest},
-		"forged with the public key": {func(w *world, _, _ []byte) { w.put(sealedcache.Forge(w.id, w.key, newer, w.now)) }, sealedcache.Damaged},
+		}, sealedset.Digest},
+		"forged with the public key": {func(w *world, _, _ []byte) { w.put(sealedcache.Forge(w.id, w.key, newer, w.now)) }, sealedset.Damaged},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

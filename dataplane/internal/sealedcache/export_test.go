@@ -1,13 +1,13 @@
 package sealedcache
 
 import (
-	"bufio"
 	"bytes"
 	"crypto"
 	"time"
 
 	"keyward.dev/dataplane/internal/state"
 	"keyward.dev/shared/mtls"
+	"keyward.dev/shared/sealedset"
 )
 
 // Write writes at once what Keep leaves to Run.
@@ -37,7 +37,7 @@ func Forge(id mtls.ID, signer crypto.Signer, set *state.Set, at time.Time) ([]by
 	if err != nil {
 		return nil, err
 	}
-	o.bind = secret{}
+	o.bind = sealedset.Secret{}
 	s, err := newSealed(o, set, at)
 	if err != nil {
 		return nil, err
@@ -74,18 +74,18 @@ func ReadHeader(b []byte) (again []byte, err error) {
 
 // ReadRecords reads what is inside a file.
 func ReadRecords(b []byte, epoch uint64, revision int64, digest [32]byte, limits state.Limits) (*state.Set, error) {
-	return readRecords(bufio.NewReader(bytes.NewReader(b)), &header{epoch: epoch, revision: revision, digest: digest}, limits)
+	return readRecords(bytes.NewReader(b), &header{epoch: epoch, revision: revision, digest: digest}, limits)
 }
 
 // WriteRecords returns what is inside a file.
 func WriteRecords(set *state.Set) []byte {
 	var b bytes.Buffer
-	_ = writeRecords(bufio.NewWriter(&b), set)
+	_ = sealedset.WriteRecords(&b, recordsOf(set))
 	return b.Bytes()
 }
 
 // Secret returns a key, to be printed.
-func Secret() any { return secret{1, 2, 3} }
+func Secret() any { return sealedset.Secret{1, 2, 3} }
 
 // Opener returns how the owner opens a file, without a look at what was seen.
 func Opener(id mtls.ID, signer crypto.Signer) (func(file []byte) (*state.Set, error), error) {

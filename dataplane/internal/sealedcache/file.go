@@ -3,7 +3,6 @@ package sealedcache
 import (
 	"bufio"
 	"crypto"
-	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"io"
@@ -12,19 +11,19 @@ import (
 
 	"keyward.dev/dataplane/internal/state"
 	"keyward.dev/shared/mtls"
+	"keyward.dev/shared/sealedset"
 )
 
 // sealed is a file that is to be written.
 type sealed struct {
 	set    *state.Set
 	header []byte
-	chunks chunks
+	key    sealedset.Secret
 }
 
 // newSealed makes a file of the set under a key of its own.
 func newSealed(o *owner, set *state.Set, at time.Time) (*sealed, error) {
-	var data secret
-	_, _ = rand.Read(data[:]) // never fails
+	data := sealedset.NewSecret()
 	h := &header{
 		group: o.id.Group, gateway: o.id.String(), keyHash: o.keyHash,
 		epoch: set.Epoch, revision: set.Revision, digest: set.Digest, written: at,
@@ -37,9 +36,7 @@ func newSealed(o *owner, set *state.Set, at time.Time) (*sealed, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &sealed{set: set, header: h.marshal()}
-	s.chunks, err = newChunks(key, s.header)
-	return s, err
+	return &sealed{set: set, header: h.marshal(), key: key}, nil
 }
 
 func (s *sealed) id() fileID { return sha256.Sum256(s.header) }
@@ -48,8 +45,11 @@ func (s *sealed) writeTo(w io.Writer) error {
 	if _, err := w.Write(s.header); err != nil {
 		return err
 	}
-	sw := newSealWriter(w, s.chunks)
-	if err := writeRecords(bufio.NewWriterSize(sw, chunkSize), s.set); err != nil {
+	sw, err := sealedset.NewSealWriter(w, s.key, s.header)
+	if err != nil {
+		return err
+	}
+	if err := sealedset.WriteRecords(sw, recordsOf(s.set)); err != nil {
 		return err
 	}
 	return sw.Close()
@@ -59,17 +59,17 @@ func (s *sealed) writeTo(w io.Writer) error {
 func (c *Cache) open(id mtls.ID, signer crypto.Signer) (*kept, error) {
 	o, err := newOwner(id, signer)
 	if err != nil {
-		return nil, refuse(OtherKey, "%w", err)
+		return nil, refuse(sealedset.OtherKey, "%w", err)
 	}
 	f, err := c.files.open(configFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, ErrAbsent
 	}
 	if err != nil {
-		return nil, refuse(Unreadable, "%w", err)
+		return nil, refuse(sealedset.Unreadable, "%w", err)
 	}
 	defer f.Close()
-	in := bufio.NewReaderSize(f, chunkSize)
+	in := bufio.NewReaderSize(f, sealedset.ChunkSize)
 	h, raw, err := readHeader(in)
 	if err != nil {
 		return nil, err
@@ -87,11 +87,11 @@ func (c *Cache) open(id mtls.ID, signer crypto.Signer) (*kept, error) {
 func (c *Cache) admit(o *owner, h *header, file fileID) (time.Time, error) {
 	switch {
 	case h.group != o.id.Group:
-		return time.Time{}, refuse(OtherGroup, "it is of group %q", h.group)
+		return time.Time{}, refuse(sealedset.OtherGroup, "it is of group %q", h.group)
 	case h.gateway != o.id.String():
-		return time.Time{}, refuse(OtherGateway, "it is of gateway %q", h.gateway)
+		return time.Time{}, refuse(sealedset.OtherGateway, "it is of gateway %q", h.gateway)
 	case h.keyHash != o.keyHash:
-		return time.Time{}, refuse(OtherKey, "it was sealed for another key of this gateway")
+		return time.Time{}, refuse(sealedset.OtherKey, "it was sealed for another key of this gateway")
 	}
 	s, err := c.readSeen(o)
 	if err != nil {
@@ -102,14 +102,14 @@ func (c *Cache) admit(o *owner, h *header, file fileID) (time.Time, error) {
 	case file == s.have && s.confirmed.After(at):
 		at = s.confirmed
 	case file != s.have && file != s.next:
-		return time.Time{}, refuse(OlderThanSeen, "it holds revision %d, but is not the file that was written last", h.revision)
+		return time.Time{}, refuse(sealedset.OlderThanSeen, "it holds revision %d, but is not the file that was written last", h.revision)
 	}
 	age := c.cfg.Now().Sub(at)
 	switch {
 	case age < -skew:
-		return time.Time{}, refuse(Future, "it is of %s, which has not come yet", at.UTC().Format(time.RFC3339))
+		return time.Time{}, refuse(sealedset.Future, "it is of %s, which has not come yet", at.UTC().Format(time.RFC3339))
 	case age > c.cfg.MaxAge:
-		return time.Time{}, refuse(TooOld, "the control plane stood behind it %s ago, at most %s are allowed", age.Round(time.Second), c.cfg.MaxAge)
+		return time.Time{}, refuse(sealedset.TooOld, "the control plane stood behind it %s ago, at most %s are allowed", age.Round(time.Second), c.cfg.MaxAge)
 	}
 	return at, nil
 }
@@ -117,15 +117,15 @@ func (c *Cache) admit(o *owner, h *header, file fileID) (time.Time, error) {
 func openRecords(o *owner, h *header, raw []byte, in io.Reader, limits state.Limits) (*state.Set, error) {
 	data, err := o.unwrap(h.enc, h.wrapped, h.core())
 	if err != nil {
-		return nil, refuse(Damaged, "%w", err)
+		return nil, refuse(sealedset.Damaged, "%w", err)
 	}
 	key, err := o.recordsKey(data)
 	if err != nil {
-		return nil, refuse(Damaged, "%w", err)
+		return nil, refuse(sealedset.Damaged, "%w", err)
 	}
-	opened, err := newChunks(key, raw)
+	opened, err := sealedset.NewOpenReader(in, key, raw)
 	if err != nil {
-		return nil, refuse(Damaged, "%w", err)
+		return nil, refuse(sealedset.Damaged, "%w", err)
 	}
-	return readRecords(bufio.NewReaderSize(newOpenReader(in, opened), chunkSize), h, limits)
+	return readRecords(opened, h, limits)
 }

@@ -1,7 +1,6 @@
 package sealedcache
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -9,6 +8,7 @@ import (
 	"time"
 
 	"keyward.dev/shared/digest"
+	"keyward.dev/shared/sealedset"
 )
 
 const (
@@ -39,8 +39,8 @@ var errHeader = errors.New("its header does not parse")
 
 // core is the header without the wrapped key, which is bound to it.
 func (h *header) core() []byte {
-	b := appendField(nil, []byte(h.group))
-	b = appendField(b, []byte(h.gateway))
+	b := sealedset.AppendField(nil, []byte(h.group))
+	b = sealedset.AppendField(b, []byte(h.gateway))
 	b = append(b, h.keyHash[:]...)
 	b = binary.BigEndian.AppendUint64(b, h.epoch)
 	b = binary.BigEndian.AppendUint64(b, uint64(h.revision))
@@ -50,7 +50,7 @@ func (h *header) core() []byte {
 
 // marshal returns the header as it stands in the file.
 func (h *header) marshal() []byte {
-	body := appendField(appendField(h.core(), h.enc), h.wrapped)
+	body := sealedset.AppendField(sealedset.AppendField(h.core(), h.enc), h.wrapped)
 	b := binary.BigEndian.AppendUint16([]byte(magic), version)
 	b = binary.BigEndian.AppendUint16(b, uint16(len(body)))
 	return append(b, body...)
@@ -60,67 +60,36 @@ func (h *header) marshal() []byte {
 func readHeader(r io.Reader) (*header, []byte, error) {
 	raw := make([]byte, prefixSize)
 	if _, err := io.ReadFull(r, raw); err != nil || string(raw[:len(magic)]) != magic {
-		return nil, nil, refuse(Damaged, "it does not begin as a cache does")
+		return nil, nil, refuse(sealedset.Damaged, "it does not begin as a cache does")
 	}
 	if v := binary.BigEndian.Uint16(raw[len(magic):]); v != version {
-		return nil, nil, refuse(Version, "it is of version %d, this program knows %d", v, version)
+		return nil, nil, refuse(sealedset.Version, "it is of version %d, this program knows %d", v, version)
 	}
 	n := int(binary.BigEndian.Uint16(raw[prefixSize-2:]))
 	if n > maxHeader {
-		return nil, nil, refuse(Damaged, "a header of %d bytes", n)
+		return nil, nil, refuse(sealedset.Damaged, "a header of %d bytes", n)
 	}
 	raw = append(raw, make([]byte, n)...)
 	if _, err := io.ReadFull(r, raw[prefixSize:]); err != nil {
-		return nil, nil, refuse(Damaged, "it ends in its header")
+		return nil, nil, refuse(sealedset.Damaged, "it ends in its header")
 	}
 	h, err := parseHeader(raw[prefixSize:])
 	if err != nil {
-		return nil, nil, refuse(Damaged, "%w", err)
+		return nil, nil, refuse(sealedset.Damaged, "%w", err)
 	}
 	return h, raw, nil
 }
 
 func parseHeader(body []byte) (*header, error) {
-	p := &parser{rest: body}
-	h := &header{group: string(p.field()), gateway: string(p.field())}
-	copy(h.keyHash[:], p.take(len(h.keyHash)))
-	h.epoch, h.revision = p.uint64(), int64(p.uint64())
-	copy(h.digest[:], p.take(len(h.digest)))
-	h.written = time.UnixMilli(int64(p.uint64()))
-	h.enc, h.wrapped = p.field(), p.field()
-	if p.short || len(p.rest) > 0 {
+	p := sealedset.NewParser(body)
+	h := &header{group: string(p.Field()), gateway: string(p.Field())}
+	copy(h.keyHash[:], p.Take(len(h.keyHash)))
+	h.epoch, h.revision = p.Uint64(), int64(p.Uint64())
+	copy(h.digest[:], p.Take(len(h.digest)))
+	h.written = time.UnixMilli(int64(p.Uint64()))
+	h.enc, h.wrapped = p.Field(), p.Field()
+	if !p.Done() {
 		return nil, errHeader
 	}
 	return h, nil
 }
-
-func appendField(b, field []byte) []byte {
-	return append(binary.BigEndian.AppendUint16(b, uint16(len(field))), field...)
-}
-
-// parser takes fixed and length-prefixed fields from bytes; after one that is not there everything is zero.
-type parser struct {
-	rest  []byte
-	short bool
-}
-
-func (p *parser) take(n int) []byte {
-	if p.short || n > len(p.rest) {
-		p.short = true
-		return make([]byte, n)
-	}
-	b := p.rest[:n]
-	p.rest = p.rest[n:]
-	return bytes.Clone(b)
-}
-
-func (p *parser) field() []byte {
-	n := int(binary.BigEndian.Uint16(p.take(2)))
-	if n > len(p.rest) {
-		p.short = true
-		return nil
-	}
-	return p.take(n)
-}
-
-func (p *parser) uint64() uint64 { return binary.BigEndian.Uint64(p.take(8)) }

@@ -10,6 +10,8 @@ import (
 	"io"
 	"io/fs"
 	"time"
+
+	"keyward.dev/shared/sealedset"
 )
 
 const (
@@ -29,7 +31,7 @@ type seen struct {
 
 // marshal returns the file, authenticated as the owner's.
 func (s seen) marshal(o *owner) []byte {
-	b := appendField([]byte(seenMagic), []byte(o.id.String()))
+	b := sealedset.AppendField([]byte(seenMagic), []byte(o.id.String()))
 	b = append(b, s.have[:]...)
 	b = append(b, s.next[:]...)
 	b = binary.BigEndian.AppendUint64(b, uint64(s.confirmed.UnixMilli()))
@@ -49,11 +51,11 @@ func parseSeen(o *owner, b []byte) (seen, error) {
 	if n < 0 || !hmac.Equal(b[n:], mac(o, b[:n])) || !bytes.HasPrefix(b, []byte(seenMagic)) {
 		return seen{}, errSeen
 	}
-	p := &parser{rest: b[len(seenMagic):n]}
-	id := string(p.field())
-	s := seen{have: fileID(p.take(len(fileID{}))), next: fileID(p.take(len(fileID{})))}
-	s.confirmed = time.UnixMilli(int64(p.uint64()))
-	if p.short || len(p.rest) > 0 || id != o.id.String() {
+	p := sealedset.NewParser(b[len(seenMagic):n])
+	id := string(p.Field())
+	s := seen{have: fileID(p.Take(len(fileID{}))), next: fileID(p.Take(len(fileID{})))}
+	s.confirmed = time.UnixMilli(int64(p.Uint64()))
+	if !p.Done() || id != o.id.String() {
 		return seen{}, errSeen
 	}
 	return s, nil
@@ -63,19 +65,19 @@ func parseSeen(o *owner, b []byte) (seen, error) {
 func (c *Cache) readSeen(o *owner) (seen, error) {
 	f, err := c.files.open(seenFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		return seen{}, refuse(SeenMissing, "what says which cache was written last is gone")
+		return seen{}, refuse(sealedset.SeenMissing, "what says which cache was written last is gone")
 	}
 	if err != nil {
-		return seen{}, refuse(Unreadable, "%w", err)
+		return seen{}, refuse(sealedset.Unreadable, "%w", err)
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, maxSeen))
 	if err != nil {
-		return seen{}, refuse(Unreadable, "%w", err)
+		return seen{}, refuse(sealedset.Unreadable, "%w", err)
 	}
 	s, err := parseSeen(o, b)
 	if err != nil {
-		return seen{}, refuse(SeenDamaged, "%w", err)
+		return seen{}, refuse(sealedset.SeenDamaged, "%w", err)
 	}
 	return s, nil
 }

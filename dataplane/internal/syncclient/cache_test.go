@@ -19,6 +19,7 @@ import (
 	"keyward.dev/dataplane/internal/state/statetest"
 	"keyward.dev/dataplane/internal/syncclient"
 	"keyward.dev/shared/mtls"
+	"keyward.dev/shared/sealedset"
 )
 
 // cached is a gateway's directories, over several of its lives.
@@ -202,8 +203,8 @@ func TestAnExpiredCertificateOpensTheCacheUntilItIsTooOld(t *testing.T) {
 		edit, _ := away()
 		for _, tt := range []struct {
 			wait time.Duration
-			want sealedcache.Reason
-		}{{2 * time.Hour, ""}, {23 * time.Hour, sealedcache.TooOld}} {
+			want sealedset.Reason
+		}{{2 * time.Hour, ""}, {23 * time.Hour, sealedset.TooOld}} {
 			<-time.After(tt.wait)
 			w := d.life(t, c, edit)
 			<-time.After(10 * time.Second)

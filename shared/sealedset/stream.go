@@ -1,4 +1,4 @@
-package sealedcache
+package sealedset
 
 import (
 	"bufio"
@@ -10,8 +10,8 @@ import (
 	"io"
 )
 
-// chunkSize is how much is sealed at once: small against a configuration, large against a tag.
-const chunkSize = 64 << 10
+// ChunkSize is how much is sealed at once: small against a configuration, large against a tag.
+const ChunkSize = 64 << 10
 
 var errChunk = errors.New("a chunk does not open: it was altered, moved or cut off")
 
@@ -24,7 +24,7 @@ type chunks struct {
 	n    uint64
 }
 
-func newChunks(key secret, aad []byte) (chunks, error) {
+func newChunks(key Secret, aad []byte) (chunks, error) {
 	block, err := aes.NewCipher(key[:])
 	if err != nil {
 		return chunks{}, fmt.Errorf("make cipher: %w", err)
@@ -45,28 +45,33 @@ func (c *chunks) nonce(last bool) []byte {
 	return append(b, 0)
 }
 
-// sealWriter seals what is written to it. Only Close makes it complete.
-type sealWriter struct {
+// SealWriter seals what is written to it. Only Close makes it complete.
+type SealWriter struct {
 	chunks chunks
 	out    io.Writer
 	plain  []byte // less than a chunk, or one that may be the last
 	sealed []byte
 }
 
-func newSealWriter(out io.Writer, c chunks) *sealWriter {
-	return &sealWriter{chunks: c, out: out, plain: make([]byte, 0, chunkSize), sealed: make([]byte, 0, chunkSize+c.aead.Overhead())}
+// NewSealWriter seals under a key that is used for nothing else, and binds every chunk to aad.
+func NewSealWriter(out io.Writer, key Secret, aad []byte) (*SealWriter, error) {
+	c, err := newChunks(key, aad)
+	if err != nil {
+		return nil, err
+	}
+	return &SealWriter{chunks: c, out: out, plain: make([]byte, 0, ChunkSize), sealed: make([]byte, 0, ChunkSize+c.aead.Overhead())}, nil
 }
 
 // Write implements io.Writer.
-func (w *sealWriter) Write(p []byte) (int, error) {
+func (w *SealWriter) Write(p []byte) (int, error) {
 	written := len(p)
 	for len(p) > 0 {
-		if len(w.plain) == chunkSize {
+		if len(w.plain) == ChunkSize {
 			if err := w.seal(false); err != nil {
 				return 0, err
 			}
 		}
-		n := min(len(p), chunkSize-len(w.plain))
+		n := min(len(p), ChunkSize-len(w.plain))
 		w.plain = append(w.plain, p[:n]...)
 		p = p[n:]
 	}
@@ -74,17 +79,17 @@ func (w *sealWriter) Write(p []byte) (int, error) {
 }
 
 // Close seals the last chunk. It does not close what is written to.
-func (w *sealWriter) Close() error { return w.seal(true) }
+func (w *SealWriter) Close() error { return w.seal(true) }
 
-func (w *sealWriter) seal(last bool) error {
+func (w *SealWriter) seal(last bool) error {
 	w.sealed = w.chunks.aead.Seal(w.sealed[:0], w.chunks.nonce(last), w.plain, w.chunks.aad)
 	w.plain = w.plain[:0]
 	_, err := w.out.Write(w.sealed)
 	return err
 }
 
-// openReader gives what a sealWriter was given. Its EOF says that nothing is missing.
-type openReader struct {
+// OpenReader gives what a SealWriter was given. Its EOF says that nothing is missing.
+type OpenReader struct {
 	chunks chunks
 	in     *bufio.Reader
 	sealed []byte
@@ -92,13 +97,18 @@ type openReader struct {
 	last   bool
 }
 
-func newOpenReader(in io.Reader, c chunks) *openReader {
-	size := chunkSize + c.aead.Overhead()
-	return &openReader{chunks: c, in: bufio.NewReaderSize(in, size), sealed: make([]byte, size)}
+// NewOpenReader opens what was sealed under the key, bound to aad.
+func NewOpenReader(in io.Reader, key Secret, aad []byte) (*OpenReader, error) {
+	c, err := newChunks(key, aad)
+	if err != nil {
+		return nil, err
+	}
+	size := ChunkSize + c.aead.Overhead()
+	return &OpenReader{chunks: c, in: bufio.NewReaderSize(in, size), sealed: make([]byte, size)}, nil
 }
 
 // Read implements io.Reader.
-func (r *openReader) Read(p []byte) (int, error) {
+func (r *OpenReader) Read(p []byte) (int, error) {
 	for len(r.plain) == 0 {
 		if r.last {
 			return 0, io.EOF
@@ -112,7 +122,7 @@ func (r *openReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func (r *openReader) next() error {
+func (r *OpenReader) next() error {
 	n, err := io.ReadFull(r.in, r.sealed)
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return errChunk
