@@ -24,6 +24,8 @@ const (
 	Digest Reason = "digest"
 	// TooOld: the control plane stood behind it too long ago.
 	TooOld Reason = "too_old"
+	// Expired: past the end that its writer set.
+	Expired Reason = "expired"
 	// Future: it was written later than now, so its age is not known.
 	Future Reason = "future"
 	// OlderThanSeen: older than what its reader has had already.
