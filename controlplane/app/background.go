@@ -42,14 +42,15 @@ func (p *plane) background() (*jobs.Runner, error) {
 	past := retention.New(retention.Config{
 		Database: p.core.store, Unlock: p.core.sealer.Group, Keep: keep.HistoryKeep, MaxAge: keep.HistoryMaxAge, Log: p.log,
 	})
-	return jobs.New(jobs.Config{
-		Pool: p.core.store.Pool(), Log: p.log,
-		Jobs: []jobs.Job{
-			{Name: "history-retention", Every: keep.Interval, Timeout: 10 * time.Minute, Run: past.Run},
-			{Name: "authority-expiry", Every: 12 * time.Hour, Timeout: time.Minute, Run: func(ctx context.Context) error {
-				p.ca.NoteExpiry(ctx)
-				return nil
-			}},
-		},
-	})
+	work := []jobs.Job{
+		{Name: "history-retention", Every: keep.Interval, Timeout: 10 * time.Minute, Run: past.Run},
+		{Name: "authority-expiry", Every: 12 * time.Hour, Timeout: time.Minute, Run: func(ctx context.Context) error {
+			p.ca.NoteExpiry(ctx)
+			return nil
+		}},
+	}
+	if p.settings.Bundles.Dir != "" {
+		work = append(work, p.bundleJob())
+	}
+	return jobs.New(jobs.Config{Pool: p.core.store.Pool(), Log: p.log, Jobs: work})
 }

@@ -18,6 +18,7 @@ import (
 	"keyward.dev/controlplane/internal/adminapi"
 	"keyward.dev/controlplane/internal/adminauth"
 	"keyward.dev/controlplane/internal/changefeed"
+	"keyward.dev/controlplane/internal/fallback"
 	"keyward.dev/controlplane/internal/fanout"
 	"keyward.dev/controlplane/internal/jobs"
 	"keyward.dev/controlplane/internal/pki"
@@ -69,6 +70,7 @@ type plane struct {
 	ca          *pki.CA
 	revocations *pki.Revocations
 	registry    *registry.Registry
+	bundleKeys  *fallback.Keys
 	rollouts    *rollout.Ledger
 	driver      *rollout.Driver
 	hub         *fanout.Hub
@@ -108,7 +110,8 @@ func (p *plane) build(ctx context.Context) error {
 	if err := p.revocations.Refresh(ctx); err != nil {
 		return err
 	}
-	ledger := registry.NewLedger(core.store, core.sealer, time.Now)
+	p.bundleKeys = fallback.NewKeys(core.store, core.sealer, time.Now)
+	ledger := registry.NewLedger(core.store, core.sealer, p.bundleKeys, time.Now)
 	p.rollouts = rollout.NewLedger(core.store, core.sealer, time.Now)
 	p.registry = registry.New(registry.Config{
 		Store: core.store, Notes: core.store, Changes: ledger, Revocations: p.revocations, Rollouts: p.rollouts,
@@ -145,7 +148,7 @@ func (p *plane) adminServer() (*adminapi.Server, error) {
 	return adminapi.New(adminapi.Config{
 		Catalog: core.catalog, Tokens: tokens, Auth: p.tokens, Sets: core.groups, Writer: core.config, History: core.store,
 		Past:      core.history,
-		Directory: core.store, Creator: core.config, Gateways: p.registry, Joins: p.registry,
+		Directory: core.store, Creator: core.config, Gateways: p.registry, Joins: p.registry, BundleKeys: p.bundleKeys,
 		Rollouts: rollout.NewDesk(p.rollouts, p.registry, time.Now), Skills: p.registry, Newer: newer(),
 		Audit: auditLog{core.store, core.sealer}, Pin: func() mtls.SPKI { return p.ca.Trust().Pin }, Log: p.log,
 		Version: &adminv1.Version{

@@ -27,7 +27,12 @@ func (s source) Subscribe(ctx context.Context, group string) (fanout.Snapshot, f
 		return fanout.Snapshot{}, nil, err
 	}
 	view, c := g.Subscribe()
-	snap := fanout.Snapshot{
+	return s.whole(view), cursor{c}, nil
+}
+
+// whole is the set of a view.
+func (s source) whole(view *snapshot.View) fanout.Snapshot {
+	return fanout.Snapshot{
 		Epoch: view.Epoch, Revision: view.Revision, Digest: view.Digest, Staged: stagedIn(view),
 		Records: func(yield func(fanout.Record) bool) {
 			for r := range view.Resources() {
@@ -37,7 +42,6 @@ func (s source) Subscribe(ctx context.Context, group string) (fanout.Snapshot, f
 			}
 		},
 	}
-	return snap, cursor{c}, nil
 }
 
 func streamed(r *snapshot.Resource) fanout.Record {

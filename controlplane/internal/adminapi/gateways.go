@@ -11,6 +11,7 @@ import (
 	adminv1 "keyward.dev/proto/gen/keyward/admin/v1"
 	"keyward.dev/shared/mtls"
 
+	"keyward.dev/controlplane/internal/fallback"
 	"keyward.dev/controlplane/internal/registry"
 	"keyward.dev/controlplane/internal/store"
 )
@@ -33,6 +34,12 @@ type JoinTokens interface {
 	DeleteJoinToken(ctx context.Context, group, id, actor string) error
 }
 
+// BundleKeys keeps the keys of the groups' fallback bundles.
+type BundleKeys interface {
+	Show(ctx context.Context, group, actor string) (fallback.Material, error)
+	Rotate(ctx context.Context, group, actor string) (version uint32, err error)
+}
+
 const (
 	defaultJoinTTL, maxJoinTTL = time.Hour, 30 * 24 * time.Hour
 	maxJoinUses                = 10000
@@ -45,6 +52,7 @@ type gateways struct {
 	adminv1.UnimplementedGatewayServiceServer
 	registry Gateways
 	tokens   JoinTokens
+	bundles  BundleKeys
 	sets     Sets
 	rollouts Rollouts
 	// pin returns the hash of the root's public key, which join tokens carry to gateways.
@@ -141,6 +149,30 @@ func (s *gateways) DeleteJoinToken(ctx context.Context, req *adminv1.DeleteJoinT
 		return nil, failure(err)
 	}
 	return &adminv1.DeleteJoinTokenResponse{}, nil
+}
+
+// ShowBundleKey answers what gateways need to start from the group's fallback bundle.
+func (s *gateways) ShowBundleKey(ctx context.Context, req *adminv1.ShowBundleKeyRequest) (*adminv1.BundleKey, error) {
+	if err := s.exists(ctx, req.GetGroup()); err != nil {
+		return nil, failure(err)
+	}
+	m, err := s.bundles.Show(ctx, req.GetGroup(), actor(ctx))
+	if err != nil {
+		return nil, failure(err)
+	}
+	return &adminv1.BundleKey{Group: req.GetGroup(), Version: int32(m.Version), Key: string(m.Key), Signer: string(m.Signer)}, nil
+}
+
+// RotateBundleKey makes a new key for the group's fallback bundles.
+func (s *gateways) RotateBundleKey(ctx context.Context, req *adminv1.RotateBundleKeyRequest) (*adminv1.RotateBundleKeyResponse, error) {
+	if err := s.exists(ctx, req.GetGroup()); err != nil {
+		return nil, failure(err)
+	}
+	version, err := s.bundles.Rotate(ctx, req.GetGroup(), actor(ctx))
+	if err != nil {
+		return nil, failure(err)
+	}
+	return &adminv1.RotateBundleKeyResponse{Version: int32(version)}, nil
 }
 
 // WaitForRevision answers when the revision is everywhere, or known not to be.

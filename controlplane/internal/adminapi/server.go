@@ -62,8 +62,10 @@ type Config struct {
 	Creator   GroupCreator
 	Gateways  Gateways
 	Joins     JoinTokens
-	Rollouts  Rollouts
-	Skills    Skills
+	// BundleKeys are those of fallback bundles.
+	BundleKeys BundleKeys
+	Rollouts   Rollouts
+	Skills     Skills
 	// Newer answers what of a resource the first contract with gateways did not have, see package contract; nil: nothing has
 	// been added yet.
 	Newer func(proto.Message) map[string]uint32
@@ -121,7 +123,7 @@ func register(r grpc.ServiceRegistrar, cfg Config) {
 		applies: make(chan struct{}, maxApplies),
 	})
 	adminv1.RegisterGroupServiceServer(r, &groups{directory: cfg.Directory, creator: cfg.Creator, sets: cfg.Sets, gateways: cfg.Gateways})
-	adminv1.RegisterGatewayServiceServer(r, &gateways{registry: cfg.Gateways, tokens: cfg.Joins, sets: cfg.Sets, rollouts: cfg.Rollouts, pin: cfg.Pin})
+	adminv1.RegisterGatewayServiceServer(r, &gateways{registry: cfg.Gateways, tokens: cfg.Joins, bundles: cfg.BundleKeys, sets: cfg.Sets, rollouts: cfg.Rollouts, pin: cfg.Pin})
 	adminv1.RegisterRolloutServiceServer(r, &rollouts{desk: cfg.Rollouts, sets: cfg.Sets})
 	adminv1.RegisterTokenServiceServer(r, &tokens{store: cfg.Tokens, refresher: cfg.Auth, now: cfg.Now})
 	adminv1.RegisterAuditServiceServer(r, &auditLog{log: cfg.Audit})

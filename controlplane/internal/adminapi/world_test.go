@@ -36,6 +36,7 @@ import (
 	"keyward.dev/controlplane/internal/admission"
 	"keyward.dev/controlplane/internal/audit"
 	"keyward.dev/controlplane/internal/configsvc"
+	"keyward.dev/controlplane/internal/fallback"
 	"keyward.dev/controlplane/internal/history"
 	"keyward.dev/controlplane/internal/registry"
 	"keyward.dev/controlplane/internal/snapshot"
@@ -493,6 +494,15 @@ func (joins) DeleteJoinToken(_ context.Context, _, id, _ string) error {
 	return nil
 }
 
+// bundleKeys has one key of group a.
+type bundleKeys struct{}
+
+func (bundleKeys) Show(_ context.Context, group, actor string) (fallback.Material, error) {
+	return fallback.Material{Version: 2, Key: []byte("key of " + group + " for " + actor), Signer: []byte("signer")}, nil
+}
+
+func (bundleKeys) Rotate(context.Context, string, string) (uint32, error) { return 3, nil }
+
 // api is a running admin API and clients of both kinds.
 type api struct {
 	*world
@@ -511,7 +521,7 @@ func serve(t *testing.T) *api {
 	w := newWorld(t)
 	server, err := adminapi.New(adminapi.Config{
 		Catalog: w.catalog, Tokens: w, Auth: w, Sets: w, Writer: w, History: w, Past: w, Directory: w, Creator: w,
-		Gateways: gateways{}, Joins: joins{}, Rollouts: &rollouts{}, Skills: w, Newer: newer, Pin: func() mtls.SPKI { return mtls.SPKI{} }, Audit: w, Version: &adminv1.Version{Version: "1.2.3"},
+		Gateways: gateways{}, Joins: joins{}, BundleKeys: bundleKeys{}, Rollouts: &rollouts{}, Skills: w, Newer: newer, Pin: func() mtls.SPKI { return mtls.SPKI{} }, Audit: w, Version: &adminv1.Version{Version: "1.2.3"},
 		Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

@@ -25,16 +25,22 @@ type Vaults interface {
 	Group(ctx context.Context, name string) (*sealer.Group, error)
 }
 
+// Rotator makes a new bundle key for the group of a gateway that is revoked, if it has one; *fallback.Keys does.
+type Rotator interface {
+	RotateIn(ctx context.Context, tx *store.GroupTx, vault *sealer.Group, actor string) error
+}
+
 // Ledger makes the audited changes to gateways and join tokens, each in one transaction that holds the group's head.
 type Ledger struct {
 	store  *store.Store
 	vaults Vaults
+	keys   Rotator
 	now    func() time.Time
 }
 
 // NewLedger returns a ledger.
-func NewLedger(s *store.Store, vaults Vaults, now func() time.Time) *Ledger {
-	return &Ledger{store: s, vaults: vaults, now: now}
+func NewLedger(s *store.Store, vaults Vaults, keys Rotator, now func() time.Time) *Ledger {
+	return &Ledger{store: s, vaults: vaults, keys: keys, now: now}
 }
 
 // Candidate is an attested gateway that is to be enrolled.
@@ -135,11 +141,14 @@ func (l *Ledger) SetGatewayCertificate(ctx context.Context, group, id string, c 
 	return err
 }
 
-// Revoke implements Changes.
+// Revoke implements Changes. What the gateway could open of its group's bundles it can open no longer.
 func (l *Ledger) Revoke(ctx context.Context, group, id, actor, reason string) error {
 	e := audit.Event{Actor: actor, Action: "gateway.revoke", Subjects: []string{"gateways/" + id}, Detail: reason}
-	return l.audited(ctx, group, e, func(ctx context.Context, tx *store.GroupTx, _ *sealer.Group) error {
-		return tx.RevokeGateway(ctx, id, actor, reason, l.now())
+	return l.audited(ctx, group, e, func(ctx context.Context, tx *store.GroupTx, vault *sealer.Group) error {
+		if err := tx.RevokeGateway(ctx, id, actor, reason, l.now()); err != nil {
+			return err
+		}
+		return l.keys.RotateIn(ctx, tx, vault, actor)
 	})
 }
 

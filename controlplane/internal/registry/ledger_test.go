@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"keyward.dev/controlplane/internal/attest"
+	"keyward.dev/controlplane/internal/fallback"
 	"keyward.dev/controlplane/internal/kek/file"
 	"keyward.dev/controlplane/internal/registry"
 	"keyward.dev/controlplane/internal/registry/registrytest"
@@ -46,7 +47,7 @@ func newLedger(t *testing.T) ledger {
 			t.Fatal(err)
 		}
 	}
-	l := registry.NewLedger(db.Store, vaults, time.Now)
+	l := registry.NewLedger(db.Store, vaults, fallback.NewKeys(db.Store, vaults, time.Now), time.Now)
 	r := registry.New(registry.Config{Store: db.Store, Notes: db.Store, Changes: l, Revocations: revocations{}, Rollouts: registrytest.New(), Skills: db.Store, Replica: "a"})
 	return ledger{Ledger: l, registry: r, db: db}
 }

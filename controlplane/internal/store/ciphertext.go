@@ -17,6 +17,7 @@ func Ciphertexts() []Ciphertext {
 		{Table: "baselines", Column: "sealed", Term: true},
 		{Table: "baseline_records", Column: "sealed", Term: true},
 		{Table: "certificate_authorities", Column: "sealed", Term: true},
+		{Table: "bundle_keys", Column: "sealed", Term: true},
 		{Table: "keyrings", Column: "wrapped"},
 	}
 }

@@ -29,6 +29,7 @@ func rights() map[string]string {
 		"certificate_authorities": "select, insert, update",
 		"wakeups":                 "select, update",
 		"rollouts":                "select, insert, update, delete",
+		"bundle_keys":             "select, insert",
 	}
 }
 

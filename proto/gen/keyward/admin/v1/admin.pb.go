@@ -1389,6 +1389,210 @@ func (*DeleteJoinTokenResponse) Descriptor() ([]byte, []int) {
 	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{22}
 }
 
+type ShowBundleKeyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShowBundleKeyRequest) Reset() {
+	*x = ShowBundleKeyRequest{}
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShowBundleKeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShowBundleKeyRequest) ProtoMessage() {}
+
+func (x *ShowBundleKeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShowBundleKeyRequest.ProtoReflect.Descriptor instead.
+func (*ShowBundleKeyRequest) Descriptor() ([]byte, []int) {
+	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ShowBundleKeyRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+type BundleKey struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Group string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	// Counts the keys of the group. A bundle opens with the key of its version only.
+	Version int32 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	// The private key (PEM), for gateways of the group and nobody else.
+	Key string `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`
+	// The public key (PEM) of the installation that signs bundles.
+	Signer        string `protobuf:"bytes,4,opt,name=signer,proto3" json:"signer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BundleKey) Reset() {
+	*x = BundleKey{}
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BundleKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BundleKey) ProtoMessage() {}
+
+func (x *BundleKey) ProtoReflect() protoreflect.Message {
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BundleKey.ProtoReflect.Descriptor instead.
+func (*BundleKey) Descriptor() ([]byte, []int) {
+	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *BundleKey) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *BundleKey) GetVersion() int32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *BundleKey) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *BundleKey) GetSigner() string {
+	if x != nil {
+		return x.Signer
+	}
+	return ""
+}
+
+type RotateBundleKeyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateBundleKeyRequest) Reset() {
+	*x = RotateBundleKeyRequest{}
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateBundleKeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateBundleKeyRequest) ProtoMessage() {}
+
+func (x *RotateBundleKeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateBundleKeyRequest.ProtoReflect.Descriptor instead.
+func (*RotateBundleKeyRequest) Descriptor() ([]byte, []int) {
+	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *RotateBundleKeyRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+type RotateBundleKeyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The new key's version.
+	Version       int32 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateBundleKeyResponse) Reset() {
+	*x = RotateBundleKeyResponse{}
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateBundleKeyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateBundleKeyResponse) ProtoMessage() {}
+
+func (x *RotateBundleKeyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateBundleKeyResponse.ProtoReflect.Descriptor instead.
+func (*RotateBundleKeyResponse) Descriptor() ([]byte, []int) {
+	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *RotateBundleKeyResponse) GetVersion() int32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
 type WaitForRevisionRequest struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Group    string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
@@ -1403,7 +1607,7 @@ type WaitForRevisionRequest struct {
 
 func (x *WaitForRevisionRequest) Reset() {
 	*x = WaitForRevisionRequest{}
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[23]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1415,7 +1619,7 @@ func (x *WaitForRevisionRequest) String() string {
 func (*WaitForRevisionRequest) ProtoMessage() {}
 
 func (x *WaitForRevisionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[23]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1428,7 +1632,7 @@ func (x *WaitForRevisionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitForRevisionRequest.ProtoReflect.Descriptor instead.
 func (*WaitForRevisionRequest) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *WaitForRevisionRequest) GetGroup() string {
@@ -1478,7 +1682,7 @@ type WaitForRevisionResponse struct {
 
 func (x *WaitForRevisionResponse) Reset() {
 	*x = WaitForRevisionResponse{}
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[24]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1490,7 +1694,7 @@ func (x *WaitForRevisionResponse) String() string {
 func (*WaitForRevisionResponse) ProtoMessage() {}
 
 func (x *WaitForRevisionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[24]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1503,7 +1707,7 @@ func (x *WaitForRevisionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitForRevisionResponse.ProtoReflect.Descriptor instead.
 func (*WaitForRevisionResponse) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *WaitForRevisionResponse) GetApplied() bool {
@@ -1557,7 +1761,7 @@ type GetRolloutRequest struct {
 
 func (x *GetRolloutRequest) Reset() {
 	*x = GetRolloutRequest{}
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[25]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1569,7 +1773,7 @@ func (x *GetRolloutRequest) String() string {
 func (*GetRolloutRequest) ProtoMessage() {}
 
 func (x *GetRolloutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[25]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1582,7 +1786,7 @@ func (x *GetRolloutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRolloutRequest.ProtoReflect.Descriptor instead.
 func (*GetRolloutRequest) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *GetRolloutRequest) GetGroup() string {
@@ -1606,7 +1810,7 @@ type SteerRolloutRequest struct {
 
 func (x *SteerRolloutRequest) Reset() {
 	*x = SteerRolloutRequest{}
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[26]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1618,7 +1822,7 @@ func (x *SteerRolloutRequest) String() string {
 func (*SteerRolloutRequest) ProtoMessage() {}
 
 func (x *SteerRolloutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[26]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1631,7 +1835,7 @@ func (x *SteerRolloutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SteerRolloutRequest.ProtoReflect.Descriptor instead.
 func (*SteerRolloutRequest) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *SteerRolloutRequest) GetGroup() string {
@@ -1680,7 +1884,7 @@ type RolloutStatus struct {
 
 func (x *RolloutStatus) Reset() {
 	*x = RolloutStatus{}
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[27]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1692,7 +1896,7 @@ func (x *RolloutStatus) String() string {
 func (*RolloutStatus) ProtoMessage() {}
 
 func (x *RolloutStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[27]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1705,7 +1909,7 @@ func (x *RolloutStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RolloutStatus.ProtoReflect.Descriptor instead.
 func (*RolloutStatus) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RolloutStatus) GetGroup() string {
@@ -1791,7 +1995,7 @@ type RolloutStageStatus struct {
 
 func (x *RolloutStageStatus) Reset() {
 	*x = RolloutStageStatus{}
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[28]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1803,7 +2007,7 @@ func (x *RolloutStageStatus) String() string {
 func (*RolloutStageStatus) ProtoMessage() {}
 
 func (x *RolloutStageStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[28]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1816,7 +2020,7 @@ func (x *RolloutStageStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RolloutStageStatus.ProtoReflect.Descriptor instead.
 func (*RolloutStageStatus) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RolloutStageStatus) GetMembers() string {
@@ -1873,7 +2077,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[29]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1885,7 +2089,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[29]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1898,7 +2102,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *CreateTokenRequest) GetName() string {
@@ -1933,7 +2137,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[30]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1945,7 +2149,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[30]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1958,7 +2162,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *CreateTokenResponse) GetToken() *Token {
@@ -1989,7 +2193,7 @@ type Token struct {
 
 func (x *Token) Reset() {
 	*x = Token{}
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[31]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2001,7 +2205,7 @@ func (x *Token) String() string {
 func (*Token) ProtoMessage() {}
 
 func (x *Token) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[31]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2014,7 +2218,7 @@ func (x *Token) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Token.ProtoReflect.Descriptor instead.
 func (*Token) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Token) GetId() string {
@@ -2060,7 +2264,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[32]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2072,7 +2276,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[32]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2085,7 +2289,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 type ListTokensResponse struct {
@@ -2097,7 +2301,7 @@ type ListTokensResponse struct {
 
 func (x *ListTokensResponse) Reset() {
 	*x = ListTokensResponse{}
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[33]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2109,7 +2313,7 @@ func (x *ListTokensResponse) String() string {
 func (*ListTokensResponse) ProtoMessage() {}
 
 func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[33]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2122,7 +2326,7 @@ func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListTokensResponse) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ListTokensResponse) GetTokens() []*Token {
@@ -2141,7 +2345,7 @@ type DeleteTokenRequest struct {
 
 func (x *DeleteTokenRequest) Reset() {
 	*x = DeleteTokenRequest{}
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[34]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2153,7 +2357,7 @@ func (x *DeleteTokenRequest) String() string {
 func (*DeleteTokenRequest) ProtoMessage() {}
 
 func (x *DeleteTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[34]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2166,7 +2370,7 @@ func (x *DeleteTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTokenRequest.ProtoReflect.Descriptor instead.
 func (*DeleteTokenRequest) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *DeleteTokenRequest) GetId() string {
@@ -2184,7 +2388,7 @@ type DeleteTokenResponse struct {
 
 func (x *DeleteTokenResponse) Reset() {
 	*x = DeleteTokenResponse{}
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[35]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2196,7 +2400,7 @@ func (x *DeleteTokenResponse) String() string {
 func (*DeleteTokenResponse) ProtoMessage() {}
 
 func (x *DeleteTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[35]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2209,7 +2413,7 @@ func (x *DeleteTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTokenResponse.ProtoReflect.Descriptor instead.
 func (*DeleteTokenResponse) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 type ListAuditEventsRequest struct {
@@ -2224,7 +2428,7 @@ type ListAuditEventsRequest struct {
 
 func (x *ListAuditEventsRequest) Reset() {
 	*x = ListAuditEventsRequest{}
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[36]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2236,7 +2440,7 @@ func (x *ListAuditEventsRequest) String() string {
 func (*ListAuditEventsRequest) ProtoMessage() {}
 
 func (x *ListAuditEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[36]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2249,7 +2453,7 @@ func (x *ListAuditEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListAuditEventsRequest) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ListAuditEventsRequest) GetGroup() string {
@@ -2283,7 +2487,7 @@ type ListAuditEventsResponse struct {
 
 func (x *ListAuditEventsResponse) Reset() {
 	*x = ListAuditEventsResponse{}
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[37]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2295,7 +2499,7 @@ func (x *ListAuditEventsResponse) String() string {
 func (*ListAuditEventsResponse) ProtoMessage() {}
 
 func (x *ListAuditEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[37]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2308,7 +2512,7 @@ func (x *ListAuditEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListAuditEventsResponse) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ListAuditEventsResponse) GetEvents() []*AuditEvent {
@@ -2343,7 +2547,7 @@ type AuditEvent struct {
 
 func (x *AuditEvent) Reset() {
 	*x = AuditEvent{}
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[38]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2355,7 +2559,7 @@ func (x *AuditEvent) String() string {
 func (*AuditEvent) ProtoMessage() {}
 
 func (x *AuditEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[38]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2368,7 +2572,7 @@ func (x *AuditEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEvent.ProtoReflect.Descriptor instead.
 func (*AuditEvent) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{38}
+	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *AuditEvent) GetSeq() int64 {
@@ -2429,7 +2633,7 @@ type VerifyAuditRequest struct {
 
 func (x *VerifyAuditRequest) Reset() {
 	*x = VerifyAuditRequest{}
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[39]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2441,7 +2645,7 @@ func (x *VerifyAuditRequest) String() string {
 func (*VerifyAuditRequest) ProtoMessage() {}
 
 func (x *VerifyAuditRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[39]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2454,7 +2658,7 @@ func (x *VerifyAuditRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyAuditRequest.ProtoReflect.Descriptor instead.
 func (*VerifyAuditRequest) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{39}
+	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *VerifyAuditRequest) GetGroup() string {
@@ -2477,7 +2681,7 @@ type VerifyAuditResponse struct {
 
 func (x *VerifyAuditResponse) Reset() {
 	*x = VerifyAuditResponse{}
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[40]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2489,7 +2693,7 @@ func (x *VerifyAuditResponse) String() string {
 func (*VerifyAuditResponse) ProtoMessage() {}
 
 func (x *VerifyAuditResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_admin_proto_msgTypes[40]
+	mi := &file_keyward_admin_v1_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2502,7 +2706,7 @@ func (x *VerifyAuditResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyAuditResponse.ProtoReflect.Descriptor instead.
 func (*VerifyAuditResponse) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{40}
+	return file_keyward_admin_v1_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *VerifyAuditResponse) GetIntact() bool {
@@ -2634,7 +2838,18 @@ const file_keyward_admin_v1_admin_proto_rawDesc = "" +
 	"\x16DeleteJoinTokenRequest\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\"\x19\n" +
-	"\x17DeleteJoinTokenResponse\"\xa2\x01\n" +
+	"\x17DeleteJoinTokenResponse\",\n" +
+	"\x14ShowBundleKeyRequest\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\"e\n" +
+	"\tBundleKey\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x05R\aversion\x12\x10\n" +
+	"\x03key\x18\x03 \x01(\tR\x03key\x12\x16\n" +
+	"\x06signer\x18\x04 \x01(\tR\x06signer\".\n" +
+	"\x16RotateBundleKeyRequest\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\"3\n" +
+	"\x17RotateBundleKeyResponse\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\x05R\aversion\"\xa2\x01\n" +
 	"\x16WaitForRevisionRequest\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12!\n" +
@@ -2725,7 +2940,8 @@ const file_keyward_admin_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"ListGroups\x12#.keyward.admin.v1.ListGroupsRequest\x1a$.keyward.admin.v1.ListGroupsResponse\"\x1a\xaa\xe8\x18\x04\b\x02\x10\x02\x82\xd3\xe4\x93\x02\f\x12\n" +
 	"/v1/groups\x12j\n" +
-	"\bGetGroup\x12!.keyward.admin.v1.GetGroupRequest\x1a\x17.keyward.admin.v1.Group\"\"\xaa\xe8\x18\x04\b\x03\x10\x01\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/groups/{group}2\xa5\b\n" +
+	"\bGetGroup\x12!.keyward.admin.v1.GetGroupRequest\x1a\x17.keyward.admin.v1.Group\"\"\xaa\xe8\x18\x04\b\x03\x10\x01\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/groups/{group}2\xd5\n" +
+	"\n" +
 	"\x0eGatewayService\x12\x8a\x01\n" +
 	"\fListGateways\x12%.keyward.admin.v1.ListGatewaysRequest\x1a&.keyward.admin.v1.ListGatewaysResponse\"+\xaa\xe8\x18\x04\b\x03\x10\x01\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/groups/{group}/gateways\x12~\n" +
 	"\n" +
@@ -2733,7 +2949,9 @@ const file_keyward_admin_v1_admin_proto_rawDesc = "" +
 	"\rRevokeGateway\x12&.keyward.admin.v1.RevokeGatewayRequest\x1a\x19.keyward.admin.v1.Gateway\":\xaa\xe8\x18\x04\b\x05\x10\x01\x82\xd3\xe4\x93\x02,:\x01*\"'/v1/groups/{group}/gateways/{id}:revoke\x12\x99\x01\n" +
 	"\x0fCreateJoinToken\x12(.keyward.admin.v1.CreateJoinTokenRequest\x1a).keyward.admin.v1.CreateJoinTokenResponse\"1\xaa\xe8\x18\x04\b\x05\x10\x01\x82\xd3\xe4\x93\x02#:\x01*\"\x1e/v1/groups/{group}/join-tokens\x12\x93\x01\n" +
 	"\x0eListJoinTokens\x12'.keyward.admin.v1.ListJoinTokensRequest\x1a(.keyward.admin.v1.ListJoinTokensResponse\".\xaa\xe8\x18\x04\b\x05\x10\x01\x82\xd3\xe4\x93\x02 \x12\x1e/v1/groups/{group}/join-tokens\x12\x9b\x01\n" +
-	"\x0fDeleteJoinToken\x12(.keyward.admin.v1.DeleteJoinTokenRequest\x1a).keyward.admin.v1.DeleteJoinTokenResponse\"3\xaa\xe8\x18\x04\b\x05\x10\x01\x82\xd3\xe4\x93\x02%*#/v1/groups/{group}/join-tokens/{id}\x12\xa4\x01\n" +
+	"\x0fDeleteJoinToken\x12(.keyward.admin.v1.DeleteJoinTokenRequest\x1a).keyward.admin.v1.DeleteJoinTokenResponse\"3\xaa\xe8\x18\x04\b\x05\x10\x01\x82\xd3\xe4\x93\x02%*#/v1/groups/{group}/join-tokens/{id}\x12\x8b\x01\n" +
+	"\rShowBundleKey\x12&.keyward.admin.v1.ShowBundleKeyRequest\x1a\x1b.keyward.admin.v1.BundleKey\"5\xaa\xe8\x18\x04\b\x05\x10\x01\x82\xd3\xe4\x93\x02':\x01*\"\"/v1/groups/{group}/bundle-key:show\x12\x9f\x01\n" +
+	"\x0fRotateBundleKey\x12(.keyward.admin.v1.RotateBundleKeyRequest\x1a).keyward.admin.v1.RotateBundleKeyResponse\"7\xaa\xe8\x18\x04\b\x05\x10\x01\x82\xd3\xe4\x93\x02):\x01*\"$/v1/groups/{group}/bundle-key:rotate\x12\xa4\x01\n" +
 	"\x0fWaitForRevision\x12(.keyward.admin.v1.WaitForRevisionRequest\x1a).keyward.admin.v1.WaitForRevisionResponse\"<\xaa\xe8\x18\x04\b\x03\x10\x01\x82\xd3\xe4\x93\x02.\x12,/v1/groups/{group}/revisions/{revision}:wait2\x9e\x02\n" +
 	"\x0eRolloutService\x12~\n" +
 	"\n" +
@@ -2760,7 +2978,7 @@ func file_keyward_admin_v1_admin_proto_rawDescGZIP() []byte {
 	return file_keyward_admin_v1_admin_proto_rawDescData
 }
 
-var file_keyward_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_keyward_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_keyward_admin_v1_admin_proto_goTypes = []any{
 	(*GetVersionRequest)(nil),       // 0: keyward.admin.v1.GetVersionRequest
 	(*Version)(nil),                 // 1: keyward.admin.v1.Version
@@ -2785,59 +3003,63 @@ var file_keyward_admin_v1_admin_proto_goTypes = []any{
 	(*ListJoinTokensResponse)(nil),  // 20: keyward.admin.v1.ListJoinTokensResponse
 	(*DeleteJoinTokenRequest)(nil),  // 21: keyward.admin.v1.DeleteJoinTokenRequest
 	(*DeleteJoinTokenResponse)(nil), // 22: keyward.admin.v1.DeleteJoinTokenResponse
-	(*WaitForRevisionRequest)(nil),  // 23: keyward.admin.v1.WaitForRevisionRequest
-	(*WaitForRevisionResponse)(nil), // 24: keyward.admin.v1.WaitForRevisionResponse
-	(*GetRolloutRequest)(nil),       // 25: keyward.admin.v1.GetRolloutRequest
-	(*SteerRolloutRequest)(nil),     // 26: keyward.admin.v1.SteerRolloutRequest
-	(*RolloutStatus)(nil),           // 27: keyward.admin.v1.RolloutStatus
-	(*RolloutStageStatus)(nil),      // 28: keyward.admin.v1.RolloutStageStatus
-	(*CreateTokenRequest)(nil),      // 29: keyward.admin.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),     // 30: keyward.admin.v1.CreateTokenResponse
-	(*Token)(nil),                   // 31: keyward.admin.v1.Token
-	(*ListTokensRequest)(nil),       // 32: keyward.admin.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),      // 33: keyward.admin.v1.ListTokensResponse
-	(*DeleteTokenRequest)(nil),      // 34: keyward.admin.v1.DeleteTokenRequest
-	(*DeleteTokenResponse)(nil),     // 35: keyward.admin.v1.DeleteTokenResponse
-	(*ListAuditEventsRequest)(nil),  // 36: keyward.admin.v1.ListAuditEventsRequest
-	(*ListAuditEventsResponse)(nil), // 37: keyward.admin.v1.ListAuditEventsResponse
-	(*AuditEvent)(nil),              // 38: keyward.admin.v1.AuditEvent
-	(*VerifyAuditRequest)(nil),      // 39: keyward.admin.v1.VerifyAuditRequest
-	(*VerifyAuditResponse)(nil),     // 40: keyward.admin.v1.VerifyAuditResponse
-	nil,                             // 41: keyward.admin.v1.Gateway.LabelsEntry
-	(*timestamppb.Timestamp)(nil),   // 42: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),     // 43: google.protobuf.Duration
+	(*ShowBundleKeyRequest)(nil),    // 23: keyward.admin.v1.ShowBundleKeyRequest
+	(*BundleKey)(nil),               // 24: keyward.admin.v1.BundleKey
+	(*RotateBundleKeyRequest)(nil),  // 25: keyward.admin.v1.RotateBundleKeyRequest
+	(*RotateBundleKeyResponse)(nil), // 26: keyward.admin.v1.RotateBundleKeyResponse
+	(*WaitForRevisionRequest)(nil),  // 27: keyward.admin.v1.WaitForRevisionRequest
+	(*WaitForRevisionResponse)(nil), // 28: keyward.admin.v1.WaitForRevisionResponse
+	(*GetRolloutRequest)(nil),       // 29: keyward.admin.v1.GetRolloutRequest
+	(*SteerRolloutRequest)(nil),     // 30: keyward.admin.v1.SteerRolloutRequest
+	(*RolloutStatus)(nil),           // 31: keyward.admin.v1.RolloutStatus
+	(*RolloutStageStatus)(nil),      // 32: keyward.admin.v1.RolloutStageStatus
+	(*CreateTokenRequest)(nil),      // 33: keyward.admin.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),     // 34: keyward.admin.v1.CreateTokenResponse
+	(*Token)(nil),                   // 35: keyward.admin.v1.Token
+	(*ListTokensRequest)(nil),       // 36: keyward.admin.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),      // 37: keyward.admin.v1.ListTokensResponse
+	(*DeleteTokenRequest)(nil),      // 38: keyward.admin.v1.DeleteTokenRequest
+	(*DeleteTokenResponse)(nil),     // 39: keyward.admin.v1.DeleteTokenResponse
+	(*ListAuditEventsRequest)(nil),  // 40: keyward.admin.v1.ListAuditEventsRequest
+	(*ListAuditEventsResponse)(nil), // 41: keyward.admin.v1.ListAuditEventsResponse
+	(*AuditEvent)(nil),              // 42: keyward.admin.v1.AuditEvent
+	(*VerifyAuditRequest)(nil),      // 43: keyward.admin.v1.VerifyAuditRequest
+	(*VerifyAuditResponse)(nil),     // 44: keyward.admin.v1.VerifyAuditResponse
+	nil,                             // 45: keyward.admin.v1.Gateway.LabelsEntry
+	(*timestamppb.Timestamp)(nil),   // 46: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),     // 47: google.protobuf.Duration
 }
 var file_keyward_admin_v1_admin_proto_depIdxs = []int32{
 	4,  // 0: keyward.admin.v1.Identity.grants:type_name -> keyward.admin.v1.Grant
-	42, // 1: keyward.admin.v1.Group.created_at:type_name -> google.protobuf.Timestamp
+	46, // 1: keyward.admin.v1.Group.created_at:type_name -> google.protobuf.Timestamp
 	6,  // 2: keyward.admin.v1.ListGroupsResponse.groups:type_name -> keyward.admin.v1.Group
-	41, // 3: keyward.admin.v1.Gateway.labels:type_name -> keyward.admin.v1.Gateway.LabelsEntry
+	45, // 3: keyward.admin.v1.Gateway.labels:type_name -> keyward.admin.v1.Gateway.LabelsEntry
 	11, // 4: keyward.admin.v1.Gateway.faults:type_name -> keyward.admin.v1.GatewayFault
-	42, // 5: keyward.admin.v1.Gateway.enrolled_at:type_name -> google.protobuf.Timestamp
-	42, // 6: keyward.admin.v1.Gateway.last_seen:type_name -> google.protobuf.Timestamp
-	42, // 7: keyward.admin.v1.Gateway.certificate_expires:type_name -> google.protobuf.Timestamp
-	42, // 8: keyward.admin.v1.Gateway.revoked_at:type_name -> google.protobuf.Timestamp
+	46, // 5: keyward.admin.v1.Gateway.enrolled_at:type_name -> google.protobuf.Timestamp
+	46, // 6: keyward.admin.v1.Gateway.last_seen:type_name -> google.protobuf.Timestamp
+	46, // 7: keyward.admin.v1.Gateway.certificate_expires:type_name -> google.protobuf.Timestamp
+	46, // 8: keyward.admin.v1.Gateway.revoked_at:type_name -> google.protobuf.Timestamp
 	10, // 9: keyward.admin.v1.ListGatewaysResponse.gateways:type_name -> keyward.admin.v1.Gateway
-	43, // 10: keyward.admin.v1.CreateJoinTokenRequest.ttl:type_name -> google.protobuf.Duration
+	47, // 10: keyward.admin.v1.CreateJoinTokenRequest.ttl:type_name -> google.protobuf.Duration
 	18, // 11: keyward.admin.v1.CreateJoinTokenResponse.token:type_name -> keyward.admin.v1.JoinToken
-	42, // 12: keyward.admin.v1.JoinToken.expires:type_name -> google.protobuf.Timestamp
-	42, // 13: keyward.admin.v1.JoinToken.created_at:type_name -> google.protobuf.Timestamp
+	46, // 12: keyward.admin.v1.JoinToken.expires:type_name -> google.protobuf.Timestamp
+	46, // 13: keyward.admin.v1.JoinToken.created_at:type_name -> google.protobuf.Timestamp
 	18, // 14: keyward.admin.v1.ListJoinTokensResponse.tokens:type_name -> keyward.admin.v1.JoinToken
-	43, // 15: keyward.admin.v1.WaitForRevisionRequest.timeout:type_name -> google.protobuf.Duration
+	47, // 15: keyward.admin.v1.WaitForRevisionRequest.timeout:type_name -> google.protobuf.Duration
 	10, // 16: keyward.admin.v1.WaitForRevisionResponse.rejecting:type_name -> keyward.admin.v1.Gateway
-	27, // 17: keyward.admin.v1.WaitForRevisionResponse.rollout:type_name -> keyward.admin.v1.RolloutStatus
-	28, // 18: keyward.admin.v1.RolloutStatus.stages:type_name -> keyward.admin.v1.RolloutStageStatus
-	42, // 19: keyward.admin.v1.RolloutStatus.since:type_name -> google.protobuf.Timestamp
-	43, // 20: keyward.admin.v1.RolloutStageStatus.soak:type_name -> google.protobuf.Duration
+	31, // 17: keyward.admin.v1.WaitForRevisionResponse.rollout:type_name -> keyward.admin.v1.RolloutStatus
+	32, // 18: keyward.admin.v1.RolloutStatus.stages:type_name -> keyward.admin.v1.RolloutStageStatus
+	46, // 19: keyward.admin.v1.RolloutStatus.since:type_name -> google.protobuf.Timestamp
+	47, // 20: keyward.admin.v1.RolloutStageStatus.soak:type_name -> google.protobuf.Duration
 	4,  // 21: keyward.admin.v1.CreateTokenRequest.grants:type_name -> keyward.admin.v1.Grant
-	43, // 22: keyward.admin.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	31, // 23: keyward.admin.v1.CreateTokenResponse.token:type_name -> keyward.admin.v1.Token
+	47, // 22: keyward.admin.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	35, // 23: keyward.admin.v1.CreateTokenResponse.token:type_name -> keyward.admin.v1.Token
 	4,  // 24: keyward.admin.v1.Token.grants:type_name -> keyward.admin.v1.Grant
-	42, // 25: keyward.admin.v1.Token.created_at:type_name -> google.protobuf.Timestamp
-	42, // 26: keyward.admin.v1.Token.expires:type_name -> google.protobuf.Timestamp
-	31, // 27: keyward.admin.v1.ListTokensResponse.tokens:type_name -> keyward.admin.v1.Token
-	38, // 28: keyward.admin.v1.ListAuditEventsResponse.events:type_name -> keyward.admin.v1.AuditEvent
-	42, // 29: keyward.admin.v1.AuditEvent.at:type_name -> google.protobuf.Timestamp
+	46, // 25: keyward.admin.v1.Token.created_at:type_name -> google.protobuf.Timestamp
+	46, // 26: keyward.admin.v1.Token.expires:type_name -> google.protobuf.Timestamp
+	35, // 27: keyward.admin.v1.ListTokensResponse.tokens:type_name -> keyward.admin.v1.Token
+	42, // 28: keyward.admin.v1.ListAuditEventsResponse.events:type_name -> keyward.admin.v1.AuditEvent
+	46, // 29: keyward.admin.v1.AuditEvent.at:type_name -> google.protobuf.Timestamp
 	0,  // 30: keyward.admin.v1.SystemService.GetVersion:input_type -> keyward.admin.v1.GetVersionRequest
 	2,  // 31: keyward.admin.v1.SystemService.WhoAmI:input_type -> keyward.admin.v1.WhoAmIRequest
 	5,  // 32: keyward.admin.v1.GroupService.CreateGroup:input_type -> keyward.admin.v1.CreateGroupRequest
@@ -2849,35 +3071,39 @@ var file_keyward_admin_v1_admin_proto_depIdxs = []int32{
 	16, // 38: keyward.admin.v1.GatewayService.CreateJoinToken:input_type -> keyward.admin.v1.CreateJoinTokenRequest
 	19, // 39: keyward.admin.v1.GatewayService.ListJoinTokens:input_type -> keyward.admin.v1.ListJoinTokensRequest
 	21, // 40: keyward.admin.v1.GatewayService.DeleteJoinToken:input_type -> keyward.admin.v1.DeleteJoinTokenRequest
-	23, // 41: keyward.admin.v1.GatewayService.WaitForRevision:input_type -> keyward.admin.v1.WaitForRevisionRequest
-	25, // 42: keyward.admin.v1.RolloutService.GetRollout:input_type -> keyward.admin.v1.GetRolloutRequest
-	26, // 43: keyward.admin.v1.RolloutService.SteerRollout:input_type -> keyward.admin.v1.SteerRolloutRequest
-	29, // 44: keyward.admin.v1.TokenService.CreateToken:input_type -> keyward.admin.v1.CreateTokenRequest
-	32, // 45: keyward.admin.v1.TokenService.ListTokens:input_type -> keyward.admin.v1.ListTokensRequest
-	34, // 46: keyward.admin.v1.TokenService.DeleteToken:input_type -> keyward.admin.v1.DeleteTokenRequest
-	36, // 47: keyward.admin.v1.AuditService.ListAuditEvents:input_type -> keyward.admin.v1.ListAuditEventsRequest
-	39, // 48: keyward.admin.v1.AuditService.VerifyAudit:input_type -> keyward.admin.v1.VerifyAuditRequest
-	1,  // 49: keyward.admin.v1.SystemService.GetVersion:output_type -> keyward.admin.v1.Version
-	3,  // 50: keyward.admin.v1.SystemService.WhoAmI:output_type -> keyward.admin.v1.Identity
-	6,  // 51: keyward.admin.v1.GroupService.CreateGroup:output_type -> keyward.admin.v1.Group
-	8,  // 52: keyward.admin.v1.GroupService.ListGroups:output_type -> keyward.admin.v1.ListGroupsResponse
-	6,  // 53: keyward.admin.v1.GroupService.GetGroup:output_type -> keyward.admin.v1.Group
-	13, // 54: keyward.admin.v1.GatewayService.ListGateways:output_type -> keyward.admin.v1.ListGatewaysResponse
-	10, // 55: keyward.admin.v1.GatewayService.GetGateway:output_type -> keyward.admin.v1.Gateway
-	10, // 56: keyward.admin.v1.GatewayService.RevokeGateway:output_type -> keyward.admin.v1.Gateway
-	17, // 57: keyward.admin.v1.GatewayService.CreateJoinToken:output_type -> keyward.admin.v1.CreateJoinTokenResponse
-	20, // 58: keyward.admin.v1.GatewayService.ListJoinTokens:output_type -> keyward.admin.v1.ListJoinTokensResponse
-	22, // 59: keyward.admin.v1.GatewayService.DeleteJoinToken:output_type -> keyward.admin.v1.DeleteJoinTokenResponse
-	24, // 60: keyward.admin.v1.GatewayService.WaitForRevision:output_type -> keyward.admin.v1.WaitForRevisionResponse
-	27, // 61: keyward.admin.v1.RolloutService.GetRollout:output_type -> keyward.admin.v1.RolloutStatus
-	27, // 62: keyward.admin.v1.RolloutService.SteerRollout:output_type -> keyward.admin.v1.RolloutStatus
-	30, // 63: keyward.admin.v1.TokenService.CreateToken:output_type -> keyward.admin.v1.CreateTokenResponse
-	33, // 64: keyward.admin.v1.TokenService.ListTokens:output_type -> keyward.admin.v1.ListTokensResponse
-	35, // 65: keyward.admin.v1.TokenService.DeleteToken:output_type -> keyward.admin.v1.DeleteTokenResponse
-	37, // 66: keyward.admin.v1.AuditService.ListAuditEvents:output_type -> keyward.admin.v1.ListAuditEventsResponse
-	40, // 67: keyward.admin.v1.AuditService.VerifyAudit:output_type -> keyward.admin.v1.VerifyAuditResponse
-	49, // [49:68] is the sub-list for method output_type
-	30, // [30:49] is the sub-list for method input_type
+	23, // 41: keyward.admin.v1.GatewayService.ShowBundleKey:input_type -> keyward.admin.v1.ShowBundleKeyRequest
+	25, // 42: keyward.admin.v1.GatewayService.RotateBundleKey:input_type -> keyward.admin.v1.RotateBundleKeyRequest
+	27, // 43: keyward.admin.v1.GatewayService.WaitForRevision:input_type -> keyward.admin.v1.WaitForRevisionRequest
+	29, // 44: keyward.admin.v1.RolloutService.GetRollout:input_type -> keyward.admin.v1.GetRolloutRequest
+	30, // 45: keyward.admin.v1.RolloutService.SteerRollout:input_type -> keyward.admin.v1.SteerRolloutRequest
+	33, // 46: keyward.admin.v1.TokenService.CreateToken:input_type -> keyward.admin.v1.CreateTokenRequest
+	36, // 47: keyward.admin.v1.TokenService.ListTokens:input_type -> keyward.admin.v1.ListTokensRequest
+	38, // 48: keyward.admin.v1.TokenService.DeleteToken:input_type -> keyward.admin.v1.DeleteTokenRequest
+	40, // 49: keyward.admin.v1.AuditService.ListAuditEvents:input_type -> keyward.admin.v1.ListAuditEventsRequest
+	43, // 50: keyward.admin.v1.AuditService.VerifyAudit:input_type -> keyward.admin.v1.VerifyAuditRequest
+	1,  // 51: keyward.admin.v1.SystemService.GetVersion:output_type -> keyward.admin.v1.Version
+	3,  // 52: keyward.admin.v1.SystemService.WhoAmI:output_type -> keyward.admin.v1.Identity
+	6,  // 53: keyward.admin.v1.GroupService.CreateGroup:output_type -> keyward.admin.v1.Group
+	8,  // 54: keyward.admin.v1.GroupService.ListGroups:output_type -> keyward.admin.v1.ListGroupsResponse
+	6,  // 55: keyward.admin.v1.GroupService.GetGroup:output_type -> keyward.admin.v1.Group
+	13, // 56: keyward.admin.v1.GatewayService.ListGateways:output_type -> keyward.admin.v1.ListGatewaysResponse
+	10, // 57: keyward.admin.v1.GatewayService.GetGateway:output_type -> keyward.admin.v1.Gateway
+	10, // 58: keyward.admin.v1.GatewayService.RevokeGateway:output_type -> keyward.admin.v1.Gateway
+	17, // 59: keyward.admin.v1.GatewayService.CreateJoinToken:output_type -> keyward.admin.v1.CreateJoinTokenResponse
+	20, // 60: keyward.admin.v1.GatewayService.ListJoinTokens:output_type -> keyward.admin.v1.ListJoinTokensResponse
+	22, // 61: keyward.admin.v1.GatewayService.DeleteJoinToken:output_type -> keyward.admin.v1.DeleteJoinTokenResponse
+	24, // 62: keyward.admin.v1.GatewayService.ShowBundleKey:output_type -> keyward.admin.v1.BundleKey
+	26, // 63: keyward.admin.v1.GatewayService.RotateBundleKey:output_type -> keyward.admin.v1.RotateBundleKeyResponse
+	28, // 64: keyward.admin.v1.GatewayService.WaitForRevision:output_type -> keyward.admin.v1.WaitForRevisionResponse
+	31, // 65: keyward.admin.v1.RolloutService.GetRollout:output_type -> keyward.admin.v1.RolloutStatus
+	31, // 66: keyward.admin.v1.RolloutService.SteerRollout:output_type -> keyward.admin.v1.RolloutStatus
+	34, // 67: keyward.admin.v1.TokenService.CreateToken:output_type -> keyward.admin.v1.CreateTokenResponse
+	37, // 68: keyward.admin.v1.TokenService.ListTokens:output_type -> keyward.admin.v1.ListTokensResponse
+	39, // 69: keyward.admin.v1.TokenService.DeleteToken:output_type -> keyward.admin.v1.DeleteTokenResponse
+	41, // 70: keyward.admin.v1.AuditService.ListAuditEvents:output_type -> keyward.admin.v1.ListAuditEventsResponse
+	44, // 71: keyward.admin.v1.AuditService.VerifyAudit:output_type -> keyward.admin.v1.VerifyAuditResponse
+	51, // [51:72] is the sub-list for method output_type
+	30, // [30:51] is the sub-list for method input_type
 	30, // [30:30] is the sub-list for extension type_name
 	30, // [30:30] is the sub-list for extension extendee
 	0,  // [0:30] is the sub-list for field type_name
@@ -2894,7 +3120,7 @@ func file_keyward_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keyward_admin_v1_admin_proto_rawDesc), len(file_keyward_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   42,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   6,
 		},

@@ -361,6 +361,8 @@ const (
 	GatewayService_CreateJoinToken_FullMethodName = "/keyward.admin.v1.GatewayService/CreateJoinToken"
 	GatewayService_ListJoinTokens_FullMethodName  = "/keyward.admin.v1.GatewayService/ListJoinTokens"
 	GatewayService_DeleteJoinToken_FullMethodName = "/keyward.admin.v1.GatewayService/DeleteJoinToken"
+	GatewayService_ShowBundleKey_FullMethodName   = "/keyward.admin.v1.GatewayService/ShowBundleKey"
+	GatewayService_RotateBundleKey_FullMethodName = "/keyward.admin.v1.GatewayService/RotateBundleKey"
 	GatewayService_WaitForRevision_FullMethodName = "/keyward.admin.v1.GatewayService/WaitForRevision"
 )
 
@@ -382,6 +384,11 @@ type GatewayServiceClient interface {
 	ListJoinTokens(ctx context.Context, in *ListJoinTokensRequest, opts ...grpc.CallOption) (*ListJoinTokensResponse, error)
 	// DeleteJoinToken makes a token useless.
 	DeleteJoinToken(ctx context.Context, in *DeleteJoinTokenRequest, opts ...grpc.CallOption) (*DeleteJoinTokenResponse, error)
+	// ShowBundleKey answers what gateways need to start from the group's fallback bundle. It is a secret; who asked is in the
+	// audit trail.
+	ShowBundleKey(ctx context.Context, in *ShowBundleKeyRequest, opts ...grpc.CallOption) (*BundleKey, error)
+	// RotateBundleKey makes a new key, to which the next fallback bundle of the group is sealed. Revoking a gateway does so, too.
+	RotateBundleKey(ctx context.Context, in *RotateBundleKeyRequest, opts ...grpc.CallOption) (*RotateBundleKeyResponse, error)
 	// WaitForRevision answers when every connected gateway has applied the revision or one has refused a resource, or when
 	// the timeout is over.
 	WaitForRevision(ctx context.Context, in *WaitForRevisionRequest, opts ...grpc.CallOption) (*WaitForRevisionResponse, error)
@@ -455,6 +462,26 @@ func (c *gatewayServiceClient) DeleteJoinToken(ctx context.Context, in *DeleteJo
 	return out, nil
 }
 
+func (c *gatewayServiceClient) ShowBundleKey(ctx context.Context, in *ShowBundleKeyRequest, opts ...grpc.CallOption) (*BundleKey, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(BundleKey)
+	err := c.cc.Invoke(ctx, GatewayService_ShowBundleKey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *gatewayServiceClient) RotateBundleKey(ctx context.Context, in *RotateBundleKeyRequest, opts ...grpc.CallOption) (*RotateBundleKeyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RotateBundleKeyResponse)
+	err := c.cc.Invoke(ctx, GatewayService_RotateBundleKey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *gatewayServiceClient) WaitForRevision(ctx context.Context, in *WaitForRevisionRequest, opts ...grpc.CallOption) (*WaitForRevisionResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(WaitForRevisionResponse)
@@ -483,6 +510,11 @@ type GatewayServiceServer interface {
 	ListJoinTokens(context.Context, *ListJoinTokensRequest) (*ListJoinTokensResponse, error)
 	// DeleteJoinToken makes a token useless.
 	DeleteJoinToken(context.Context, *DeleteJoinTokenRequest) (*DeleteJoinTokenResponse, error)
+	// ShowBundleKey answers what gateways need to start from the group's fallback bundle. It is a secret; who asked is in the
+	// audit trail.
+	ShowBundleKey(context.Context, *ShowBundleKeyRequest) (*BundleKey, error)
+	// RotateBundleKey makes a new key, to which the next fallback bundle of the group is sealed. Revoking a gateway does so, too.
+	RotateBundleKey(context.Context, *RotateBundleKeyRequest) (*RotateBundleKeyResponse, error)
 	// WaitForRevision answers when every connected gateway has applied the revision or one has refused a resource, or when
 	// the timeout is over.
 	WaitForRevision(context.Context, *WaitForRevisionRequest) (*WaitForRevisionResponse, error)
@@ -513,6 +545,12 @@ func (UnimplementedGatewayServiceServer) ListJoinTokens(context.Context, *ListJo
 }
 func (UnimplementedGatewayServiceServer) DeleteJoinToken(context.Context, *DeleteJoinTokenRequest) (*DeleteJoinTokenResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteJoinToken not implemented")
+}
+func (UnimplementedGatewayServiceServer) ShowBundleKey(context.Context, *ShowBundleKeyRequest) (*BundleKey, error) {
+	return nil, status.Error(codes.Unimplemented, "method ShowBundleKey not implemented")
+}
+func (UnimplementedGatewayServiceServer) RotateBundleKey(context.Context, *RotateBundleKeyRequest) (*RotateBundleKeyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RotateBundleKey not implemented")
 }
 func (UnimplementedGatewayServiceServer) WaitForRevision(context.Context, *WaitForRevisionRequest) (*WaitForRevisionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method WaitForRevision not implemented")
@@ -646,6 +684,42 @@ func _GatewayService_DeleteJoinToken_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _GatewayService_ShowBundleKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ShowBundleKeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(GatewayServiceServer).ShowBundleKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: GatewayService_ShowBundleKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(GatewayServiceServer).ShowBundleKey(ctx, req.(*ShowBundleKeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _GatewayService_RotateBundleKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RotateBundleKeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(GatewayServiceServer).RotateBundleKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: GatewayService_RotateBundleKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(GatewayServiceServer).RotateBundleKey(ctx, req.(*RotateBundleKeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _GatewayService_WaitForRevision_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(WaitForRevisionRequest)
 	if err := dec(in); err != nil {
@@ -694,6 +768,14 @@ var GatewayService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DeleteJoinToken",
 			Handler:    _GatewayService_DeleteJoinToken_Handler,
+		},
+		{
+			MethodName: "ShowBundleKey",
+			Handler:    _GatewayService_ShowBundleKey_Handler,
+		},
+		{
+			MethodName: "RotateBundleKey",
+			Handler:    _GatewayService_RotateBundleKey_Handler,
 		},
 		{
 			MethodName: "WaitForRevision",
