@@ -17,6 +17,7 @@ import (
 	"keyward.dev/dataplane/internal/accesslog"
 	"keyward.dev/dataplane/internal/compile"
 	"keyward.dev/dataplane/internal/conn"
+	"keyward.dev/dataplane/internal/fallback"
 	"keyward.dev/dataplane/internal/hostsvc"
 	"keyward.dev/dataplane/internal/policies"
 	"keyward.dev/dataplane/internal/runtime"
@@ -46,7 +47,8 @@ type NewSource func(d SourceDeps) (Source, error)
 type SourceDeps struct {
 	Apply       func(ctx context.Context, set *state.Set) []syncclient.Fault
 	Responses   func() map[string]uint64
-	Cache       syncclient.Cache // nil: none
+	Cache       syncclient.Cache    // nil: none
+	Fallback    syncclient.Fallback // nil: none
 	PolicyTypes []string
 	Log         *slog.Logger
 }
@@ -67,6 +69,7 @@ type Gateway struct {
 	statusLn  net.Listener
 	source    Source
 	cache     *sealedcache.Cache // nil: none
+	fallback  *fallback.Bundle   // nil: none
 	loaded    <-chan struct{}    // closed when the first configuration is in force
 }
 
@@ -98,6 +101,7 @@ func New(ctx context.Context, s Settings, stdout io.Writer, log *slog.Logger, so
 			Dir: s.SealedCache, MaxAge: s.MaxCacheAge, Now: time.Now, Registry: g.registry, Log: log,
 		})
 	}
+	g.fallback = fallbackBundle(s, g.registry, log)
 	g.status = status.New(status.Config{
 		Registry: g.registry, Runtime: g.runtime, Version: telemetry.Version(), Engine: s.HTTPEngine, Dropped: g.access.Dropped, Log: log,
 		Draining:    func() bool { return g.server != nil && g.server.Draining() },
@@ -106,6 +110,7 @@ func New(ctx context.Context, s Settings, stdout io.Writer, log *slog.Logger, so
 		Handshakes:  func() int64 { return g.server.Stats().Handshakes },
 		Refused:     func() uint64 { return g.server.Stats().Refused },
 		Cache:       g.cacheState(),
+		Fallback:    g.fallbackState(),
 		ControlPlane: func() status.ControlPlane {
 			s := g.source.Status()
 			return status.ControlPlane{Connected: s.Connected, Lost: s.Lost, Refused: s.Rewound, Distrusted: s.Distrusted}
@@ -120,6 +125,9 @@ func New(ctx context.Context, s Settings, stdout io.Writer, log *slog.Logger, so
 	deps := SourceDeps{Apply: apply.Apply, Responses: g.status.Responses, PolicyTypes: compiler.Types(), Log: log}
 	if g.cache != nil {
 		deps.Cache = g.cache
+	}
+	if g.fallback != nil {
+		deps.Fallback = g.fallback
 	}
 	g.source, err = source(deps)
 	if err != nil {
@@ -184,6 +192,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 	if g.cache != nil {
 		tasks = append(tasks, g.cache.Run)
 	}
+	if g.fallback != nil {
+		tasks = append(tasks, g.fallback.Run)
+	}
 	if g.certs != nil {
 		tasks = append(tasks, g.certs.Run)
 	}
@@ -211,6 +222,6 @@ func syncSource(s Settings, d SourceDeps) (Source, error) {
 		Addresses: s.ControlPlane, TrustDomain: s.TrustDomain, JoinToken: s.JoinToken.Reveal(),
 		ServiceAccountTokenFile: s.ServiceAccountTokenFile, RootPin: pin, Group: s.Group, IdentityDir: s.IdentityDir,
 		Labels: labels, Version: telemetry.Version(), PolicyTypes: d.PolicyTypes, Contract: contract.Current(),
-		Apply: d.Apply, Responses: d.Responses, Cache: d.Cache, Log: d.Log,
+		Apply: d.Apply, Responses: d.Responses, Cache: d.Cache, Fallback: d.Fallback, Log: d.Log,
 	})
 }

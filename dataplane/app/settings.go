@@ -26,6 +26,7 @@ type Settings struct {
 	// SealedCache is the directory of the sealed cache; empty: none.
 	SealedCache string
 	MaxCacheAge time.Duration
+	Fallback    FallbackBundle
 	Labels      []string
 
 	Listen       []string
@@ -54,6 +55,9 @@ func (s *Settings) Flags(fs *flag.FlagSet) {
 	fs.StringVar(&s.SealedCache, "sealed-cache", "",
 		"`directory` of this gateway alone that keeps the last configuration, sealed, to start from while there is no control plane; empty: none")
 	fs.DurationVar(&s.MaxCacheAge, "max-cache-age", 24*time.Hour, "how `long` ago the control plane may have stood behind the sealed cache for a start to use it")
+	fs.StringVar(&s.Fallback.Source, "fallback-bundle", "", "`path or https URL` of the group's fallback bundle, to start from while there is neither a control plane nor a cache; empty: none")
+	fs.StringVar(&s.Fallback.KeyFile, "bundle-key-file", "", "`file` with the group's bundle key; read at each use")
+	fs.StringVar(&s.Fallback.SignerFile, "bundle-signer-file", "", "`file` with the public key that bundles are signed with; read at each use")
 	fs.StringVar(&s.TrustDomain, "trust-domain", "keyward.local", "trust `domain` of the installation")
 	settings.ListVar(fs, &s.Labels, "label", nil, "`key=value` that the gateway says of itself; may be repeated")
 	settings.ListVar(fs, &s.Listen, "listen", []string{"http=127.0.0.1:8000"},
@@ -120,6 +124,7 @@ func (s *Settings) Check() error {
 	if s.SealedCache != "" && s.MaxCacheAge <= 0 {
 		faults.Addf("max-cache-age", "is not positive")
 	}
+	s.Fallback.check(s.Group, &faults)
 	if s.DrainTimeout < 0 {
 		faults.Addf("drain-timeout", "is negative")
 	}

@@ -62,6 +62,7 @@ var importRules = []importRule{
 		except: []string{
 			"dataplane/internal/server/...", "dataplane/internal/upstream/...", "dataplane/internal/hostsvc/...",
 			"dataplane/internal/status/...", // its own listener, never a client's request
+			"dataplane/internal/fallback",   // fetches a file at a start, before there are requests
 		},
 		reason: "policies and the chain work on the exchange; the HTTP engine must be exchangeable in one place",
 	},

@@ -40,6 +40,8 @@ type Config struct {
 	Dropped                 func() uint64 // access log lines
 	// Cache says how the sealed cache does; nil: there is none.
 	Cache func() Cache
+	// Fallback says how the fallback bundle does; nil: there is none.
+	Fallback func() Fallback
 	// ControlPlane says how the connection to the control plane does.
 	ControlPlane func() ControlPlane
 	// MaxRoutes is how many routes have series of their own; 0: MaxRoutes. The others are counted together, as "(other)".
@@ -63,6 +65,16 @@ type Cache struct {
 	// Refused is why a start did not use the cache; empty if it did or did not try.
 	Refused     string
 	WriteFailed bool
+}
+
+// Fallback is how the fallback bundle does.
+type Fallback struct {
+	// Serving: what is in force is the bundle's, and no control plane has confirmed it.
+	Serving bool
+	// Issued is when the bundle was issued that was opened; zero if none was.
+	Issued time.Time
+	// Refused is why a start did not use it; empty if it did or did not try.
+	Refused string
 }
 
 // ControlPlane is how the connection to the control plane does.
@@ -176,17 +188,19 @@ type report struct {
 	Revision int64  `json:"revision"`
 	Digest   string `json:"digest"`
 	Applied  string `json:"applied_at,omitempty"`
-	// Source is where the configuration in force was confirmed last: sourceLive or sourceCache.
+	// Source is where the configuration in force was confirmed last: sourceLive, sourceCache or sourceBundle.
 	Source string `json:"source,omitempty"`
 	// ControlPlane is the connection to the control plane.
 	ControlPlane controlPlaneReport `json:"control_plane"`
 	Cache        *cacheReport       `json:"sealed_cache,omitempty"`
+	Fallback     *fallbackReport    `json:"fallback_bundle,omitempty"`
 	Faults       []fault            `json:"faults"`
 }
 
 const (
-	sourceLive  = "control-plane"
-	sourceCache = "sealed-cache"
+	sourceLive   = "control-plane"
+	sourceCache  = "sealed-cache"
+	sourceBundle = "fallback-bundle"
 )
 
 type controlPlaneReport struct {
@@ -217,6 +231,21 @@ func (c Cache) report() *cacheReport {
 	if !c.Confirmed.IsZero() {
 		r.Confirmed = c.Confirmed.UTC().Format(time.RFC3339Nano)
 		r.AgeSeconds = new(int64(max(time.Since(c.Confirmed), 0) / time.Second))
+	}
+	return r
+}
+
+type fallbackReport struct {
+	Issued     string `json:"issued_at,omitempty"`
+	AgeSeconds *int64 `json:"age_seconds,omitempty"`
+	Refused    string `json:"refused,omitempty"`
+}
+
+func (f Fallback) report() *fallbackReport {
+	r := &fallbackReport{Refused: f.Refused}
+	if !f.Issued.IsZero() {
+		r.Issued = f.Issued.UTC().Format(time.RFC3339Nano)
+		r.AgeSeconds = new(int64(max(time.Since(f.Issued), 0) / time.Second))
 	}
 	return r
 }
@@ -254,13 +283,21 @@ func (s *Status) report() report {
 		cache = s.config.Cache()
 		r.Cache = cache.report()
 	}
+	var bundle Fallback
+	if s.config.Fallback != nil {
+		bundle = s.config.Fallback()
+		r.Fallback = bundle.report()
+	}
 	if s.config.ControlPlane != nil {
 		r.ControlPlane = s.config.ControlPlane().report()
 	}
 	if rt := s.config.Runtime.Load(); rt != nil {
 		r.Source = sourceLive
-		if cache.Serving {
+		switch {
+		case cache.Serving:
 			r.Source = sourceCache
+		case bundle.Serving:
+			r.Source = sourceBundle
 		}
 		r.Epoch, r.Revision, r.Digest = strconv.FormatUint(rt.Set.Epoch, 10), rt.Set.Revision, hex.EncodeToString(rt.Set.Digest[:])
 	}

@@ -227,3 +227,49 @@ func gathered(t *testing.T, reg *prometheus.Registry) map[string]string {
 	}
 	return got
 }
+
+func TestReportSaysWhatTheFallbackBundleIs(t *testing.T) {
+	t.Parallel()
+	issued := time.Now().Add(-90 * time.Second)
+	for name, tt := range map[string]struct {
+		bundle status.Fallback
+		source string
+		want   map[string]any
+	}{
+		"serving": {
+			status.Fallback{Serving: true, Issued: issued},
+			"fallback-bundle",
+			map[string]any{"issued_at": issued.UTC().Format(time.RFC3339Nano), "age_seconds": 90.0},
+		},
+		"refused, then live": {status.Fallback{Refused: "expired"}, "control-plane", map[string]any{"refused": "expired"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			holder := &runtime.Holder{}
+			s := status.New(status.Config{
+				Registry: prometheus.NewRegistry(), Runtime: holder, Draining: func() bool { return false },
+				Fallback: func() status.Fallback { return tt.bundle }, Log: slog.New(slog.DiscardHandler),
+			})
+			rt, _ := compile.New(compile.Deps{Log: slog.New(slog.DiscardHandler)}).Build(state.Empty(), nil)
+			holder.Store(rt)
+			w := httptest.NewRecorder()
+			s.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/status", nil))
+			var got struct {
+				Source   string
+				Fallback map[string]any `json:"fallback_bundle"`
+			}
+			if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
+				t.Fatal(err)
+			}
+			if got.Source != tt.source {
+				t.Errorf("source = %q, want %q", got.Source, tt.source)
+			}
+			if age, ok := got.Fallback["age_seconds"].(float64); ok && age > 90 && age < 120 {
+				got.Fallback["age_seconds"] = 90.0 // the test itself takes time
+			}
+			if diff := cmp.Diff(tt.want, got.Fallback); diff != "" {
+				t.Errorf("fallback_bundle (-want +got):\n%s", diff)
+			}
+		})
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -23,16 +24,28 @@ type Cache interface {
 	Serve(fromCache bool)
 }
 
+// Fallback is a configuration that the control plane left for gateways that find it gone.
+type Fallback interface {
+	// Open returns its set.
+	Open(ctx context.Context) (*state.Set, error)
+	// Seen notes a set that the control plane stands behind, so that none that is older is opened later. It must not wait.
+	Seen(set *state.Set)
+	// Serve says whether the set in force is the fallback's and no control plane has confirmed it.
+	Serve(fromFallback bool)
+}
+
 const (
-	// cacheWait is how long a start waits for the control plane before it uses the cache: longer than a start takes with a
+	// cacheWait is how long a start waits for the control plane before it uses what was kept: longer than a start takes with a
 	// control plane that is there, shorter than anybody waits for a gateway.
 	cacheWait = 3 * time.Second
 	// confirmEvery is how often a live stream confirms what is kept, so that its age counts from the end of the stream and
 	// not from the last change.
 	confirmEvery = time.Minute
+	// firstTry and lastTry bound the pauses between tries of the fallback.
+	firstTry, lastTry = 2 * time.Second, time.Minute
 )
 
-// starting is what decides whether a start uses the cache.
+// starting is what decides whether a start uses what was kept.
 type starting struct {
 	// with is the identity that the process began with: what was kept is sealed under its key, even if it has been renewed
 	// since. Set once.
@@ -46,8 +59,8 @@ type starting struct {
 
 	// Of the connecting goroutine.
 	failures int
-	// barred is the answer of a control plane that refuses this gateway; read after failed is closed.
-	barred error
+	// barred is the answer of a control plane that refuses this gateway.
+	barred atomic.Pointer[error]
 }
 
 func newStarting() *starting {
@@ -59,20 +72,17 @@ func newStarting() *starting {
 func (s *starting) missed(err error, addresses int) {
 	s.failures++
 	refused := status.Code(err) == codes.PermissionDenied
-	if !refused && s.failures < addresses {
+	if refused {
+		s.barred.Store(&err)
+	} else if s.failures < addresses {
 		return
 	}
-	s.fail.Do(func() {
-		if refused {
-			s.barred = err
-		}
-		close(s.failed)
-	})
+	s.fail.Do(func() { close(s.failed) })
 }
 
-// startFromCache puts the cache's set into force if the control plane is not there.
-func (c *Client) startFromCache(ctx context.Context) error {
-	if c.cfg.Cache == nil || c.starting.with == nil {
+// startAlone puts what was kept into force if the control plane is not there: the cache's set, or else the bundle's.
+func (c *Client) startAlone(ctx context.Context) error {
+	if c.cfg.Cache == nil && c.cfg.Fallback == nil {
 		return nil
 	}
 	select {
@@ -81,36 +91,82 @@ func (c *Client) startFromCache(ctx context.Context) error {
 	case <-c.starting.live:
 		return nil
 	case <-c.starting.failed:
-		if err := c.starting.barred; err != nil {
-			c.cfg.Log.ErrorContext(ctx, "the sealed cache is not used: the control plane refuses this gateway", "err", err)
-			return nil
-		}
 	case <-time.After(cacheWait):
 	}
-	id := c.starting.with
-	key, ok := id.cert.PrivateKey.(crypto.Signer)
-	if !ok {
+	if c.barred(ctx) {
 		return nil
 	}
-	set, err := c.cfg.Cache.Open(id.id, key)
-	if err != nil {
-		c.cfg.Log.ErrorContext(ctx, "no control plane, and nothing to start from; waiting for it", "err", err)
+	if c.startFromCache(ctx) || c.cfg.Fallback == nil {
 		return nil
 	}
-	if c.resume(set) {
-		c.cfg.Log.WarnContext(ctx, "no control plane; serving from the sealed cache", "revision", set.Revision)
-	}
+	c.startFromBundle(ctx)
 	return nil
 }
 
-// resume goes on from the cache's set, unless the control plane was first.
-func (c *Client) resume(set *state.Set) bool {
+// barred says whether a control plane has refused this gateway, which then starts from nothing.
+func (c *Client) barred(ctx context.Context) bool {
+	err := c.starting.barred.Load()
+	if err == nil {
+		return false
+	}
+	c.cfg.Log.ErrorContext(ctx, "nothing that was kept is used: the control plane refuses this gateway", "err", *err)
+	return true
+}
+
+// startFromCache says whether there is something in force now.
+func (c *Client) startFromCache(ctx context.Context) bool {
+	id := c.starting.with
+	if c.cfg.Cache == nil || id == nil {
+		return false
+	}
+	key, ok := id.cert.PrivateKey.(crypto.Signer)
+	if !ok {
+		return false
+	}
+	set, err := c.cfg.Cache.Open(id.id, key)
+	if err != nil {
+		c.cfg.Log.ErrorContext(ctx, "no control plane, and no sealed cache to start from", "err", err)
+		return false
+	}
+	if c.resume(set, c.cfg.Cache.Serve) {
+		c.cfg.Log.WarnContext(ctx, "no control plane; serving from the sealed cache", "revision", set.Revision)
+	}
+	return true
+}
+
+// startFromBundle tries until there is something in force: a bundle, or its key, may come late.
+func (c *Client) startFromBundle(ctx context.Context) {
+	for pause := firstTry; ; pause = min(2*pause, lastTry) {
+		set, err := c.cfg.Fallback.Open(ctx)
+		// The control plane may have been heard meanwhile.
+		if ctx.Err() != nil || c.barred(ctx) {
+			return
+		}
+		if err == nil {
+			if c.resume(set, c.cfg.Fallback.Serve) {
+				c.cfg.Log.WarnContext(ctx, "no control plane; serving from the fallback bundle", "revision", set.Revision)
+			}
+			return
+		}
+		c.cfg.Log.ErrorContext(ctx, "no control plane, and no fallback bundle to start from; waiting for either", "err", err, "retry_in", pause)
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.starting.live:
+			return
+		case <-time.After(pause):
+		}
+	}
+}
+
+// resume goes on from a set that was kept, unless the control plane was first.
+func (c *Client) resume(set *state.Set, serve func(bool)) bool {
 	c.folding.Lock()
 	defer c.folding.Unlock()
 	if !c.folder.Start(set) {
 		return false
 	}
-	c.cfg.Cache.Serve(true)
+	serve(true)
 	c.offer(set)
 	return true
 }
@@ -122,6 +178,9 @@ func (c *Client) confirmed() {
 		close(c.starting.live)
 		if c.cfg.Cache != nil {
 			c.cfg.Cache.Serve(false)
+		}
+		if c.cfg.Fallback != nil {
+			c.cfg.Fallback.Serve(false)
 		}
 	})
 }
@@ -138,10 +197,10 @@ func (c *Client) accepted(resumed bool) {
 	c.reaffirm()
 }
 
-// keep hands the set in force to the cache, if it came from the control plane or was confirmed by it, and there is none
+// keep hands the set in force to the cache and the fallback, if it came from the control plane or was confirmed by it, and there is none
 // newer.
 func (c *Client) keep() {
-	if c.cfg.Cache == nil {
+	if c.cfg.Cache == nil && c.cfg.Fallback == nil {
 		return
 	}
 	select {
@@ -156,7 +215,10 @@ func (c *Client) keep() {
 	if set == nil || set != c.newest.Load() || id == nil {
 		return
 	}
-	if key, ok := id.cert.PrivateKey.(crypto.Signer); ok {
+	if c.cfg.Fallback != nil {
+		c.cfg.Fallback.Seen(set)
+	}
+	if key, ok := id.cert.PrivateKey.(crypto.Signer); ok && c.cfg.Cache != nil {
 		c.cfg.Cache.Keep(id.id, key, set)
 	}
 }

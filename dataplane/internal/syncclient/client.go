@@ -52,6 +52,8 @@ type Config struct {
 	Apply func(ctx context.Context, set *state.Set) []Fault
 	// Cache keeps sets over restarts; may be nil.
 	Cache Cache
+	// Fallback is what a start uses if there is nothing in the cache either; may be nil. Group must be set with it.
+	Fallback Fallback
 	// Responses counts answered requests by class since the start; may be nil.
 	Responses func() map[string]uint64
 	Limits    state.Limits
@@ -105,7 +107,7 @@ type Client struct {
 
 	starting *starting
 
-	folding sync.Mutex    // held while a message is folded and its set offered, and by whoever starts from the cache
+	folding sync.Mutex    // held while a message is folded and its set offered, and by whoever starts without a control plane
 	folder  *state.Folder // guarded by folding
 
 	// Of the connecting goroutine.
@@ -164,7 +166,7 @@ func New(cfg Config) (*Client, error) {
 
 // Run stays in touch until the context ends.
 func (c *Client) Run(ctx context.Context) error {
-	return run.Group(ctx, c.applyLoop, c.connectLoop, c.startFromCache)
+	return run.Group(ctx, c.applyLoop, c.connectLoop, c.startAlone)
 }
 
 // Status returns how the client does.

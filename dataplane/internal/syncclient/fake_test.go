@@ -46,7 +46,7 @@ type control struct {
 	renewals int // over the stream
 	expired  int // after expiry
 	opened   int
-	refuse   error // answer of Renew
+	refuse   error // answer of Enrol and Renew
 	streams  map[*stream]bool
 	// edit may change what is sent.
 	edit func([]*syncv1.ConfigResponse) []*syncv1.ConfigResponse
