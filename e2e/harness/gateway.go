@@ -24,7 +24,7 @@ type Status struct {
 	Epoch    uint64 `json:"epoch,string"`
 	Revision int64  `json:"revision"`
 	Digest   string `json:"digest"`
-	// Source is control-plane or sealed-cache.
+	// Source is control-plane, sealed-cache or fallback-bundle.
 	Source       string `json:"source"`
 	ControlPlane struct {
 		Connected   bool   `json:"connected"`
@@ -35,6 +35,10 @@ type Status struct {
 		Refused     string `json:"refused"`
 		WriteFailed bool   `json:"write_failed"`
 	} `json:"sealed_cache"`
+	Bundle struct {
+		AgeSeconds *int64 `json:"age_seconds"`
+		Refused    string `json:"refused"`
+	} `json:"fallback_bundle"`
 }
 
 // StartGateway starts a gateway of a group, by a join token of its own, and waits until it is ready.
