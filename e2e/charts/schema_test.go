@@ -57,6 +57,12 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		}, "jwks"},
 		{"wildcard account", controlPlaneChart, "serviceAccountJoin.allow", []any{map[string]any{"group": "g", "namespace": "*", "serviceAccount": "s"}}, "namespace"},
 		{"no time to end", controlPlaneChart, "shutdown.gracePeriodSeconds", 5, "gracePeriodSeconds"},
+		{"bundle over plain HTTP", gatewayChart, "fallbackBundle", map[string]any{"secret": "s", "url": "http://x"}, "url"},
+		{"bundle from nowhere", gatewayChart, "fallbackBundle.secret", "s", "fallbackBundle"},
+		{"bundle from two places", gatewayChart, "fallbackBundle", map[string]any{"secret": "s", "url": "https://x", "claim": "c"}, "fallbackBundle"},
+		{"bundle without its key", gatewayChart, "fallbackBundle.url", "https://x", "fallbackBundle"},
+		{"age without a unit", gatewayChart, "sealedCache.maxAge", "10", "maxAge"},
+		{"time without a unit", controlPlaneChart, "bundle.ttl", "10", "ttl"},
 		{"values of the library", gatewayChart, "keyward-common.image", "x", "keyward-common"},
 	} {
 		t.Run(test.chart+"/"+test.path+"/"+test.name, func(t *testing.T) {
