@@ -49,8 +49,12 @@ func (p *plane) background() (*jobs.Runner, error) {
 			return nil
 		}},
 	}
-	if p.settings.Bundles.Dir != "" {
-		work = append(work, p.bundleJob())
+	if p.settings.Bundles.wanted() {
+		job, err := p.bundleJob()
+		if err != nil {
+			return nil, err
+		}
+		work = append(work, job)
 	}
 	return jobs.New(jobs.Config{Pool: p.core.store.Pool(), Log: p.log, Jobs: work})
 }

@@ -62,5 +62,6 @@ Names by which gateways and people inside the cluster call the Services, for the
 {{- $v := .Values -}}
 {{- $names := list $v.database.url.secret $v.kek.secret -}}
 {{- if $v.database.ca.secret -}}{{- $names = append $names $v.database.ca.secret -}}{{- end -}}
+{{- if and $v.bundle.s3.url (not $v.bundle.claim) -}}{{- $names = append $names $v.bundle.s3.credentials.secret -}}{{- end -}}
 {{- join "," $names -}}
 {{- end -}}
