@@ -96,6 +96,7 @@ func TestCheckDBNamesWhatDoesNotVerify(t *testing.T) {
 		{"an intact installation", `select 1`, "default: ok, revision 1"},
 		{"a resource that was changed", `update resources set sealed = set_byte(sealed, 60, get_byte(sealed, 60) # 1) where kind = 'settings'`, "settings"},
 		{"an audit row that was changed", `update audit set actor = 'somebody else' where seq = 1`, "audit chain, row 1"},
+		{"a bundle key of somebody's own", `insert into bundle_keys select uid, 1, sealed, now() from certificate_authorities, groups where name = 'default' limit 1`, "bundle key"},
 		{"a head that was changed", `update heads set revision = 7 where revision = 1`, "default"},
 	}
 	for _, c := range cases {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"keyward.dev/controlplane/internal/fallback"
 	"keyward.dev/controlplane/internal/history"
 	"keyward.dev/controlplane/internal/jobs"
 	"keyward.dev/controlplane/internal/rollout"
@@ -87,10 +88,10 @@ func (c *CheckDB) Run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	faults := checkAudit(ctx, core, store.SystemGroup)
+	faults := slices.Concat(checkBundleKey(ctx, core, store.SystemGroup), checkAudit(ctx, core, store.SystemGroup))
 	for _, h := range heads {
 		found := slices.Concat(checkSet(ctx, core, h.Group), checkHistory(ctx, core, h.Group), checkRollout(ctx, core, h.Group),
-			checkAudit(ctx, core, h.Group))
+			checkBundleKey(ctx, core, h.Group), checkAudit(ctx, core, h.Group))
 		if len(found) == 0 {
 			fmt.Fprintf(out, "%s: ok, revision %d\n", h.Group, h.Revision)
 		}
@@ -135,6 +136,14 @@ func checkHistory(ctx context.Context, core *core, group string) []string {
 func checkRollout(ctx context.Context, core *core, group string) []string {
 	if _, err := rollout.NewLedger(core.store, core.sealer, time.Now).State(ctx, group); err != nil {
 		return []string{fmt.Sprintf("%s: roll-out: %v", group, err)}
+	}
+	return nil
+}
+
+// checkBundleKey names a bundle key that was altered or exchanged; that of the system signs.
+func checkBundleKey(ctx context.Context, core *core, group string) []string {
+	if err := fallback.NewKeys(core.store, core.sealer, time.Now).Verify(ctx, group); err != nil {
+		return []string{fmt.Sprintf("%s: bundle key: %v", group, err)}
 	}
 	return nil
 }

@@ -273,6 +273,12 @@ func TestKeysAreSealedAndAudited(t *testing.T) {
 	if _, err := w.keys.Show(t.Context(), "pay", "alice"); err == nil {
 		t.Error("an older key in the newest one's row is taken")
 	}
+	w.db.Exec(t, `update bundle_keys set sealed = set_byte(sealed, 60, get_byte(sealed, 60) # 1) where group_uid = '`+store.SystemUID+`'`)
+	for group, wrong := range map[string]bool{"pay": true, "shop": false, store.SystemGroup: true} {
+		if err := w.keys.Verify(t.Context(), group); (err != nil) != wrong {
+			t.Errorf("Verify(%s) = %v", group, err)
+		}
+	}
 	for _, group := range []string{store.SystemGroup, "nobody"} {
 		if _, err := w.keys.Show(t.Context(), group, "alice"); !errors.Is(err, store.ErrNotFound) {
 			t.Errorf("Show(%s) = %v, want not found", group, err)

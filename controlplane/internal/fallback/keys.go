@@ -77,6 +77,22 @@ func (k *Keys) Rotate(ctx context.Context, group, actor string) (version uint32,
 	return version, nil
 }
 
+// Verify says what is wrong with the key of a group, or of the system, which signs. None is not wrong.
+func (k *Keys) Verify(ctx context.Context, group string) error {
+	_, err := k.store.BundleKey(ctx, group)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	case group == store.SystemGroup:
+		_, err = k.signer(ctx)
+	default:
+		_, err = k.key(ctx, group)
+	}
+	return err
+}
+
 // RotateIn makes a new version of the group's key within a transaction that revokes a gateway, which has seen the one of
 // now. A group that has no key needs none.
 func (k *Keys) RotateIn(ctx context.Context, tx *store.GroupTx, vault *sealer.Group, actor string) error {
