@@ -109,6 +109,10 @@ var faults = []struct {
 		},
 	},
 	{
+		"no control plane, no cache, and a gateway that is new", "it starts from the fallback bundle of its group, and from no other; it converges when the control plane is back",
+		[]string{"TestANewGatewayStartsFromTheFallbackBundle"},
+	},
+	{
 		"replicas are killed while old history is dropped", "it goes on elsewhere; what is kept can be shown and rolled back to; a hole in the baseline is named",
 		[]string{"TestHistoryIsPrunedWhileReplicasAreKilled"},
 	},
