@@ -41,6 +41,7 @@ func (p *plane) background() (*jobs.Runner, error) {
 	keep := p.settings.Retention
 	past := retention.New(retention.Config{
 		Database: p.core.store, Unlock: p.core.sealer.Group, Keep: keep.HistoryKeep, MaxAge: keep.HistoryMaxAge, Log: p.log,
+		Needed: p.lowest,
 	})
 	work := []jobs.Job{
 		{Name: "history-retention", Every: keep.Interval, Timeout: 10 * time.Minute, Run: past.Run},
@@ -57,4 +58,13 @@ func (p *plane) background() (*jobs.Runner, error) {
 		work = append(work, job)
 	}
 	return jobs.New(jobs.Config{Pool: p.core.store.Pool(), Log: p.log, Jobs: work})
+}
+
+// lowest is the earliest revision that a staged group's gateways are to run; 0: nothing holds changes back.
+func (p *plane) lowest(ctx context.Context, group string) (int64, error) {
+	state, err := p.rollouts.State(ctx, group)
+	if err != nil || state == nil {
+		return 0, err
+	}
+	return state.Lowest(), nil
 }

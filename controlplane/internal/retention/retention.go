@@ -30,6 +30,9 @@ type Config struct {
 	Database Database
 	// Unlock opens the keyring of a group.
 	Unlock func(ctx context.Context, group string) (*sealer.Group, error)
+	// Needed answers the revision from which on everything of the group is kept, because a gateway that is new may have to
+	// begin with it; 0: nothing beyond the bounds. nil: so for every group.
+	Needed func(ctx context.Context, group string) (int64, error)
 	// Keep is at least MinKeep.
 	Keep int64
 	// MaxAge 0 keeps everything.
@@ -59,6 +62,9 @@ func New(cfg Config) *History {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.Needed == nil {
+		cfg.Needed = func(context.Context, string) (int64, error) { return 0, nil }
+	}
 	return &History{cfg: cfg}
 }
 
@@ -87,6 +93,10 @@ func (h *History) group(ctx context.Context, name string) error {
 	if err != nil {
 		return fmt.Errorf("open group %s: %w", name, err)
 	}
+	needed, err := h.cfg.Needed(ctx, name) // it only ever grows
+	if err != nil {
+		return fmt.Errorf("ask what group %s needs of its history: %w", name, err)
+	}
 	dropped, oldest := int64(0), int64(0)
 	defer func() {
 		if dropped > 0 {
@@ -96,7 +106,7 @@ func (h *History) group(ctx context.Context, name string) error {
 	for ctx.Err() == nil {
 		var n int64
 		err := h.cfg.Database.InHistory(ctx, name, func(ctx context.Context, tx *store.HistoryTx) error {
-			n, err = h.step(ctx, tx, vault)
+			n, err = h.step(ctx, tx, vault, needed)
 			oldest = tx.Baseline().Revision + n + 1
 			return err
 		})
@@ -112,7 +122,7 @@ func (h *History) group(ctx context.Context, name string) error {
 }
 
 // step takes the oldest changes into the baseline, as far as they need not be kept, and answers how many.
-func (h *History) step(ctx context.Context, tx *store.HistoryTx, vault *sealer.Group) (int64, error) {
+func (h *History) step(ctx context.Context, tx *store.HistoryTx, vault *sealer.Group, needed int64) (int64, error) {
 	if err := vault.VerifyHead(tx.Head()); err != nil {
 		return 0, err
 	}
@@ -120,7 +130,7 @@ func (h *History) step(ctx context.Context, tx *store.HistoryTx, vault *sealer.G
 	if err != nil {
 		return 0, err
 	}
-	n := h.due(oldest, tx.Head().Revision)
+	n := h.due(oldest, tx.Head().Revision, needed)
 	if n == 0 {
 		return 0, nil
 	}
@@ -132,12 +142,13 @@ func (h *History) step(ctx context.Context, tx *store.HistoryTx, vault *sealer.G
 	return int64(n), s.take(ctx, changes, h.cfg.Now())
 }
 
-// due says how many of the oldest changes are dropped in one go.
-func (h *History) due(oldest []store.ChangeSize, newest int64) int {
+// due says how many of the oldest changes are dropped in one go. The set at the needed revision stays as the baseline.
+func (h *History) due(oldest []store.ChangeSize, newest, needed int64) int {
 	size, before := int64(0), h.cfg.Now().Add(-h.cfg.MaxAge)
 	for i, c := range oldest {
 		size += c.Bytes
-		if c.Revision > newest-h.cfg.Keep || !c.At.Before(before) || i > 0 && size > h.cfg.Bytes {
+		wanted := c.Revision > newest-h.cfg.Keep || needed > 0 && c.Revision > needed
+		if wanted || !c.At.Before(before) || i > 0 && size > h.cfg.Bytes {
 			return i
 		}
 	}

@@ -342,3 +342,26 @@ func TestADamagedRowIsStillNamed(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// What a held-back gateway that joins has to begin with stays, however old: as the baseline, or above it.
+func TestWhatGatewaysMayHaveToBeginWithIsKept(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	const head, needed = retention.MinKeep + 60, 20
+	w.fill(t, head)
+	before := sets(t, w.past, needed, needed)
+	for name, of := range map[string]func(context.Context, string) (int64, error){
+		"unknown": func(context.Context, string) (int64, error) { return 0, errors.New("cannot be read") },
+		"known":   func(context.Context, string) (int64, error) { return needed, nil },
+	} {
+		if err := w.prune(t, retention.Config{Needed: of}); (err != nil) != (name == "unknown") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if diff := cmp.Diff(before, sets(t, w.past, needed, needed)); diff != "" {
+			t.Errorf("%s: revision %d is not what it was:\n%s", name, needed, diff)
+		}
+	}
+	if _, err := w.past.At(t.Context(), "g", needed-1); err == nil {
+		t.Errorf("revision %d is still kept", needed-1)
+	}
+}

@@ -117,7 +117,7 @@ func (s *State) all(revision int64) {
 }
 
 // even says whether every gateway is to run the newest revision.
-func (s *State) even() bool { return s.Targets[len(s.Targets)-1] == s.Revision }
+func (s *State) even() bool { return s.Lowest() == s.Revision }
 
 // Stage answers the last stage that has what the first has, from 0.
 func (s *State) Stage() int {
@@ -133,8 +133,11 @@ func (s *State) Pending() int64 {
 	if s == nil {
 		return 0
 	}
-	return s.Revision - s.Targets[len(s.Targets)-1]
+	return s.Revision - s.Lowest()
 }
+
+// Lowest answers the earliest revision that a gateway is to run: who joins may have to begin with it.
+func (s *State) Lowest() int64 { return s.Targets[len(s.Targets)-1] }
 
 // StageOf answers the stage that a gateway belongs to: the first that takes it.
 func (s *State) StageOf(id string, labels map[string]string) int {

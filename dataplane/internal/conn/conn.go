@@ -51,7 +51,7 @@ type Conn struct {
 		done bool // all was sent
 		try  func(fd uintptr) bool
 	}
-	// served is the socket while Serve answers from it; of the reading goroutine, which writes then too.
+	// served is the socket while Serve answers from it: who writes then does so before that answer is done.
 	served struct {
 		fd uintptr
 		in bool
