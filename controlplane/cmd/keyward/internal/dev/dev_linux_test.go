@@ -321,14 +321,29 @@ func TestNothingIsLeftWhenItIsKilled(t *testing.T) {
 	if err := i.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	_ = i.cmd.Wait()
 	i.nothingLeft(t)
+	_ = i.cmd.Wait() // which reads stderr to its end: what is left would hold it open
+	awaitRemoved(t, state)
+}
+
+func awaitRemoved(t *testing.T, dir string) {
+	t.Helper()
 	testkit.Await(t, 5*time.Second, func() error {
-		if _, err := os.Stat(state); err == nil {
-			return fmt.Errorf("the temporary directory %s is left", state)
+		if _, err := os.Stat(dir); err == nil {
+			return fmt.Errorf("the temporary directory %s is left", dir)
 		}
 		return nil
 	})
+}
+
+// The command kills keyward dev with its second act: there is no moment at which it runs and nobody would end it.
+func TestNothingIsLeftWhenItsCommandKillsIt(t *testing.T) {
+	t.Parallel()
+	tmp := openDir(t)
+	i := launch(t, bin(t), tmp, "--gateways", "0", "--exec", "sleep 1000 & kill -9 $PPID; sleep 1000")
+	state := i.ready(t)["KEYWARD_DEV_DIR"]
+	i.nothingLeft(t)
+	awaitRemoved(t, state)
 }
 
 func TestExecGetsTheVariablesAndGivesItsStatus(t *testing.T) {

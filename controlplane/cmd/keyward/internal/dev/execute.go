@@ -17,9 +17,20 @@ import (
 // commandGrace is how long the command of --exec has after a signal to us.
 const commandGrace = 2 * time.Second
 
+// gated waits for a line on descriptor 3 before it becomes the command. Without one, because we were killed before the
+// guard knew of the command, nothing is run.
+const gated = `read -r go <&3 || exit 1; exec 3<&-; unset go; exec sh -c "$0"`
+
 // execute runs the command of --exec with the variables and answers its exit status as an error.
 func (s *stack) execute(ctx context.Context, vars map[string]string) error {
-	cmd := exec.Command("sh", "-c", s.opts.Exec)
+	gate, open, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("run command: %w", err)
+	}
+	defer open.Close()
+	defer gate.Close()
+	cmd := exec.Command("sh", "-c", gated, s.opts.Exec)
+	cmd.ExtraFiles = []*os.File{gate}
 	cmd.Env = os.Environ()
 	for k, v := range vars {
 		cmd.Env = append(cmd.Env, k+"="+v) // the last one of a name counts
@@ -47,6 +58,9 @@ func (s *stack) execute(ctx context.Context, vars map[string]string) error {
 		kill = func(sig syscall.Signal) { _ = syscall.Kill(-pgid, sig) }
 		// What the command left running in the background ends with us.
 		defer kill(syscall.SIGKILL)
+	}
+	if _, err := open.WriteString("go\n"); err != nil {
+		return fmt.Errorf("run command: %w", err)
 	}
 	select {
 	case <-c.Done():

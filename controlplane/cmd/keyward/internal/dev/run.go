@@ -44,11 +44,13 @@ type stack struct {
 	opts  *Options
 	state *state
 	plan  ports.Plan
-	certs devca.Files
-	db    *database.Database
-	procs *supervisor.Supervisor
-	guard *guard.Guard
-	logs  func(name string) io.Writer
+	// claims are held to the end: a process that is stopped by hand keeps its port.
+	claims ports.Claims
+	certs  devca.Files
+	db     *database.Database
+	procs  *supervisor.Supervisor
+	guard  *guard.Guard
+	logs   func(name string) io.Writer
 	// bin is where the other programs are.
 	bin       string
 	tokenFile string
@@ -71,6 +73,7 @@ func Run(ctx context.Context, o *Options) (err error) {
 		return err
 	}
 	defer s.guard.Dismiss()
+	defer s.claims.Release()
 	if err := s.prepare(); err != nil {
 		return err
 	}
@@ -125,7 +128,7 @@ func (s *stack) startGuard() (err error) {
 func (s *stack) prepare() (err error) {
 	o := s.opts
 	wish := ports.Wish{Admin: o.Admin, HTTP: o.HTTP, HTTPS: o.HTTPS, Upstream: o.Upstream, Gateways: o.Gateways, Auto: o.Ports == "auto"}
-	if s.plan, err = ports.Choose(wish, s.state.path("ports.json")); err != nil {
+	if s.plan, err = ports.Choose(wish, s.state.path("ports.json"), &s.claims); err != nil {
 		return fmt.Errorf("%w\nstop what listens there, or choose other addresses (--admin, --http, --https, --upstream, --ports auto)", err)
 	}
 	if s.certs, err = devca.Make(s.state.path("tls"), o.Factory.Now(), s.names()); err != nil {

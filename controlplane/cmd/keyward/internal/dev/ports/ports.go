@@ -47,13 +47,13 @@ const (
 )
 
 // Choose makes a plan and checks that everything in it is free. remembered is the file of an earlier plan, "" for none;
-// the new plan is kept there.
-func Choose(w Wish, remembered string) (Plan, error) {
+// the new plan is kept there. What it draws from the free ports is added to claims.
+func Choose(w Wish, remembered string, claims *Claims) (Plan, error) {
 	old, err := load(remembered)
 	if err != nil {
 		return Plan{}, err
 	}
-	c := &chooser{auto: w.Auto, taken: map[string]net.Listener{}}
+	c := &chooser{auto: w.Auto, taken: map[string]net.Listener{}, claims: claims}
 	defer c.release()
 	p := Plan{
 		Admin:         c.one(w.Admin, old.Admin, DefaultAdmin),
@@ -77,6 +77,7 @@ func Choose(w Wish, remembered string) (Plan, error) {
 type chooser struct {
 	auto   bool
 	taken  map[string]net.Listener
+	claims *Claims
 	faults []error
 }
 
@@ -93,7 +94,7 @@ func (c *chooser) one(given, old, fallback string) string {
 
 // any takes the old address if it is free, else any free one.
 func (c *chooser) any(old string) string {
-	if old != "" && c.try(old) == nil {
+	if old != "" && c.draw(old) {
 		return old
 	}
 	return c.free()
@@ -172,12 +173,25 @@ const (
 func (c *chooser) free() string {
 	for range 1000 {
 		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(lowest+rand.IntN(span)))
-		if c.try(addr) == nil {
+		if c.draw(addr) {
 			return addr
 		}
 	}
 	c.faults = append(c.faults, errors.New("no free port found on 127.0.0.1"))
 	return ""
+}
+
+// draw takes an address that is free and that no other instance has drawn.
+func (c *chooser) draw(addr string) bool {
+	if c.try(addr) != nil {
+		return false
+	}
+	if c.claims.add(addr) {
+		return true
+	}
+	_ = c.taken[addr].Close()
+	delete(c.taken, addr)
+	return false
 }
 
 func (c *chooser) release() {

@@ -3,6 +3,7 @@ package ports_test
 import (
 	"net"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -16,11 +17,11 @@ func TestAutoTakesTheSameAddressesAgain(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "ports.json")
 	wish := ports.Wish{Gateways: 2, Auto: true}
-	first, err := ports.Choose(wish, file)
+	first, err := ports.Choose(wish, file, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := ports.Choose(wish, file)
+	second, err := ports.Choose(wish, file, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +33,7 @@ func TestAutoTakesTheSameAddressesAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	third, err := ports.Choose(wish, file)
+	third, err := ports.Choose(wish, file, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +44,7 @@ func TestAutoTakesTheSameAddressesAgain(t *testing.T) {
 
 func TestAddressesAreDifferent(t *testing.T) {
 	t.Parallel()
-	p, err := ports.Choose(ports.Wish{Gateways: 20, Auto: true}, "")
+	p, err := ports.Choose(ports.Wish{Gateways: 20, Auto: true}, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,10 +63,10 @@ func TestGivenAddressesAreConsecutive(t *testing.T) {
 	var err error
 	for range 20 {
 		var base, p ports.Plan
-		if base, err = ports.Choose(ports.Wish{Gateways: 1, Auto: true}, ""); err != nil {
+		if base, err = ports.Choose(ports.Wish{Gateways: 1, Auto: true}, "", nil); err != nil {
 			t.Fatal(err)
 		}
-		if p, err = ports.Choose(ports.Wish{Gateways: 2, Auto: true, HTTP: base.HTTP[0]}, ""); err != nil {
+		if p, err = ports.Choose(ports.Wish{Gateways: 2, Auto: true, HTTP: base.HTTP[0]}, "", nil); err != nil {
 			continue
 		}
 		host, port, _ := net.SplitHostPort(base.HTTP[0])
@@ -82,12 +83,12 @@ func TestGivenAddressesAreConsecutive(t *testing.T) {
 func TestInnerAddressesGiveWay(t *testing.T) {
 	t.Parallel()
 	// Whoever listens on the defaults of the inner addresses, two instances can be there with different outer ones.
-	auto, err := ports.Choose(ports.Wish{Gateways: 1, Auto: true}, "")
+	auto, err := ports.Choose(ports.Wish{Gateways: 1, Auto: true}, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	wish := ports.Wish{Gateways: 1, Admin: auto.Admin, HTTP: auto.HTTP[0], HTTPS: auto.HTTPS[0], Upstream: auto.Upstream}
-	first, err := ports.Choose(wish, "")
+	first, err := ports.Choose(wish, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +99,7 @@ func TestInnerAddressesGiveWay(t *testing.T) {
 		}
 		defer l.Close()
 	}
-	second, err := ports.Choose(wish, "")
+	second, err := ports.Choose(wish, "", nil)
 	if err != nil || second.Sync == first.Sync || second.Status[0] == first.Status[0] {
 		t.Errorf("Choose() = %+v, %v with the inner addresses of %+v taken; want others", second, err, first)
 	}
@@ -117,8 +118,37 @@ func TestWhatIsTakenIsNamed(t *testing.T) {
 		"not a port":    {Auto: true, Admin: "127.0.0.1:http-ish"},
 		"not this host": {Auto: true, Admin: "192.0.2.1:7443"},
 	} {
-		if _, err := ports.Choose(wish, ""); err == nil || !strings.Contains(err.Error(), "cannot listen on") {
+		if _, err := ports.Choose(wish, "", nil); err == nil || !strings.Contains(err.Error(), "cannot listen on") {
 			t.Errorf("%s: Choose() = %v, want what cannot be listened on", name, err)
 		}
+	}
+}
+
+func TestWhatOneDrewNobodyElseDraws(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("ports are claimed on Linux only")
+	}
+	file := filepath.Join(t.TempDir(), "ports.json")
+	wish := ports.Wish{Auto: true}
+	var mine, others ports.Claims
+	first, err := ports.Choose(wish, file, &mine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer others.Release()
+	second, err := ports.Choose(wish, file, &others) // which would take the same again
+	if err != nil {
+		t.Fatal(err)
+	}
+	if second.Admin == first.Admin || second.Database == first.Database {
+		t.Errorf("drew %+v, which another instance had drawn as %+v", second, first)
+	}
+	mine.Release()
+	var again ports.Claims
+	defer again.Release()
+	third, err := ports.Choose(ports.Wish{Auto: true, Admin: second.Admin}, "", &again)
+	if err != nil || third.Admin != second.Admin {
+		t.Errorf("Choose() = %+v, %v; an address that is given is not drawn", third, err)
 	}
 }
