@@ -3,45 +3,51 @@ package app
 import (
 	"context"
 	"runtime/debug"
+	"runtime/metrics"
 	"time"
 )
 
-// loadingGCPercent is how far the heap may grow over what is live while the first configuration is folded and compiled.
-// What is decoded then is garbage at once, and as much again as what stays: collecting more often keeps the peak,
-// which is what a pod's memory limit has to allow for, close to what the gateway needs afterwards. Still more often, and half
-// of the time until the gateway is ready goes into it.
-const loadingGCPercent = 60
+const (
+	// loadingGCPercent is how far the heap may grow over what is live while the first configuration is folded and
+	// compiled. What is decoded then is garbage at once, and as much again as what stays: collecting more often keeps the
+	// peak, which is what a pod's memory limit has to allow for, close to what the gateway needs afterwards. Still more
+	// often, and half of the time until the gateway is ready goes into it.
+	loadingGCPercent = 60
+	// mostGarbage is how far a large heap may grow over what is live, in bytes: a pod that holds a gigabyte of
+	// configuration is not to need another for what is garbage. Requests make none, so collections are no more frequent
+	// than changes: one for some thousands.
+	mostGarbage = 256 << 20
+	// leastGCPercent keeps collections from following each other without a pause, however large the heap is.
+	leastGCPercent = 10
+
+	loadingCheck = 100 * time.Millisecond
+	servingCheck = time.Second
+)
 
 const (
 	// compactFrom is how many records a set has for which it is worth while to lay out the heap, and how many more
 	// before it is laid out again, or a quarter of them all.
 	compactFrom = 10_000
-	// compactCheck is how often it is looked whether there are so many.
-	compactCheck = 30 * time.Second
+	// compactCheck is how often it is looked whether there are so many, in checks of the collector.
+	compactCheck = 30
 )
 
-// collectOften makes the collector keep memory low until loaded is closed, and then gives back to the system what is no
-// longer needed. A lower percentage in the environment (GOGC) stays; so does a collector that is off.
-func collectOften(ctx context.Context, loaded <-chan struct{}) {
-	before := debug.SetGCPercent(loadingGCPercent)
-	defer debug.SetGCPercent(before)
-	if before < loadingGCPercent {
-		debug.SetGCPercent(before)
-	}
-	select {
-	case <-ctx.Done():
-	case <-loaded:
-		debug.FreeOSMemory()
-	}
-}
-
-// keepMemory looks after the heap: it keeps it low while there is nothing yet to serve with, and lays it out for serving.
+// keepMemory looks after the heap: it keeps it low while there is nothing yet to serve with, gives back to the system what
+// that took, and lays the heap out for serving.
 func (g *Gateway) keepMemory(ctx context.Context) error {
-	collectOften(ctx, g.loaded)
-	t := time.NewTicker(compactCheck)
+	c := newCollector()
+	defer c.restore()
+	c.tend(ctx, loadingGCPercent, loadingCheck, g.loaded)
+	if ctx.Err() != nil {
+		return nil
+	}
+	debug.FreeOSMemory()
+	t := time.NewTicker(servingCheck)
 	defer t.Stop()
-	for laidOut := 0; ; {
-		if n := g.records(); n-laidOut >= max(compactFrom, laidOut/4) {
+	laidOut := 0
+	for checks := 0; ; checks++ {
+		c.bound(c.given)
+		if n := g.records(); checks%compactCheck == 0 && n-laidOut >= max(compactFrom, laidOut/4) {
 			laidOut = n
 			debug.FreeOSMemory()
 			made := compactHeap()
@@ -63,4 +69,51 @@ func (g *Gateway) records() int {
 	}
 	n, _ := rt.Set.Size()
 	return n
+}
+
+// collector sets how far the heap may grow before the next collection. What the environment says (GOGC) is never exceeded,
+// and a collector that is off stays off: then the limit of memory (GOMEMLIMIT) is meant to bring collections about.
+type collector struct {
+	given, set int
+	live       [1]metrics.Sample
+}
+
+func newCollector() *collector {
+	given := debug.SetGCPercent(loadingGCPercent)
+	debug.SetGCPercent(given)
+	return &collector{given: given, set: given, live: [1]metrics.Sample{{Name: "/gc/heap/live:bytes"}}}
+}
+
+// tend keeps the heap in bounds until done.
+func (c *collector) tend(ctx context.Context, ceiling int, every time.Duration, done <-chan struct{}) {
+	t := time.NewTicker(every)
+	defer t.Stop()
+	for {
+		c.bound(ceiling)
+		select {
+		case <-ctx.Done():
+			return
+		case <-done:
+			return
+		case <-t.C:
+		}
+	}
+}
+
+func (c *collector) bound(ceiling int) {
+	metrics.Read(c.live[:])
+	if p := gcPercent(c.given, ceiling, c.live[0].Value.Uint64()); p != c.set {
+		debug.SetGCPercent(p)
+		c.set = p
+	}
+}
+
+func (c *collector) restore() { debug.SetGCPercent(c.given) }
+
+// gcPercent is how far a heap with so many live bytes may grow, in percent of them.
+func gcPercent(given, ceiling int, live uint64) int {
+	if given < 0 {
+		return given
+	}
+	return min(given, ceiling, max(leastGCPercent, int(mostGarbage*100/max(live, 1))))
 }

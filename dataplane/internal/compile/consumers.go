@@ -186,6 +186,9 @@ func credential(r *state.Record) (_ directory.Credential, reason string) {
 		UID: r.UID, Name: m.GetName(), Type: m.GetType(), Consumer: m.GetConsumer(), Term: h.GetTerm(),
 		NotBefore: moment(m.GetNotBefore()), Expires: moment(m.GetExpires()),
 	}
+	if consumer, name, _ := strings.Cut(r.Name, "/"); consumer == c.Consumer && name == c.Name {
+		c.Consumer, c.Name = consumer, name // the same without memory of their own
+	}
 	if copy(c.Hash[:], h.GetHash()) != len(c.Hash) || len(h.GetHash()) != len(c.Hash) || c.Term == 0 || c.Consumer == "" {
 		return directory.Credential{}, "it has no keyed hash"
 	}

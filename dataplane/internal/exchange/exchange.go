@@ -132,13 +132,14 @@ type Directory interface {
 // Credential is a stored credential as policies see it. It is shared and never changed.
 type Credential struct {
 	Principal *Principal
-	// NotBefore and Expires bound its validity; zero: unbounded.
-	NotBefore, Expires time.Time
+	// NotBefore is when it begins to be valid; zero: at once. When it ends its principal says.
+	NotBefore time.Time
 }
 
 // ValidAt says whether the credential may be used at t.
 func (c *Credential) ValidAt(t time.Time) bool {
-	return !t.Before(c.NotBefore) && (c.Expires.IsZero() || t.Before(c.Expires))
+	ends := c.Principal.Expires
+	return !t.Before(c.NotBefore) && (ends.IsZero() || t.Before(ends))
 }
 
 // Slot is what one policy keeps for one exchange between its calls. It is zero when the exchange begins.

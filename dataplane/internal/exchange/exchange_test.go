@@ -186,13 +186,13 @@ func TestResetLeavesNothingOfTheLastRequest(t *testing.T) {
 func TestCredentialValidity(t *testing.T) {
 	t.Parallel()
 	noon := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
-	c := exchange.Credential{NotBefore: noon, Expires: noon.Add(time.Hour)}
+	c := exchange.Credential{NotBefore: noon, Principal: &exchange.Principal{Expires: noon.Add(time.Hour)}}
 	for offset, want := range map[time.Duration]bool{-1: false, 0: true, time.Hour - 1: true, time.Hour: false} {
 		if got := c.ValidAt(noon.Add(offset)); got != want {
 			t.Errorf("ValidAt(noon%+v) = %v, want %v", offset, got, want)
 		}
 	}
-	if !(&exchange.Credential{}).ValidAt(noon) {
+	if !(&exchange.Credential{Principal: &exchange.Principal{}}).ValidAt(noon) {
 		t.Error("a credential without bounds is not valid")
 	}
 }

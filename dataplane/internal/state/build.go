@@ -57,7 +57,7 @@ func (b *builder) add(r *Record) error {
 		k = newKind()
 	}
 	before := k.byUID.len
-	k.byUID = k.byUID.with(b.edit, r.UID, r)
+	k.byUID = k.byUID.with(b.edit, r)
 	if k.byUID.len == before {
 		return fmt.Errorf("%s %s comes twice in one change", r.Kind, r.UID)
 	}
@@ -65,7 +65,7 @@ func (b *builder) add(r *Record) error {
 		if other := k.name(r.Name); other != nil {
 			return fmt.Errorf("%s %s and %s have one name", r.Kind, r.UID, other.UID)
 		}
-		k.byName = k.byName.with(b.edit, r.Name, r)
+		k.byName = k.byName.with(b.edit, r)
 	}
 	b.kinds[r.Kind] = k
 	return nil

@@ -107,7 +107,10 @@ func (k kindSet) name(name string) *Record {
 func newKind() kindSet {
 	seed := maphash.MakeSeed()
 	names := func(s string) uint64 { return maphash.String(seed, s) }
-	return kindSet{byUID: newTrie(fnv), byName: newTrie(names)}
+	return kindSet{
+		byUID:  newTrie(func(r *Record) string { return r.UID }, fnv),
+		byName: newTrie(func(r *Record) string { return r.Name }, names),
+	}
 }
 
 // fnv is FNV-1a with a final mix, because the trie takes low bits first.

@@ -8,10 +8,11 @@ const (
 	trieLevels = (64 + trieBits - 1) / trieBits
 )
 
-// trie is a persistent map from string to *Record: a hash trie whose versions share everything that did not change, so
-// that a change of one record to a set of a hundred thousand copies four short arrays. The zero value is empty. Its shape,
-// and so its order, depends only on its contents and the hash.
+// trie is a persistent map of records by a key that they hold: a hash trie whose versions share everything that did not
+// change, so that a change of one record to a set of a hundred thousand copies four short arrays. The zero value is empty.
+// Its shape, and so its order, depends only on its contents and the hash.
 type trie struct {
+	key  func(*Record) string
 	hash func(string) uint64
 	root *trieNode
 	len  int
@@ -25,8 +26,8 @@ type trieNode struct {
 	slots []trieSlot
 }
 
+// trieSlot has either a record or a child. The key is not in it: there are two slots for each of up to a million records.
 type trieSlot struct {
-	key    string
 	record *Record
 	child  *trieNode
 }
@@ -35,14 +36,19 @@ type trieSlot struct {
 // addresses of two such values may be equal.
 type edit struct{ _ byte }
 
-func newTrie(hash func(string) uint64) trie { return trie{hash: hash} }
+func newTrie(key func(*Record) string, hash func(string) uint64) trie {
+	return trie{key: key, hash: hash}
+}
 
 func (t trie) get(key string) *Record {
 	h := t.hash(key)
 	n := t.root
 	for level := 0; n != nil; level++ {
 		if level == trieLevels {
-			return n.scan(key)
+			if i := t.scan(n, key); i >= 0 {
+				return n.slots[i].record
+			}
+			return nil
 		}
 		i, ok := n.index(h, level)
 		if !ok {
@@ -50,7 +56,7 @@ func (t trie) get(key string) *Record {
 		}
 		s := &n.slots[i]
 		if s.child == nil {
-			if s.key == key {
+			if t.key(s.record) == key {
 				return s.record
 			}
 			return nil
@@ -60,18 +66,19 @@ func (t trie) get(key string) *Record {
 	return nil
 }
 
-func (n *trieNode) scan(key string) *Record {
+// scan returns where in a list of keys with one hash the key is, -1 if it is not there.
+func (t trie) scan(n *trieNode, key string) int {
 	for i := range n.slots {
-		if n.slots[i].key == key {
-			return n.slots[i].record
+		if t.key(n.slots[i].record) == key {
+			return i
 		}
 	}
-	return nil
+	return -1
 }
 
-// with returns the trie with the record under the key.
-func (t trie) with(e *edit, key string, r *Record) trie {
-	root, added := t.put(e, t.root, 0, t.hash(key), trieSlot{key: key, record: r})
+// with returns the trie with the record under its key.
+func (t trie) with(e *edit, r *Record) trie {
+	root, added := t.put(e, t.root, 0, t.hash(t.key(r)), r)
 	t.root = root
 	if added {
 		t.len++
@@ -79,33 +86,31 @@ func (t trie) with(e *edit, key string, r *Record) trie {
 	return t
 }
 
-func (t trie) put(e *edit, n *trieNode, level int, h uint64, s trieSlot) (*trieNode, bool) {
+func (t trie) put(e *edit, n *trieNode, level int, h uint64, r *Record) (*trieNode, bool) {
 	n = n.editable(e)
 	if level == trieLevels {
-		for i := range n.slots {
-			if n.slots[i].key == s.key {
-				n.slots[i] = s
-				return n, false
-			}
+		if i := t.scan(n, t.key(r)); i >= 0 {
+			n.slots[i].record = r
+			return n, false
 		}
-		n.slots = append(n.slots, s)
+		n.slots = append(n.slots, trieSlot{record: r})
 		return n, true
 	}
 	i, ok := n.index(h, level)
 	if !ok {
-		n.insert(i, bit(h, level), s)
+		n.insert(i, bit(h, level), trieSlot{record: r})
 		return n, true
 	}
 	old := n.slots[i]
-	if old.child == nil && old.key == s.key {
-		n.slots[i] = s
+	if old.child == nil && t.key(old.record) == t.key(r) {
+		n.slots[i].record = r
 		return n, false
 	}
 	child := old.child
 	if child == nil {
-		child, _ = t.put(e, nil, level+1, t.hash(old.key), old)
+		child, _ = t.put(e, nil, level+1, t.hash(t.key(old.record)), old.record)
 	}
-	child, added := t.put(e, child, level+1, h, s)
+	child, added := t.put(e, child, level+1, h, r)
 	n.slots[i] = trieSlot{child: child}
 	return n, added
 }
@@ -125,7 +130,7 @@ func (t trie) cut(e *edit, n *trieNode, level int, h uint64, key string) (*trieN
 	if n == nil {
 		return nil, false
 	}
-	i, ok := n.find(h, level, key)
+	i, ok := t.find(n, h, level, key)
 	if !ok {
 		return n, false
 	}
@@ -154,20 +159,16 @@ func (t trie) cut(e *edit, n *trieNode, level int, h uint64, key string) (*trieN
 }
 
 // find returns the slot that holds the key or leads to it.
-func (n *trieNode) find(h uint64, level int, key string) (int, bool) {
+func (t trie) find(n *trieNode, h uint64, level int, key string) (int, bool) {
 	if level == trieLevels {
-		for i := range n.slots {
-			if n.slots[i].key == key {
-				return i, true
-			}
-		}
-		return 0, false
+		i := t.scan(n, key)
+		return i, i >= 0
 	}
 	i, ok := n.index(h, level)
 	if !ok {
 		return 0, false
 	}
-	return i, n.slots[i].child != nil || n.slots[i].key == key
+	return i, n.slots[i].child != nil || t.key(n.slots[i].record) == key
 }
 
 func (n *trieNode) editable(e *edit) *trieNode {

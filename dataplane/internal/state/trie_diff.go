@@ -10,7 +10,7 @@ func (n *trieNode) index(h uint64, level int) (int, bool) {
 	return bits.OnesCount32(n.used & (b - 1)), n.used&b != 0
 }
 
-// diff yields (old, new) for every key whose record differs; nil where there is none. Shared nodes are not entered, so it
+// diff yields (old, new) for every uid whose record differs, in tries by uid; nil where there is none. Shared nodes are not entered, so it
 // costs as much as there are changes.
 func diff(a, b *trieNode, level int, yield func(a, b *Record) bool) bool {
 	if a == b {
@@ -45,25 +45,25 @@ func (n *trieNode) slot(b uint32) trieSlot {
 // diffAll compares two places of different shape, of which at most one is large: the other has been there for one key.
 func diffAll(x, y trieSlot, yield func(a, b *Record) bool) bool {
 	old := make(map[string]*Record)
-	x.each(func(key string, r *Record) bool { old[key] = r; return true })
-	more := y.each(func(key string, r *Record) bool {
-		before := old[key]
-		delete(old, key)
+	x.each(func(r *Record) bool { old[r.UID] = r; return true })
+	more := y.each(func(r *Record) bool {
+		before := old[r.UID]
+		delete(old, r.UID)
 		return before == r || yield(before, r)
 	})
 	if !more {
 		return false
 	}
-	return x.each(func(key string, r *Record) bool {
-		_, left := old[key]
+	return x.each(func(r *Record) bool {
+		_, left := old[r.UID]
 		return !left || yield(r, nil)
 	})
 }
 
-func (s trieSlot) each(yield func(string, *Record) bool) bool {
+func (s trieSlot) each(yield func(*Record) bool) bool {
 	switch {
 	case s.record != nil:
-		return yield(s.key, s.record)
+		return yield(s.record)
 	case s.child == nil:
 		return true
 	}

@@ -60,11 +60,10 @@ type entry struct {
 	present   bool // the consumer is there
 	twin      *entry
 	found     exchange.Credential
-	principal exchange.Principal
-
-	name, consumer string
-	uid            string
+	principal exchange.Principal // of a consumer that is not there, too: then it has no ConsumerUID
 }
+
+func (ent *entry) uid() string { return ent.principal.CredentialUID }
 
 type consumerEntry struct {
 	Consumer
@@ -170,7 +169,7 @@ func (e *Editor) RemoveCredential(uid string) {
 	delete(own(&e.d.byUID[s], &e.owned.byUID[s]), uid)
 	m := e.ownHashes(&old.hashKey)
 	m.set(&old.hashKey, without(m.get(&old.hashKey), uid))
-	n := e.consumer(old.consumer)
+	n := e.consumer(old.principal.Consumer)
 	n.credentials = slices.DeleteFunc(n.credentials, func(u string) bool { return u == uid })
 	e.prune(n)
 }
@@ -208,8 +207,8 @@ func (e *Editor) rebind(n *consumerEntry) {
 
 // place enters ent into both tables.
 func (e *Editor) place(ent *entry) {
-	s := nameShard(ent.uid)
-	own(&e.d.byUID[s], &e.owned.byUID[s])[ent.uid] = ent
+	s := nameShard(ent.uid())
+	own(&e.d.byUID[s], &e.owned.byUID[s])[ent.uid()] = ent
 	m := e.ownHashes(&ent.hashKey)
 	if first := m.get(&ent.hashKey); first != nil {
 		ent = ent.clone() // entries are shared with older directories: chains are made of copies
@@ -234,7 +233,7 @@ func without(chain *entry, uid string) *entry {
 		return nil
 	}
 	rest := without(chain.twin, uid)
-	if chain.uid == uid {
+	if chain.uid() == uid {
 		return rest
 	}
 	if rest == chain.twin {
@@ -250,23 +249,21 @@ func newEntry(c Credential, n *consumerEntry) *entry {
 	e := &entry{
 		// Equal types are one string, so that comparing them does not look at it.
 		hashKey: hashKey{typ: unique.Make(c.Type).Value(), term: c.Term, hash: c.Hash},
-		present: n.present, uid: c.UID, name: c.Name, consumer: c.Consumer,
+		present: n.present,
 	}
-	e.found = exchange.Credential{NotBefore: c.NotBefore, Expires: c.Expires, Principal: &e.principal}
-	if n.present {
-		e.principal = exchange.Principal{
-			Kind: exchange.KindUser, Consumer: n.Name, ConsumerUID: n.UID, Groups: n.Groups,
-			Credential: c.Name, CredentialUID: c.UID, How: e.typ, Expires: c.Expires,
-		}
+	e.principal = exchange.Principal{
+		Kind: exchange.KindUser, Consumer: n.Name, ConsumerUID: n.UID, Groups: n.Groups,
+		Credential: c.Name, CredentialUID: c.UID, How: e.typ, Expires: c.Expires,
 	}
+	e.found = exchange.Credential{NotBefore: c.NotBefore, Principal: &e.principal}
 	return e
 }
 
 // credential is what the entry was made of.
 func (ent *entry) credential() Credential {
 	return Credential{
-		UID: ent.uid, Name: ent.name, Type: ent.typ, Consumer: ent.consumer, Term: ent.term, Hash: ent.hash,
-		NotBefore: ent.found.NotBefore, Expires: ent.found.Expires,
+		UID: ent.uid(), Name: ent.principal.Credential, Type: ent.typ, Consumer: ent.principal.Consumer, Term: ent.term, Hash: ent.hash,
+		NotBefore: ent.found.NotBefore, Expires: ent.principal.Expires,
 	}
 }
 

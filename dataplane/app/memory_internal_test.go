@@ -1,0 +1,25 @@
+package app
+
+import "testing"
+
+func TestHowFarTheHeapMayGrow(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		given, ceiling int
+		live           uint64
+		want           int
+	}{
+		"nothing live yet":                 {100, 60, 0, 60},
+		"a small heap doubles":             {100, 100, 50 << 20, 100},
+		"at the bound":                     {100, 100, mostGarbage, 100},
+		"a large heap grows by the bound":  {100, 100, 4 * mostGarbage, 25},
+		"a huge one is collected at times": {100, 100, 1 << 40, leastGCPercent},
+		"the environment says less":        {30, 60, 50 << 20, 30},
+		"the environment says more":        {400, 400, 10 << 20, 400},
+		"a collector that is off":          {-1, 60, 1 << 40, -1},
+	} {
+		if got := gcPercent(tt.given, tt.ceiling, tt.live); got != tt.want {
+			t.Errorf("%s: %d %%, want %d", name, got, tt.want)
+		}
+	}
+}
