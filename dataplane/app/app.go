@@ -23,6 +23,7 @@ import (
 	"keyward.dev/dataplane/internal/runtime"
 	"keyward.dev/dataplane/internal/sealedcache"
 	"keyward.dev/dataplane/internal/server"
+	"keyward.dev/dataplane/internal/sockets"
 	"keyward.dev/dataplane/internal/state"
 	"keyward.dev/dataplane/internal/status"
 	"keyward.dev/dataplane/internal/syncclient"
@@ -150,22 +151,26 @@ func (g *Gateway) listen(ctx context.Context) error {
 			return err
 		}
 	}
+	handed, err := sockets.Inherit()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = handed.Close() }()
 	observers := []server.Observer{g.status}
 	if g.accessTo.out != nil {
 		observers = append(observers, g.access)
 	}
 	g.server, err = server.Listen(ctx, server.Config{
-		Listeners: listeners, Certificates: g.certs, Runtime: g.runtime, Upstreams: g.upstreams, Sweeper: g.sweeper,
+		Listeners: listeners, Sockets: handed, Loaded: g.loaded, Certificates: g.certs, Runtime: g.runtime, Upstreams: g.upstreams, Sweeper: g.sweeper,
 		Observers: observers, DrainTimeout: s.DrainTimeout, Timeouts: s.ClientTimeouts, Engine: server.Engine(s.HTTPEngine), MaxConns: cmp.Or(s.MaxConnections, connectionLimit()), Log: g.log,
 	})
 	if err != nil {
 		return err
 	}
-	var lc net.ListenConfig
-	if g.statusLn, err = lc.Listen(ctx, "tcp", s.StatusListen); err != nil {
+	if g.statusLn, err = handed.Listen(ctx, s.StatusListen); err != nil {
 		return fmt.Errorf("listen for status: %w", err)
 	}
-	return nil
+	return handed.Unused()
 }
 
 // Addresses returns the bound addresses by listener name, and that of the status port as "status".
@@ -180,12 +185,13 @@ func (g *Gateway) Run(ctx context.Context) error {
 	around, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	tasks := []run.Task{
-		g.keepMemory, g.sweeper.Run, g.source.Run, g.upstreams.Run, g.access.Run, g.rotate, g.status.Run, g.serveStatus,
+		g.keepMemory, g.tellReady, g.sweeper.Run, g.source.Run, g.upstreams.Run, g.access.Run, g.rotate, g.status.Run, g.serveStatus,
 		func(inner context.Context) error {
 			defer end()
 			serving, stop := context.WithCancel(inner)
 			defer stop()
 			defer context.AfterFunc(ctx, stop)()
+			defer context.AfterFunc(ctx, func() { g.heard(sockets.TellStopping()) })()
 			return g.server.Run(serving)
 		},
 	}
@@ -200,6 +206,23 @@ func (g *Gateway) Run(ctx context.Context) error {
 	}
 	err := run.Group(around, tasks...)
 	return errors.Join(err, g.accessTo.close())
+}
+
+// tellReady tells the service manager that there is something to serve with.
+func (g *Gateway) tellReady(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+	case <-g.loaded:
+		g.heard(sockets.TellReady())
+	}
+	return nil
+}
+
+// heard notes that the service manager could not be told: it may end what it takes for hanging.
+func (g *Gateway) heard(err error) {
+	if err != nil {
+		g.log.Warn("the service manager does not listen", "err", err)
+	}
 }
 
 // serveStatus serves the status port until ctx ends.

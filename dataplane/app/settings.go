@@ -61,7 +61,7 @@ func (s *Settings) Flags(fs *flag.FlagSet) {
 	fs.StringVar(&s.TrustDomain, "trust-domain", "keyward.local", "trust `domain` of the installation")
 	settings.ListVar(fs, &s.Labels, "label", nil, "`key=value` that the gateway says of itself; may be repeated")
 	settings.ListVar(fs, &s.Listen, "listen", []string{"http=127.0.0.1:8000"},
-		"`name=host:port` to serve; http speaks plain HTTP, https speaks TLS, and so do names that begin with these and a hyphen; may be repeated")
+		"`name=host:port` to serve; http speaks plain HTTP, https speaks TLS, and so do names that begin with these and a hyphen; name=fd:socket takes a socket that systemd holds; may be repeated")
 	fs.StringVar(&s.TLSCert, "tls-cert", "", "PEM `file` with the certificate of https listeners; read again when it changes")
 	fs.StringVar(&s.TLSKey, "tls-key", "", "PEM `file` with its key")
 	fs.StringVar(&s.StatusListen, "status-listen", "127.0.0.1:8100", "`host:port` of /livez, /readyz, /metrics and /status")

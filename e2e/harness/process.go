@@ -24,6 +24,8 @@ type Process struct {
 	env   []string
 	out   *output
 	child *child.Child
+	// sockets are handed over to it, by name.
+	sockets []*os.File
 }
 
 // output gathers what a process writes, through a file so that the process never waits for a reader.
@@ -73,11 +75,21 @@ func (p *Process) Start() {
 	cmd := exec.Command(p.path, p.args...)
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "TMPDIR=" + os.TempDir()}, p.env...)
 	cmd.Stdout, cmd.Stderr = p.out.file, p.out.file
+	cmd.ExtraFiles = p.sockets
 	c, err := child.Start(cmd, syscall.SIGKILL)
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	p.child = c
+}
+
+// HandOver gives the process, when it is started, a socket by a name, as a service manager that holds it would do
+// (sd_listen_fds(3)).
+func (p *Process) HandOver(socket *os.File, name string) {
+	p.sockets = append(p.sockets, socket)
+	p.env = append(p.env, "LISTEN_FDS=1", "LISTEN_FDNAMES="+name)
+	// The variable for whom they are has to say the id of the process, which a shell knows that becomes it.
+	p.path, p.args = "/bin/sh", append([]string{"-c", `LISTEN_PID=$$; export LISTEN_PID; exec "$0" "$@"`, p.path}, p.args...)
 }
 
 // PID is the process id.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"keyward.dev/dataplane/internal/runtime"
+	"keyward.dev/dataplane/internal/sockets"
 )
 
 const (
@@ -31,18 +32,19 @@ type bound struct {
 	// queue hands connections to net/http: those that speak HTTP/2, and all with Engine NetHTTP.
 	queue *queue
 	http  *http.Server
+	// shared is set for a socket that others may have too: connections are taken from it only by who can serve them.
+	shared bool
 }
 
 func (s *Server) bind(ctx context.Context, l Listener) (*bound, error) {
 	if l.TLS && s.config.Certificates == nil {
 		return nil, errors.New("a TLS listener needs a certificate")
 	}
-	var lc net.ListenConfig
-	ln, err := lc.Listen(ctx, "tcp", l.Address)
+	ln, err := s.config.Sockets.Listen(ctx, l.Address)
 	if err != nil {
 		return nil, err
 	}
-	b := &bound{Listener: l, server: s, ln: ln, queue: newQueue(ln.Addr())}
+	b := &bound{Listener: l, server: s, ln: ln, queue: newQueue(ln.Addr()), shared: sockets.IsInherited(l.Address)}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(s.config.Engine == NetHTTP || !l.TLS)
 	protocols.SetHTTP2(l.TLS)
@@ -66,7 +68,14 @@ func (s *Server) bind(ctx context.Context, l Listener) (*bound, error) {
 }
 
 // accept takes connections until the listener is closed.
-func (b *bound) accept(context.Context) error {
+func (b *bound) accept(ctx context.Context) error {
+	if b.shared {
+		select {
+		case <-b.server.config.Loaded: // until then another gateway has them, or they wait
+		case <-ctx.Done():
+			return nil
+		}
+	}
 	for {
 		raw, err := b.ln.Accept()
 		if errors.Is(err, net.ErrClosed) {

@@ -22,6 +22,7 @@ import (
 	"keyward.dev/dataplane/internal/conn"
 	"keyward.dev/dataplane/internal/exchange"
 	"keyward.dev/dataplane/internal/runtime"
+	"keyward.dev/dataplane/internal/sockets"
 	"keyward.dev/dataplane/internal/upstream"
 	"keyward.dev/shared/certfile"
 	"keyward.dev/shared/run"
@@ -40,14 +41,14 @@ type Listener struct {
 	TLS           bool
 }
 
-// ParseListener reads "name=address". The name says the protocol: http or https, also with a suffix as in https-internal.
+// ParseListener reads "name=address", where the address is host:port, or fd:socket for a socket that is handed over. The name says the protocol: http or https, also with a suffix as in https-internal.
 func ParseListener(s string) (Listener, error) {
 	name, address, ok := strings.Cut(s, "=")
 	if !ok || address == "" {
 		return Listener{}, fmt.Errorf("listener %q is not name=address", s)
 	}
 	if _, _, err := net.SplitHostPort(address); err != nil {
-		return Listener{}, fmt.Errorf("listener %s: address is not host:port: %w", name, err)
+		return Listener{}, fmt.Errorf("listener %s: address is neither host:port nor fd:socket: %w", name, err)
 	}
 	switch protocol, _, _ := strings.Cut(name, "-"); protocol {
 	case "http":
@@ -102,6 +103,10 @@ type Config struct {
 	DrainTimeout time.Duration
 	Timeouts     Timeouts
 	Engine       Engine // empty: Keyward
+	// Sockets listens; nil: on addresses only.
+	Sockets *sockets.Sockets
+	// Loaded is closed when there is a configuration to serve with. Sockets that others may have too are not touched before.
+	Loaded <-chan struct{}
 	// MaxConns bounds the clients' connections whatever the settings say, e.g. by how many files may be open; 0: not.
 	MaxConns int
 	Log      *slog.Logger
@@ -128,12 +133,15 @@ type Server struct {
 // Listen binds every listener. Until Run, connections wait.
 func Listen(ctx context.Context, c Config) (*Server, error) {
 	c.Timeouts = c.Timeouts.withDefaults()
+	if c.Sockets == nil {
+		c.Sockets = &sockets.Sockets{}
+	}
 	s := &Server{config: c, refusals: newRefusals(), goOn: []byte("HTTP/1.1 100 Continue\r\n\r\n")}
 	s.calls.New = func() any { return newCall(s) }
 	for _, l := range c.Listeners {
 		b, err := s.bind(ctx, l)
 		if err != nil {
-			s.close()
+			s.close((*bound).isAny)
 			return nil, fmt.Errorf("listener %s: %w", l.Name, err)
 		}
 		s.bound = append(s.bound, b)
@@ -170,11 +178,16 @@ func (s *Server) Draining() bool { return s.draining.Load() }
 // Active returns how many exchanges are under way.
 func (s *Server) Active() int64 { return s.active.Load() }
 
-func (s *Server) close() {
+func (s *Server) close(which func(*bound) bool) {
 	for _, b := range s.bound {
-		_ = b.ln.Close()
+		if which(b) {
+			_ = b.ln.Close()
+		}
 	}
 }
+
+func (b *bound) isAny() bool    { return true }
+func (b *bound) isShared() bool { return b.shared }
 
 // Stats are the server's connections.
 type Stats struct {
@@ -219,11 +232,12 @@ func (s *Server) drain(ctx, around context.Context) error {
 	}
 	s.draining.Store(true)
 	s.config.Log.InfoContext(ctx, "draining", "active", s.active.Load())
+	s.close((*bound).isShared) // another gateway has what comes there, or it waits for the next
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config.DrainTimeout)
 	defer cancel()
 	s.awaitQuiet(end)
 	s.closing.Store(true)
-	s.close()
+	s.close((*bound).isAny)
 	tasks := []run.Task{func(context.Context) error {
 		s.conns.drain(end)
 		return nil
