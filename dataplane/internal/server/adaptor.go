@@ -199,7 +199,7 @@ func (a *adaptor) begin(c *call, length int64) {
 	if length >= 0 {
 		h["Content-Length"] = []string{strconv.FormatInt(length, 10)}
 	}
-	if c.server.draining.Load() || c.body.stopped || c.last {
+	if c.server.draining.Load() || c.body.stopped || c.last || c.early() {
 		h.Set("Connection", "close") // what is left of a refused body is not worth reading
 	}
 	_ = a.ctl.SetWriteDeadline(time.Now().Add(a.call.server.config.Timeouts.Write))
@@ -208,6 +208,13 @@ func (a *adaptor) begin(c *call, length int64) {
 		h.Set("Upgrade", string(c.upgrade))
 	}
 	a.w.WriteHeader(c.x.Response.Status)
+}
+
+// early says whether the upstream answers before it has got all of the body. Unless the connection ends then, net/http
+// reads on over HTTP/1 before it sends a head: from a client that waits for the answer, until the time for that is over.
+func (c *call) early() bool {
+	q := &c.x.Request
+	return c.forwarded && q.Proto < 20 && q.ContentLength != 0 && c.body.unread(q.ContentLength)
 }
 
 func (a *adaptor) write(p []byte, flush bool) error {

@@ -145,3 +145,10 @@ func (b *requestBody) complete() bool {
 	defer b.mu.Unlock()
 	return b.ended
 }
+
+// unread says whether there is more to read of a body of that length; -1: it is not known.
+func (b *requestBody) unread(length int64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return !b.ended && (length < 0 || b.n < length)
+}

@@ -206,13 +206,32 @@ func testEarlyResponse(t *testing.T, e server.Engine) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(4 * time.Second)) // less than what is waited for the rest of the body
 	if _, err := io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nx"); err != nil {
 		t.Fatal(err)
 	}
 	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil || resp.StatusCode != http.StatusTeapot {
 		t.Errorf("answer is %v, %v, want the upstream's", resp, err)
+	}
+}
+
+// A body that was read to its end does not cost the connection.
+func TestAnswersToBodiesKeepTheConnection(t *testing.T) { overEngines(t, testAnswersToBodies) }
+
+func testAnswersToBodies(t *testing.T, e server.Engine) {
+	t.Parallel()
+	g := start(t, e)
+	g.simple(echo(t).URL)
+	c := dial(t, g.address("http"))
+	for _, request := range []string{
+		"Content-Length: 5\r\n\r\nhello", "Content-Length: 70000\r\n\r\n" + strings.Repeat("x", 70000),
+		"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", "Content-Length: 1\r\n\r\nx",
+	} {
+		c.send("POST / HTTP/1.1\r\nHost: a\r\n" + request)
+		if resp, body := c.answer(http.MethodPost); resp.StatusCode != http.StatusOK || resp.Close {
+			t.Errorf("%.30q: %d, closing %t: %.100s", request, resp.StatusCode, resp.Close, body)
+		}
 	}
 }
 

@@ -125,7 +125,7 @@ func (b *bound) secure(c *client) {
 	case secure.ConnectionState().NegotiatedProtocol == "h2":
 		b.queue.put(secure)
 	case b.server.config.Engine == NetHTTP:
-		b.queue.put(&strictConn{Conn: secure})
+		b.queue.put(&strictConn{Conn: secure, linger: b.server.config.Timeouts.Linger})
 	default:
 		go newH1(b.server, secure, c.remote, true).serve() // on a stack that no handshake has grown
 	}
@@ -133,7 +133,7 @@ func (b *bound) secure(c *client) {
 
 func (b *bound) plain(c *client) {
 	if b.server.config.Engine == NetHTTP {
-		b.queue.put(&strictConn{Conn: c})
+		b.queue.put(&strictConn{Conn: c, linger: b.server.config.Timeouts.Linger})
 		return
 	}
 	newH1(b.server, c, c.remote, false).serve()

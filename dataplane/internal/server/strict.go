@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync/atomic"
+	"time"
 
 	"keyward.dev/dataplane/internal/httpwire"
 )
@@ -39,6 +41,10 @@ func refusedHead(err error) string {
 // strictConn is a connection whose reader gets well-formed requests only.
 type strictConn struct {
 	net.Conn
+	// linger is how long, once it is closed within a body, the client may go on sending that.
+	linger  time.Duration
+	within  atomic.Bool // a body; written by who reads
+	closing atomic.Bool
 	buf     []byte // received and not yet handed on
 	checked int    // buf[:checked] may be handed on
 	scanned int    // where to go on looking for the end of a head
@@ -64,6 +70,7 @@ func (c *strictConn) Read(p []byte) (int, error) {
 	}
 	n := copy(p, c.buf[:c.checked])
 	c.checked -= n
+	c.within.Store(c.left > 0 || c.chunked || c.checked > 0)
 	if c.buf = c.buf[:copy(c.buf, c.buf[n:])]; len(c.buf) == 0 && cap(c.buf) > strictBuffer {
 		c.buf = nil // an idle connection keeps little
 	}
@@ -75,6 +82,22 @@ func (c *strictConn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
 	}
+	return nil
+}
+
+// Close ends the connection. Within a body only our direction ends at once: a client that still sends would be reset, and
+// would lose the answer that it was about to read (RFC 9112 section 9.6). net/http lingers too, but for half a second, and not
+// after an interrupted read.
+func (c *strictConn) Close() error {
+	if !c.within.Load() || !c.closing.CompareAndSwap(false, true) {
+		return c.Conn.Close()
+	}
+	_ = c.CloseWrite()
+	_ = c.SetReadDeadline(time.Now().Add(c.linger))
+	go func() {
+		_, _ = io.CopyN(io.Discard, c.Conn, maxLinger)
+		_ = c.Conn.Close()
+	}()
 	return nil
 }
 
