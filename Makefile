@@ -15,13 +15,15 @@ NESTED   := $(patsubst %/go.mod,%,$(shell find $(MODULES) -mindepth 2 -name go.m
 UNIT     := $(filter-out e2e,$(MODULES)) .tools/bench
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS  := -X keyward.dev/shared/telemetry.version=$(VERSION)
+# The cryptographic module of the FIPS=1 build: the one with a certificate.
+GOBUILD  := $(if $(FIPS),GOFIPS140=v1.0.0 )go
 PRODUCT  := -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 TOOL     := $(CURDIR)/.tools/tool
 FUZZTIME ?= $(if $(FULL),1m,5s)
 
 export KEYWARD_BIN := $(CURDIR)/bin
 
-.PHONY: help setup demo build generate generate-check fmt fix lint test race verify e2e fuzz bench bench-proxy bench-sync tidy list-modules
+.PHONY: help setup demo build generate generate-check fmt fix lint test race verify e2e fips fuzz bench bench-proxy bench-sync tidy list-modules
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -38,10 +40,10 @@ demo: ## show the main job with real processes and requests; CHECK=1 ends after 
 		KEYWARD_DEMO_DIR="$$dir/state" KEYWARD_DEMO_CHECK=$(CHECK) \
 		bin/keyward dev --dir "$$dir/state" --gateways 2 --ports auto --exec 'exec bash docs/examples/demo.sh'
 
-build: ## build bin/keyward, bin/keyward-controlplane, bin/keyward-dataplane and bin/keyward-fleet
+build: ## build bin/keyward, bin/keyward-controlplane, bin/keyward-dataplane and bin/keyward-fleet; FIPS=1 with the FIPS 140-3 module
 	@mkdir -p bin
-	go -C controlplane build $(PRODUCT) -o ../bin/ ./cmd/keyward ./cmd/keyward-controlplane
-	go -C dataplane build $(PRODUCT) -o ../bin/ ./cmd/keyward-dataplane ./cmd/keyward-fleet
+	$(GOBUILD) -C controlplane build $(PRODUCT) -o ../bin/ ./cmd/keyward ./cmd/keyward-controlplane
+	$(GOBUILD) -C dataplane build $(PRODUCT) -o ../bin/ ./cmd/keyward-dataplane ./cmd/keyward-fleet
 
 # Generated into a directory of its own first, so that a file whose source is gone goes too.
 GENERATE = tools=$$(for t in buf protoc-gen-go protoc-gen-go-grpc; do dirname "$$($(TOOL) $$t)"; done | paste -sd:); \
@@ -107,6 +109,11 @@ ifdef FULL
 	go -C e2e/charts test -count=1 -timeout 20m ./...
 endif
 
+fips: ## the scenarios with the FIPS 140-3 module, and everything refused that it does not approve of
+	@$(MAKE) build FIPS=1
+	KEYWARD_FIPS=1 go -C e2e test -count=1 -timeout 40m ./scenario && KEYWARD_FIPS=1 go -C e2e test -count=1 -timeout 20m -run "Cache|Bundle|Certificates" ./resilience
+	@$(MAKE) build
+
 fuzz: ## fuzz every target for FUZZTIME (5s; 1m with FULL=1)
 	@.tools/fuzz $(FUZZTIME) $(UNIT)
 
@@ -137,6 +144,7 @@ verify: ## everything that has to pass: lint, tests, race, e2e, short fuzzing; F
 	@$(MAKE) test
 	@$(MAKE) race
 	@$(MAKE) e2e
+	@$(if $(FULL),$(MAKE) fips,true)
 	@$(MAKE) fuzz
 	@$(if $(FULL),$(MAKE) bench CHECK=1,true)
 	@echo 'verify: ok'

@@ -183,7 +183,7 @@ func (p *plane) run(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("listen for gateways: %w", err), adminListener.Close())
 	}
 	p.status.serving(p)
-	p.log.InfoContext(ctx, "control plane serving", "admin", adminListener.Addr().String(), "sync", syncListener.Addr().String(), "version", telemetry.Version())
+	p.log.InfoContext(ctx, "control plane serving", "admin", adminListener.Addr().String(), "sync", syncListener.Addr().String(), "version", telemetry.Version(), "fips140", telemetry.FIPS140())
 	return run.Group(ctx,
 		p.listener.Run,
 		p.feed.Run,

@@ -87,7 +87,7 @@ func Run(ctx context.Context, s Settings, stdout io.Writer, log *slog.Logger) er
 // first configuration are answered 503.
 func New(ctx context.Context, s Settings, stdout io.Writer, log *slog.Logger, source NewSource) (*Gateway, error) {
 	g := &Gateway{
-		settings: s, log: log, registry: telemetry.NewRegistry("gateway"), runtime: &runtime.Holder{}, sweeper: conn.NewSweeper(),
+		settings: s, log: log, registry: telemetry.NewRegistry("dataplane"), runtime: &runtime.Holder{}, sweeper: conn.NewSweeper(),
 	}
 	g.upstreams = upstream.NewManager(upstream.Config{
 		Sweeper: g.sweeper, Log: log, Registry: g.registry, FileRoots: s.FileRoots, Engine: s.HTTPEngine,

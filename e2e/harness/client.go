@@ -225,7 +225,7 @@ func (c *Cluster) CLI(stdin string, args ...string) Output {
 func (c *Cluster) CLIAs(token, stdin string, args ...string) Output {
 	c.T.Helper()
 	cmd := exec.CommandContext(c.T.Context(), c.Programs.program(c.T, "keyward"), args...)
-	cmd.Env = append(os.Environ(), "KEYWARD_ADDR=https://"+c.running().Admin, "KEYWARD_TOKEN="+token, "KEYWARD_CACERT="+c.CACert)
+	cmd.Env = append(append(os.Environ(), environment()...), "KEYWARD_ADDR=https://"+c.running().Admin, "KEYWARD_TOKEN="+token, "KEYWARD_CACERT="+c.CACert)
 	cmd.Stdin = strings.NewReader(stdin)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr

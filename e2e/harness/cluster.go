@@ -219,7 +219,7 @@ func (c *Cluster) env() []string {
 func (c *Cluster) once(env []string, args ...string) []byte {
 	c.T.Helper()
 	cmd := exec.CommandContext(c.T.Context(), c.Programs.program(c.T, "keyward-controlplane"), args...)
-	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, env...)
+	cmd.Env = append(environment(), env...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -254,7 +254,7 @@ func (c *Cluster) CheckDB() (string, bool) {
 func (c *Cluster) CheckDBWith(kek string) (string, bool) {
 	c.T.Helper()
 	cmd := exec.CommandContext(c.T.Context(), c.Programs.program(c.T, "keyward-controlplane"), "check-db")
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "KEYWARD_DATABASE_URL=" + c.runtimeURL, "KEYWARD_KEK=" + kek}
+	cmd.Env = append(environment(), "KEYWARD_DATABASE_URL="+c.runtimeURL, "KEYWARD_KEK="+kek)
 	out, err := cmd.CombinedOutput()
 	return string(out), err == nil
 }

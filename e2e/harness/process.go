@@ -73,7 +73,7 @@ func NewProcess(t testing.TB, name, path string, env []string, args ...string) *
 func (p *Process) Start() {
 	p.t.Helper()
 	cmd := exec.Command(p.path, p.args...)
-	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "TMPDIR=" + os.TempDir()}, p.env...)
+	cmd.Env = append(environment(), p.env...)
 	cmd.Stdout, cmd.Stderr = p.out.file, p.out.file
 	cmd.ExtraFiles = p.sockets
 	c, err := child.Start(cmd, syscall.SIGKILL)
@@ -81,6 +81,15 @@ func (p *Process) Start() {
 		p.t.Fatal(err)
 	}
 	p.child = c
+}
+
+// environment is what every process of ours gets. With $KEYWARD_FIPS it may use nothing but what FIPS 140-3 approves.
+func environment() []string {
+	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "TMPDIR=" + os.TempDir()}
+	if os.Getenv("KEYWARD_FIPS") != "" {
+		env = append(env, "GODEBUG=fips140=only")
+	}
+	return env
 }
 
 // HandOver gives the process, when it is started, a socket by a name, as a service manager that holds it would do

@@ -30,7 +30,7 @@ type Key struct {
 
 // NewKey makes a version of the group's key.
 func NewKey(group string, version uint32) (Key, error) {
-	private, err := ecdh.X25519().GenerateKey(rand.Reader)
+	private, err := ecdh.P256().GenerateKey(rand.Reader)
 	if err != nil {
 		return Key{}, fmt.Errorf("make bundle key: %w", err)
 	}
@@ -78,7 +78,7 @@ func parseKey(block *pem.Block) (Key, error) {
 	if block.Type != pemKey || err != nil || version == 0 || block.Headers[pemGroup] == "" {
 		return Key{}, errors.New("a block in it is no bundle key with group and version")
 	}
-	private, err := ecdh.X25519().NewPrivateKey(block.Bytes)
+	private, err := ecdh.P256().NewPrivateKey(block.Bytes)
 	if err != nil {
 		return Key{}, errors.New("a bundle key in it does not parse")
 	}

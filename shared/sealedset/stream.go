@@ -15,34 +15,37 @@ const ChunkSize = 64 << 10
 
 var errChunk = errors.New("a chunk does not open: it was altered, moved or cut off")
 
-// chunks numbers and seals chunks (STREAM: Hoang, Reyhanitabar, Rogaway, Vizár 2015): the nonce is the chunk's number and
-// whether it is the last, so chunks can be neither exchanged, repeated nor left out, at the end either. Nonces repeat over
-// files; keys do not.
+// chunks numbers and seals chunks, as STREAM does (Hoang, Reyhanitabar, Rogaway, Vizár 2015): the chunk's number and
+// whether it is the last are bound to it, so chunks can be neither exchanged, repeated nor left out, at the end either. They
+// are so as associated data and not as the nonce, which is random: FIPS 140-3 approves of no other.
 type chunks struct {
 	aead cipher.AEAD
-	aad  []byte
+	aad  []byte // of the whole, then room for the place of a chunk
 	n    uint64
 }
+
+const placeSize = 8 + 1
 
 func newChunks(key Secret, aad []byte) (chunks, error) {
 	block, err := aes.NewCipher(key[:])
 	if err != nil {
 		return chunks{}, fmt.Errorf("make cipher: %w", err)
 	}
-	aead, err := cipher.NewGCM(block)
+	aead, err := cipher.NewGCMWithRandomNonce(block)
 	if err != nil {
 		return chunks{}, fmt.Errorf("make cipher: %w", err)
 	}
-	return chunks{aead: aead, aad: aad}, nil
+	return chunks{aead: aead, aad: append(append(make([]byte, 0, len(aad)+placeSize), aad...), make([]byte, placeSize)...)}, nil
 }
 
-func (c *chunks) nonce(last bool) []byte {
-	b := binary.BigEndian.AppendUint64(make([]byte, 3, 12), c.n)
-	c.n++
-	if last {
-		return append(b, 1)
+// bound is the associated data of the next chunk.
+func (c *chunks) bound(last bool) []byte {
+	place := c.aad[len(c.aad)-placeSize:]
+	binary.BigEndian.PutUint64(place, c.n)
+	if c.n++; last {
+		place[placeSize-1] = 1
 	}
-	return append(b, 0)
+	return c.aad
 }
 
 // SealWriter seals what is written to it. Only Close makes it complete.
@@ -82,7 +85,7 @@ func (w *SealWriter) Write(p []byte) (int, error) {
 func (w *SealWriter) Close() error { return w.seal(true) }
 
 func (w *SealWriter) seal(last bool) error {
-	w.sealed = w.chunks.aead.Seal(w.sealed[:0], w.chunks.nonce(last), w.plain, w.chunks.aad)
+	w.sealed = w.chunks.aead.Seal(w.sealed[:0], nil, w.plain, w.chunks.bound(last))
 	w.plain = w.plain[:0]
 	_, err := w.out.Write(w.sealed)
 	return err
@@ -129,7 +132,7 @@ func (r *OpenReader) next() error {
 	}
 	_, err = r.in.Peek(1)
 	r.last = err != nil
-	if r.plain, err = r.chunks.aead.Open(r.sealed[:0], r.chunks.nonce(r.last), r.sealed[:n], r.chunks.aad); err != nil {
+	if r.plain, err = r.chunks.aead.Open(r.sealed[:0], nil, r.sealed[:n], r.chunks.bound(r.last)); err != nil {
 		return errChunk
 	}
 	return nil

@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"crypto/fips140"
 	"runtime"
 	"runtime/debug"
 
@@ -22,6 +23,18 @@ func Version() string {
 	return "devel"
 }
 
+// FIPS140 says which cryptography this process runs: "off" for Go's own, "on" for the FIPS 140-3 module, "only" for that
+// module with everything refused that it does not approve of (GODEBUG=fips140=only).
+func FIPS140() string {
+	switch {
+	case fips140.Enforced():
+		return "only"
+	case fips140.Enabled():
+		return "on"
+	}
+	return "off"
+}
+
 // NewRegistry returns a registry of its own (never the library's global one) with the Go and process collectors and
 // keyward_<component>_build_info, whose value is always 1.
 func NewRegistry(component string) *prometheus.Registry {
@@ -31,7 +44,7 @@ func NewRegistry(component string) *prometheus.Registry {
 		Subsystem:   component,
 		Name:        "build_info",
 		Help:        "What is running: always 1, the labels tell.",
-		ConstLabels: prometheus.Labels{"version": Version(), "go_version": runtime.Version()},
+		ConstLabels: prometheus.Labels{"version": Version(), "go_version": runtime.Version(), "fips140": FIPS140()},
 	})
 	build.Set(1)
 	reg.MustRegister(
