@@ -82,6 +82,12 @@ var importRules = []importRule{
 		reason: "what is put into the queue is stored in the clear; in one place it is plain that it is only names",
 	},
 	{
+		name: "only vaultclient knows Vault's library", who: []string{"controlplane/...", "dataplane/...", "shared/..."},
+		except: []string{"controlplane/internal/vaultclient"},
+		not:    []string{"github.com/hashicorp/vault/..."},
+		reason: "the library follows the environment and leaves TLS to it; in one place that is undone and tested",
+	},
+	{
 		name: "protovalidate runs at admission only", who: []string{"controlplane/...", "dataplane/...", "shared/..."},
 		except: []string{"controlplane/internal/admission/..."},
 		not:    []string{"buf.build/go/protovalidate/..."},

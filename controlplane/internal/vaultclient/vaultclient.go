@@ -1,0 +1,168 @@
+// Package vaultclient talks to HashiCorp Vault: it logs in, keeps its token alive, and tells apart what can go wrong.
+// It is the only package that knows Vault's library; what is kept in Vault and why is its callers' business, kek/vault
+// for one. Of the process's environment it reads nothing, VAULT_… included: what is trusted stands in its Config.
+package vaultclient
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+)
+
+// Config says where Vault is and who asks.
+type Config struct {
+	// Address is https://host:port; http only on loopback.
+	Address string
+	// Namespace, CAFile and ServerName may be empty: none, the system's roots, the host of the address.
+	Namespace  string
+	CAFile     string
+	ServerName string
+	// Timeout bounds a request.
+	Timeout time.Duration
+	Auth    Auth
+}
+
+// Client is safe for concurrent use. It logs in when it is first used; Run keeps it logged in.
+type Client struct {
+	cfg Config
+	api *api.Client
+
+	mu    sync.Mutex
+	login session // guarded by mu, also while it is obtained: one login is enough for all who wait
+}
+
+// New makes a client; nothing is asked yet.
+func New(cfg Config) (*Client, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	transport, err := cfg.transport()
+	if err != nil {
+		return nil, err
+	}
+	client, err := api.NewClient(&api.Config{
+		Address: cfg.Address, Timeout: cfg.Timeout, MaxRetries: 0,
+		HttpClient: &http.Client{
+			Transport:     transport,
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("vault: %w", err)
+	}
+	// The library has looked into the environment.
+	client.SetToken("")
+	client.SetHeaders(http.Header{api.RequestHeaderName: {"true"}})
+	if cfg.Namespace != "" {
+		client.SetNamespace(cfg.Namespace)
+	}
+	return &Client{cfg: cfg, api: client}, nil
+}
+
+func (c *Config) check() error {
+	u, err := url.Parse(c.Address)
+	switch {
+	case err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "":
+		return errors.New("vault: the address is not of the form https://host:port")
+	case u.Scheme == "http" && !loopback(u.Hostname()):
+		return errors.New("vault: the address must begin with https://: the token and the keys would be read on the way")
+	case u.Scheme != "https" && u.Scheme != "http":
+		return errors.New("vault: the address must begin with https://")
+	case c.Timeout <= 0:
+		return errors.New("vault: the timeout must be above 0")
+	}
+	return c.Auth.check()
+}
+
+func loopback(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.IsLoopback()
+}
+
+func (c *Config) transport() (*http.Transport, error) {
+	t := &http.Transport{
+		TLSClientConfig:   &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.ServerName},
+		DialContext:       (&net.Dialer{Timeout: c.Timeout, KeepAlive: 30 * time.Second}).DialContext,
+		ForceAttemptHTTP2: true, TLSHandshakeTimeout: c.Timeout, IdleConnTimeout: 90 * time.Second, MaxIdleConnsPerHost: 4,
+	}
+	if c.CAFile == "" {
+		return t, nil
+	}
+	pem, err := os.ReadFile(c.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("vault: read CA: %w", err)
+	}
+	t.TLSClientConfig.RootCAs = x509.NewCertPool()
+	if !t.TLSClientConfig.RootCAs.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("vault: %s holds no certificate", c.CAFile)
+	}
+	return t, nil
+}
+
+// Write writes to a path and answers the data of the answer. A token that Vault no longer takes is replaced once, by
+// logging in again. Its errors are those of this package.
+func (c *Client) Write(ctx context.Context, path string, body map[string]any) (map[string]any, error) {
+	used, err := c.session(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	secret, err := used.client.Logical().WriteWithContext(ctx, path, body)
+	if forbidden(err) {
+		again, errLogin := c.session(ctx, &used)
+		if errLogin != nil {
+			return nil, errLogin
+		}
+		if again.token != used.token {
+			secret, err = again.client.Logical().WriteWithContext(ctx, path, body)
+		}
+	}
+	if err != nil {
+		return nil, told("write to "+path, err)
+	}
+	if secret == nil {
+		return nil, nil
+	}
+	return secret.Data, nil
+}
+
+// Run keeps the client logged in until ctx ends: it renews the token before it expires, and logs in again when it cannot
+// be renewed. While that fails it waits, longer each time, and goes on trying.
+func (c *Client) Run(ctx context.Context, log *slog.Logger) error {
+	pause, down := firstPause, false
+	for {
+		wait := jitter(pause)
+		due, err := c.keep(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil //nolint:nilerr // the end was asked for
+		case err != nil:
+			if !down {
+				log.WarnContext(ctx, "no valid Vault token; trying again", "address", c.cfg.Address, "err", err)
+			}
+			down, pause = true, min(2*pause, maxPause)
+		default:
+			if down {
+				log.InfoContext(ctx, "Vault token is valid again", "address", c.cfg.Address)
+			}
+			down, pause, wait = false, firstPause, due
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+	}
+}
