@@ -88,6 +88,12 @@ var importRules = []importRule{
 		reason: "the library follows the environment and leaves TLS to it; in one place that is undone and tested",
 	},
 	{
+		name: "AWS is spoken to in two places", who: []string{"controlplane/...", "dataplane/...", "shared/..."},
+		except: []string{"controlplane/internal/kek/awskms", "controlplane/internal/fallback/bucket"},
+		not:    []string{"github.com/aws/..."},
+		reason: "its credentials are the process's own: who may use them stays easy to see",
+	},
+	{
 		name: "protovalidate runs at admission only", who: []string{"controlplane/...", "dataplane/...", "shared/..."},
 		except: []string{"controlplane/internal/admission/..."},
 		not:    []string{"buf.build/go/protovalidate/..."},

@@ -2,9 +2,6 @@ package bucket_test
 
 import (
 	"bytes"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +16,7 @@ import (
 
 	"keyward.dev/controlplane/internal/fallback"
 	"keyward.dev/controlplane/internal/fallback/bucket"
+	"keyward.dev/controlplane/internal/sigv4test"
 )
 
 var _ fallback.Place = (*bucket.Bucket)(nil)
@@ -29,8 +27,7 @@ const (
 	region = "eu-1"
 )
 
-// store is as much of an S3-compatible store as bundles need. It checks signatures for itself, by the description of
-// Signature Version 4.
+// store is as much of an S3-compatible store as bundles need.
 type store struct {
 	mu      sync.Mutex
 	objects map[string][]byte
@@ -42,7 +39,7 @@ func (s *store) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	body, _ := io.ReadAll(r.Body)
-	if err := verify(r, body); err != nil {
+	if err := (sigv4test.Signer{Access: access, Secret: secret, Region: region, Service: "s3"}).Verify(r, body); err != nil {
 		s.denied++
 		fail(w, http.StatusForbidden, "SignatureDoesNotMatch", err.Error())
 		return
@@ -63,58 +60,6 @@ func fail(w http.ResponseWriter, status int, code, message string) {
 	w.Header().Set("Content-Type", "application/xml")
 	w.WriteHeader(status)
 	_, _ = fmt.Fprintf(w, "<Error><Code>%s</Code><Message>%s</Message></Error>", code, message)
-}
-
-func verify(r *http.Request, body []byte) error {
-	fields := map[string]string{}
-	rest, ok := strings.CutPrefix(r.Header.Get("Authorization"), "AWS4-HMAC-SHA256 ")
-	for part := range strings.SplitSeq(rest, ",") {
-		name, value, _ := strings.Cut(strings.TrimSpace(part), "=")
-		fields[name] = value
-	}
-	date := r.Header.Get("X-Amz-Date")
-	if !ok || len(date) < 8 {
-		return errors.New("no signature of version 4")
-	}
-	scope := date[:8] + "/" + region + "/s3/aws4_request"
-	if fields["Credential"] != access+"/"+scope {
-		return fmt.Errorf("credential is %s", fields["Credential"])
-	}
-	sum := sha256.Sum256(body)
-	payload := r.Header.Get("X-Amz-Content-Sha256")
-	// Over TLS the body may be left to TLS.
-	if payload != hex.EncodeToString(sum[:]) && (payload != "UNSIGNED-PAYLOAD" || r.TLS == nil) {
-		return errors.New("the body is not the one that was signed")
-	}
-	var canonical strings.Builder
-	fmt.Fprintf(&canonical, "%s\n%s\n%s\n", r.Method, r.URL.EscapedPath(), r.URL.RawQuery)
-	for name := range strings.SplitSeq(fields["SignedHeaders"], ";") {
-		value := strings.Join(r.Header.Values(name), ",")
-		switch name {
-		case "host":
-			value = r.Host
-		case "content-length":
-			value = fmt.Sprint(r.ContentLength)
-		}
-		fmt.Fprintf(&canonical, "%s:%s\n", name, strings.TrimSpace(value))
-	}
-	fmt.Fprintf(&canonical, "\n%s\n%s", fields["SignedHeaders"], payload)
-	hashed := sha256.Sum256([]byte(canonical.String()))
-	text := fmt.Sprintf("AWS4-HMAC-SHA256\n%s\n%s\n%x", date, scope, hashed)
-	key := []byte("AWS4" + secret)
-	for _, part := range []string{date[:8], region, "s3", "aws4_request", text} {
-		key = mac(key, part)
-	}
-	if hex.EncodeToString(key) != fields["Signature"] {
-		return errors.New("the signature is another")
-	}
-	return nil
-}
-
-func mac(key []byte, text string) []byte {
-	h := hmac.New(sha256.New, key)
-	h.Write([]byte(text))
-	return h.Sum(nil)
 }
 
 func TestBundlesComeBackFromABucket(t *testing.T) {
