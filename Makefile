@@ -90,14 +90,14 @@ ifdef FULL
 endif
 
 test: ## unit and integration tests of all modules
-	@.tools/setup --run
+	@.tools/setup $(if $(FULL),--full,--run)
 	@failed=0; \
 	for m in $(UNIT); do go -C $$m test -timeout 9m ./... || failed=1; done; \
 	go -C e2e test -timeout 5m ./arch/... || failed=1; \
 	exit $$failed
 
 race: ## the same with the race detector
-	@.tools/setup --run
+	@.tools/setup $(if $(FULL),--full,--run)
 	@failed=0; \
 	for m in $(UNIT); do go -C $$m test -race -timeout 15m ./... || failed=1; done; \
 	exit $$failed
