@@ -3,6 +3,7 @@ package sealer
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 var (
@@ -42,6 +43,24 @@ func (e *UnreadableError) Is(target error) bool { return target == ErrUnreadable
 
 // Unwrap gives the cause.
 func (e *UnreadableError) Unwrap() error { return e.err }
+
+// MissingKEKError says that a keyring is wrapped by a key-encryption key that this process does not have. Given the key,
+// the keyring opens: it counts as unavailable and not as unreadable.
+type MissingKEKError struct {
+	Group string
+	KEK   string
+	// Have are the keys that are there.
+	Have []string
+}
+
+// Error names the keys, which shows nothing of them.
+func (e *MissingKEKError) Error() string {
+	return fmt.Sprintf("keyrings of group %s: is wrapped by key-encryption key %s, this process has %s", e.Group, e.KEK,
+		strings.Join(e.Have, ", "))
+}
+
+// Is makes errors.Is(err, ErrUnavailable) hold.
+func (e *MissingKEKError) Is(target error) bool { return target == ErrUnavailable }
 
 func unavailable(doing string, err error) error {
 	return fmt.Errorf("%s: %w: %w", doing, ErrUnavailable, err)

@@ -27,6 +27,8 @@ const (
 type Group struct {
 	uid, name string
 	ring      atomic.Pointer[keyring.Ring]
+	// stored is how the ring was stored when it was read last; nil if this process made it.
+	stored atomic.Pointer[form]
 }
 
 func newGroup(uid, name string, ring *keyring.Ring) *Group {

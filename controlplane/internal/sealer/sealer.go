@@ -1,7 +1,9 @@
 package sealer
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"sync"
@@ -15,15 +17,19 @@ import (
 type Sealer struct {
 	// Set once.
 	store *store.Store
-	kek   kek.Wrapper
+	kek   kek.Wrapper // the current one of keys
+	keys  kek.Keys
 
 	mu     sync.Mutex
 	groups map[string]*Group // guarded by mu; by name
 }
 
-// New makes a Sealer; nothing is read yet.
-func New(s *store.Store, w kek.Wrapper) *Sealer {
-	return &Sealer{store: s, kek: w, groups: map[string]*Group{}}
+// New makes a Sealer with one key-encryption key; nothing is read yet.
+func New(s *store.Store, w kek.Wrapper) *Sealer { return NewWith(s, kek.Keys{Current: w}) }
+
+// NewWith makes a Sealer that opens what any of the keys wrapped, and wraps with the current one.
+func NewWith(s *store.Store, keys kek.Keys) *Sealer {
+	return &Sealer{store: s, kek: keys.Current, keys: keys, groups: map[string]*Group{}}
 }
 
 // System answers the group of what belongs to no group. store.ErrNotFound says that Init never ran on this database.
@@ -44,17 +50,32 @@ func (s *Sealer) Group(ctx context.Context, name string) (*Group, error) {
 	return s.keep(g), nil
 }
 
-// Refresh reads the keyrings of all loaded groups again, after another replica changed one. A group that does not load
-// keeps its ring; the others are refreshed all the same.
+// Refresh reads the keyrings of all loaded groups again, after another replica changed one. Those that are stored as they
+// were when they were read are left alone. A group that does not load keeps its ring; the others are refreshed all the same.
 func (s *Sealer) Refresh(ctx context.Context) error {
+	rows, err := s.store.Keyrings(ctx)
+	if err != nil {
+		return fmt.Errorf("refresh keyrings: %w", err)
+	}
+	stored := map[string]store.Keyring{}
+	for _, row := range rows {
+		stored[row.GroupUID] = row
+	}
 	var errs []error
 	for _, g := range s.loaded() {
-		fresh, err := s.load(ctx, g.name)
-		if err != nil {
-			errs = append(errs, err)
+		row := stored[g.uid]
+		if was := g.stored.Load(); was != nil && *was == formOf(row) {
 			continue
 		}
-		errs = append(errs, g.advance(fresh))
+		fresh, err := s.load(ctx, g.name)
+		switch {
+		case errors.Is(err, ErrUnavailable) && row.Version == g.KeyringVersion():
+			// Another key wraps the same ring, and does not answer or is not here: what is open goes on.
+		case err != nil:
+			errs = append(errs, err)
+		default:
+			errs = append(errs, g.advance(fresh))
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -70,15 +91,41 @@ func (g *Group) advance(fresh *Group) error {
 				old.Version(), g.uid)}
 		}
 		if g.ring.CompareAndSwap(old, ring) {
+			g.stored.Store(fresh.stored.Load())
 			return nil
 		}
 	}
 }
 
 func (s *Sealer) load(ctx context.Context, name string) (*Group, error) {
-	var row store.Keyring
-	var head store.Head
-	err := s.store.InSnapshot(ctx, name, func(ctx context.Context, r *store.Reader) error {
+	head, row, err := s.read(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	ring, err := s.unwrap(ctx, head, row)
+	if err != nil {
+		return nil, err
+	}
+	g := newGroup(head.GroupUID, head.Group, ring)
+	form := formOf(row)
+	g.stored.Store(&form)
+	return g, g.VerifyHead(head)
+}
+
+// form is how a keyring is stored.
+type form struct {
+	version int32
+	kek     string
+	wrapped [sha256.Size]byte
+}
+
+func formOf(row store.Keyring) form {
+	return form{version: row.Version, kek: row.KEKID, wrapped: sha256.Sum256(row.Wrapped)}
+}
+
+// read answers the head and the keyring of a group, of one moment.
+func (s *Sealer) read(ctx context.Context, name string) (head store.Head, row store.Keyring, err error) {
+	err = s.store.InSnapshot(ctx, name, func(ctx context.Context, r *store.Reader) error {
 		var err error
 		if head, err = r.Head(ctx); err != nil {
 			return err
@@ -91,17 +138,12 @@ func (s *Sealer) load(ctx context.Context, name string) (*Group, error) {
 		if head.GroupUID == "" {
 			table = purposeHead
 		}
-		return nil, &UnreadableError{Table: table, Group: name, Reason: store.ErrMissing.Error(), err: err}
+		return head, row, &UnreadableError{Table: table, Group: name, Reason: store.ErrMissing.Error(), err: err}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("load keyring of group %s: %w", name, err)
+		return head, row, fmt.Errorf("load keyring of group %s: %w", name, err)
 	}
-	ring, err := s.unwrap(ctx, head, row)
-	if err != nil {
-		return nil, err
-	}
-	g := newGroup(head.GroupUID, head.Group, ring)
-	return g, g.VerifyHead(head)
+	return head, row, nil
 }
 
 // unwrap opens a keyring row. The version is part of the wrapping context and stands in the authenticated head: an older
@@ -113,10 +155,11 @@ func (s *Sealer) unwrap(ctx context.Context, head store.Head, row store.Keyring)
 	if row.Version != head.KeyringVersion {
 		return nil, bad(nil, "has version %d, the head says %d: another version was put in place", row.Version, head.KeyringVersion)
 	}
-	if row.KEKID != s.kek.ID() {
-		return nil, bad(nil, "is wrapped by key-encryption key %s, this process has %s", row.KEKID, s.kek.ID())
+	key, role := s.keys.Find(row.KEKID)
+	if role == kek.RoleMissing {
+		return nil, &MissingKEKError{Group: head.Group, KEK: row.KEKID, Have: s.keys.IDs()}
 	}
-	plain, err := s.kek.Unwrap(ctx, wrapContext(head.GroupUID, row.Version), row.Wrapped)
+	plain, err := key.Unwrap(ctx, wrapContext(head.GroupUID, row.Version), row.Wrapped)
 	if errors.Is(err, kek.ErrRefused) {
 		return nil, bad(err, "does not unwrap: it was altered, or belongs to another group or version")
 	}
@@ -131,12 +174,22 @@ func (s *Sealer) unwrap(ctx context.Context, head store.Head, row store.Keyring)
 	return ring, nil
 }
 
+// wrap wraps a ring with the current key. What that key does not give back, because it may only encrypt or because its
+// answer was lost on the way, would be lost with the memory of this process: it is not stored.
 func (s *Sealer) wrap(ctx context.Context, groupUID string, ring *keyring.Ring) ([]byte, error) {
-	plain := ring.Marshal()
+	plain, place := ring.Marshal(), wrapContext(groupUID, ring.Version())
 	defer clear(plain)
-	wrapped, err := s.kek.Wrap(ctx, wrapContext(groupUID, ring.Version()), plain)
+	wrapped, err := s.kek.Wrap(ctx, place, plain)
 	if err != nil {
 		return nil, unavailable("wrap keyring", err)
+	}
+	again, err := s.kek.Unwrap(ctx, place, wrapped)
+	defer clear(again)
+	if err != nil {
+		return nil, unavailable("unwrap keyring that was just wrapped", err)
+	}
+	if !bytes.Equal(again, plain) {
+		return nil, unavailable("wrap keyring", fmt.Errorf("key-encryption key %s gives back something else", s.kek.ID()))
 	}
 	return wrapped, nil
 }

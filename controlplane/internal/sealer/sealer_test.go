@@ -199,8 +199,8 @@ func TestAnotherKEKIsNamedAndRefused(t *testing.T) {
 	w := newWorld(t)
 	other := newKEK(t)
 	_, err := sealer.New(w.Store, other).Group(t.Context(), "a")
-	var unreadable *sealer.UnreadableError
-	if !errors.Is(err, sealer.ErrUnreadable) || !errors.As(err, &unreadable) || unreadable.Group != "a" {
+	missing, ok := errors.AsType[*sealer.MissingKEKError](err)
+	if !errors.Is(err, sealer.ErrUnavailable) || !ok || missing.Group != "a" || errors.Is(err, sealer.ErrUnreadable) {
 		t.Fatalf("err = %v", err)
 	}
 	for _, want := range []string{"keyrings of group a", w.kek.ID(), other.ID()} {
