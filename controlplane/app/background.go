@@ -50,6 +50,9 @@ func (p *plane) background() (*jobs.Runner, error) {
 			return nil
 		}},
 	}
+	if len(p.settings.KEK.Retired) > 0 {
+		work = append(work, p.keyrings.job(p.settings.Replica))
+	}
 	if p.settings.Bundles.wanted() {
 		job, err := p.bundleJob()
 		if err != nil {

@@ -71,7 +71,11 @@ type answer struct {
 
 // Run makes what is missing and prints one JSON object.
 func (b *Bootstrap) Run(ctx context.Context, out io.Writer, log *slog.Logger) error {
-	core, err := openCore(ctx, b.Database, b.KEK, log)
+	keys, err := b.KEK.open()
+	if err != nil {
+		return err
+	}
+	core, err := openCore(ctx, b.Database, keys.Keys, log)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"keyward.dev/controlplane/internal/admission"
 	"keyward.dev/controlplane/internal/configsvc"
 	"keyward.dev/controlplane/internal/history"
+	"keyward.dev/controlplane/internal/kek"
 	"keyward.dev/controlplane/internal/sealer"
 	"keyward.dev/controlplane/internal/snapshot"
 	"keyward.dev/controlplane/internal/store"
@@ -26,18 +27,14 @@ type core struct {
 }
 
 // openCore connects to the database and puts the write path together. Nothing is decrypted yet.
-func openCore(ctx context.Context, db Database, key KEK, log *slog.Logger) (*core, error) {
-	wrapper, err := key.wrapper()
-	if err != nil {
-		return nil, fmt.Errorf("key-encryption key: %w", err)
-	}
+func openCore(ctx context.Context, db Database, keys kek.Keys, log *slog.Logger) (*core, error) {
 	cfg := db.storeConfig()
 	cfg.Log = log
 	s, err := store.Open(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
-	c, err := newCore(s, sealer.New(s, wrapper), log)
+	c, err := newCore(s, sealer.NewWith(s, keys), log)
 	if err != nil {
 		s.Close()
 	}

@@ -77,9 +77,13 @@ func (c *CheckDB) Check() error {
 	return faults.Err()
 }
 
-// Run opens every group and walks every audit chain, and says how each is.
+// Run opens every group and walks every audit chain, and says how each is, and which key-encryption key wraps whose keyring.
 func (c *CheckDB) Run(ctx context.Context, out io.Writer) error {
-	core, err := openCore(ctx, c.Database, c.KEK, slog.New(slog.DiscardHandler))
+	keys, err := c.KEK.open()
+	if err != nil {
+		return err
+	}
+	core, err := openCore(ctx, c.Database, keys.Keys, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
@@ -96,6 +100,13 @@ func (c *CheckDB) Run(ctx context.Context, out io.Writer) error {
 			fmt.Fprintf(out, "%s: ok, revision %d\n", h.Group, h.Revision)
 		}
 		faults = append(faults, found...)
+	}
+	uses, err := core.sealer.KEKs(ctx)
+	if err != nil {
+		return err
+	}
+	for _, u := range uses {
+		fmt.Fprintln(out, toldKEK(u))
 	}
 	for _, f := range faults {
 		fmt.Fprintln(out, f)

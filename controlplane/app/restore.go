@@ -45,7 +45,11 @@ const restoreName = "restore"
 // Run begins a new epoch where it is needed, and says of each group what it did. One group that fails does not keep the
 // others from it.
 func (r *Restore) Run(ctx context.Context, out io.Writer, log *slog.Logger) error {
-	core, err := openCore(ctx, r.Database, r.KEK, log)
+	keys, err := r.KEK.open()
+	if err != nil {
+		return err
+	}
+	core, err := openCore(ctx, r.Database, keys.Keys, log)
 	if err != nil {
 		return err
 	}

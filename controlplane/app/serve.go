@@ -21,6 +21,7 @@ import (
 	"keyward.dev/controlplane/internal/fallback"
 	"keyward.dev/controlplane/internal/fanout"
 	"keyward.dev/controlplane/internal/jobs"
+	"keyward.dev/controlplane/internal/kek"
 	"keyward.dev/controlplane/internal/pki"
 	"keyward.dev/controlplane/internal/registry"
 	"keyward.dev/controlplane/internal/rollout"
@@ -42,15 +43,24 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 	}
 	log = log.With("replica", s.Replica)
 	state := newStatus()
+	keys, err := s.KEK.open()
+	if err != nil {
+		return err
+	}
 	statusListener, err := net.Listen("tcp", s.StatusListen)
 	if err != nil {
 		return fmt.Errorf("listen for status: %w", err)
 	}
 	return run.Group(ctx,
 		func(ctx context.Context) error { return serveStatus(ctx, statusListener, state) },
+		func(ctx context.Context) error { return keys.run(ctx, log) },
 		func(ctx context.Context) error {
-			p, err := retry(ctx, log, func(ctx context.Context) (*plane, error) { return newPlane(ctx, s, log, state) })
-			if err != nil {
+			p, err := retry(ctx, log, func(ctx context.Context) (*plane, error) {
+				p, err := newPlane(ctx, s, keys.Keys, log, state)
+				state.waitingFor(err)
+				return p, err
+			})
+			if p == nil || err != nil { // no plane and no error: the end was asked for
 				return err
 			}
 			defer p.core.store.Close()
@@ -66,6 +76,7 @@ type plane struct {
 	status   *replicaStatus
 
 	core        *core
+	keyrings    *keyrings
 	listener    *store.Listener
 	ca          *pki.CA
 	revocations *pki.Revocations
@@ -83,13 +94,18 @@ type plane struct {
 }
 
 // newPlane builds the replica in the order in which its parts need each other. It starts nothing.
-func newPlane(ctx context.Context, s Settings, log *slog.Logger, state *replicaStatus) (*plane, error) {
-	core, err := openCore(ctx, s.Database, s.KEK, log)
+func newPlane(ctx context.Context, s Settings, keys kek.Keys, log *slog.Logger, state *replicaStatus) (*plane, error) {
+	core, err := openCore(ctx, s.Database, keys, log)
 	if err != nil {
 		return nil, err
 	}
 	p := &plane{settings: s, log: log, status: state, core: core, tokensWake: make(chan struct{}, 1)}
-	if err := p.build(ctx); err != nil {
+	p.keyrings = newKeyrings(core.sealer, log)
+	err = p.build(ctx)
+	if err == nil {
+		err = p.keyrings.look(ctx)
+	}
+	if err != nil {
 		core.store.Close()
 		return nil, err
 	}
@@ -193,6 +209,7 @@ func (p *plane) run(ctx context.Context) error {
 		p.driver.Run,
 		p.admin.Run,
 		p.jobs.Run,
+		p.keyrings.Run,
 		watchFiles,
 		func(ctx context.Context) error { return p.tokens.Run(ctx, p.tokensWake) },
 		func(ctx context.Context) error { return p.sync.Serve(ctx, syncListener, p.syncTLS()) },
@@ -290,9 +307,9 @@ func retry[T any](ctx context.Context, log *slog.Logger, build func(context.Cont
 	}
 }
 
-// transient says whether waiting may help: a database or a key-encryption key that does not answer, a database that is yet
-// to be migrated or bootstrapped by a job that runs beside this replica. A wrong setting or a keyring that does not open
-// stays wrong.
+// transient says whether waiting may help: a database or a key-encryption key that does not answer, a keyring of which the
+// key is not here, a database that is yet to be migrated or bootstrapped by a job that runs beside this replica. A wrong
+// setting or a keyring that does not open stays wrong.
 func transient(err error) bool {
 	for _, passing := range []error{store.ErrUnavailable, sealer.ErrUnavailable, store.ErrSchema, errNotBootstrapped} {
 		if errors.Is(err, passing) {

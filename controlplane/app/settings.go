@@ -1,7 +1,6 @@
 package app
 
 import (
-	"errors"
 	"flag"
 	"fmt"
 	"net"
@@ -9,8 +8,6 @@ import (
 	"os"
 	"time"
 
-	"keyward.dev/controlplane/internal/kek"
-	"keyward.dev/controlplane/internal/kek/file"
 	"keyward.dev/controlplane/internal/store"
 	"keyward.dev/shared/settings"
 	"keyward.dev/shared/telemetry"
@@ -37,43 +34,6 @@ func (d *Database) Check(faults *settings.Faults) {
 
 func (d *Database) storeConfig() store.Config {
 	return store.Config{DSN: d.URL.Reveal(), AllowInsecure: d.Insecure}
-}
-
-// KEK says where the key is that wraps keyrings: in a file, which may hold raw bytes, or in the environment.
-type KEK struct {
-	File string
-	// Lookup finds the environment variable KEYWARD_KEK; nil: os.LookupEnv.
-	Lookup settings.Lookup
-}
-
-// Flags declares the settings.
-func (k *KEK) Flags(fs *flag.FlagSet) {
-	fs.StringVar(&k.File, "kek-file", "", "`file` with the key-encryption key: 32 bytes, raw, hexadecimal or base64; or its text in KEYWARD_KEK. Losing it loses the configuration")
-}
-
-// Check names what is missing.
-func (k *KEK) Check(faults *settings.Faults) {
-	if _, err := k.wrapper(); err != nil {
-		faults.Add("kek-file", err)
-	}
-}
-
-func (k *KEK) wrapper() (kek.Wrapper, error) {
-	lookup := k.Lookup
-	if lookup == nil {
-		lookup = os.LookupEnv
-	}
-	text, _ := lookup(settings.Env("kek"))
-	switch {
-	case k.File != "" && text != "":
-		return nil, errors.New("given in a file and in KEYWARD_KEK, which of the two is meant?")
-	case k.File != "":
-		return file.Open(k.File)
-	case text != "":
-		return file.Parse([]byte(text))
-	default:
-		return nil, errors.New("is needed, or KEYWARD_KEK; make one with: head -c 32 /dev/urandom | base64")
-	}
 }
 
 // Settings are those of `serve`.

@@ -10,6 +10,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"keyward.dev/controlplane/internal/kek"
+	"keyward.dev/controlplane/internal/sealer"
 	"keyward.dev/shared/telemetry"
 )
 
@@ -17,6 +19,7 @@ import (
 type replicaStatus struct {
 	registry    *prometheus.Registry
 	plane       atomic.Pointer[plane]
+	waiting     atomic.Pointer[string] // for what, if it is known
 	propagation *prometheus.HistogramVec
 	ahead       *prometheus.CounterVec
 }
@@ -50,10 +53,24 @@ var errStarting = errors.New("waiting for the database, its schema or its keys; 
 
 // ready says whether the replica serves. It goes on being ready while the database is down: streams and reads do too.
 func (s *replicaStatus) ready() error {
-	if s.plane.Load() == nil {
-		return errStarting
+	if s.plane.Load() != nil {
+		return nil
 	}
-	return nil
+	if why := s.waiting.Load(); why != nil {
+		return errors.New(*why)
+	}
+	return errStarting
+}
+
+// waitingFor notes why there is no plane yet, as far as it may be told to whoever asks: the names of keys may.
+func (s *replicaStatus) waitingFor(err error) {
+	why := errStarting.Error()
+	if missing, ok := errors.AsType[*sealer.MissingKEKError](err); ok {
+		why = "waiting for a key: " + missing.Error()
+	} else if errors.Is(err, kek.ErrUnavailable) {
+		why = "waiting for the key-encryption key, which does not answer; the log says why"
+	}
+	s.waiting.Store(&why)
 }
 
 // serving publishes the plane and its metrics.
@@ -66,6 +83,7 @@ func (s *replicaStatus) serving(p *plane) {
 		authorityEnds{p.ca, prometheus.NewDesc("keyward_controlplane_authority_expires_timestamp_seconds",
 			"Until when the certificate authority that signs now is valid.", []string{"kind"}, nil)},
 		p.jobs,
+		p.keyrings,
 		newGroupRevisions(p.core.groups, p.registry),
 		newAbortedRollouts(p.driver),
 	)

@@ -34,6 +34,8 @@ type Options struct {
 	DatabaseLink bool
 	// Programs are what Cluster.Programs begins with.
 	Programs Release
+	// KEK are the variables that say where the key-encryption key is; nil: a fresh key in KEYWARD_KEK.
+	KEK []string
 	// Mixed: the replicas will be of several releases, so that answers cannot be held against one OpenAPI document.
 	Mixed bool
 }
@@ -51,7 +53,7 @@ type Cluster struct {
 	// Token is the admin token, CACert the path of the CA of the admin API.
 	Token, CACert string
 
-	kek        string
+	kek        []string
 	runtimeURL string
 	client     *http.Client
 	preferred  int // see UseReplica
@@ -81,7 +83,10 @@ func New(t testing.TB, o Options) *Cluster {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	c := &Cluster{T: t, Dir: dir, Programs: o.Programs, kek: secret()}
+	c := &Cluster{T: t, Dir: dir, Programs: o.Programs, kek: o.KEK}
+	if c.kek == nil {
+		c.kek = []string{"KEYWARD_KEK=" + secret()}
+	}
 	c.startDatabase()
 	c.bootstrap(o.DatabaseLink)
 	for i := range max(o.Replicas, 1) {
@@ -212,7 +217,7 @@ func (c *Cluster) OpenAPI() *openapicheck.Checker { return c.openapi }
 func (c *Cluster) Roots() *x509.CertPool { return c.roots }
 
 func (c *Cluster) env() []string {
-	return []string{"KEYWARD_DATABASE_URL=" + c.runtimeURL, "KEYWARD_KEK=" + c.kek}
+	return append([]string{"KEYWARD_DATABASE_URL=" + c.runtimeURL}, c.kek...)
 }
 
 // once runs a subcommand of keyward-controlplane to its end and returns its standard output.
@@ -232,6 +237,9 @@ func (c *Cluster) once(env []string, args ...string) []byte {
 // NewKEK makes a key-encryption key, as KEYWARD_KEK takes it.
 func NewKEK() string { return secret() }
 
+// SetKEK changes the variables that say where the key-encryption key is, for what is started from now on.
+func (c *Cluster) SetKEK(variables ...string) { c.kek = variables }
+
 // Migrate runs keyward-controlplane migrate again.
 func (c *Cluster) Migrate() {
 	c.T.Helper()
@@ -247,14 +255,14 @@ func (c *Cluster) Restore(args ...string) string {
 // CheckDB runs check-db and returns what it said and whether it found everything good.
 func (c *Cluster) CheckDB() (string, bool) {
 	c.T.Helper()
-	return c.CheckDBWith(c.kek)
+	return c.CheckDBWith(c.kek...)
 }
 
-// CheckDBWith runs check-db with a key-encryption key.
-func (c *Cluster) CheckDBWith(kek string) (string, bool) {
+// CheckDBWith runs check-db with other variables that say where the key-encryption key is.
+func (c *Cluster) CheckDBWith(kek ...string) (string, bool) {
 	c.T.Helper()
 	cmd := exec.CommandContext(c.T.Context(), c.Programs.program(c.T, "keyward-controlplane"), "check-db")
-	cmd.Env = append(environment(), "KEYWARD_DATABASE_URL="+c.runtimeURL, "KEYWARD_KEK="+kek)
+	cmd.Env = append(append(environment(), "KEYWARD_DATABASE_URL="+c.runtimeURL), kek...)
 	out, err := cmd.CombinedOutput()
 	return string(out), err == nil
 }

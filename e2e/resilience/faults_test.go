@@ -102,6 +102,20 @@ var faults = []struct {
 		[]string{"TestAnotherKEKOpensNothing", "TestTamperedRowsAreNamedAndNotEnforced", "TestTamperedAuditRowsAreFound", "TestRuntimeRoleOnlyAddsToTheAudit", "TestApplyWaitNamesWhatAGatewayRefuses"},
 	},
 	{
+		"the key-encryption key is sealed, or its service is killed", "what is open goes on, changes too; new groups and keys are refused with 503; who starts waits for it",
+		[]string{
+			"TestVaultOutageStopsOnlyWhatNeedsANewWrap", "controlplane/internal/sealer.TestOpenRingsNeedNoKEK",
+			"controlplane/internal/sealer.TestWithoutItsKEKNothingNewIsMadeAndOpenRingsGoOn",
+		},
+	},
+	{
+		"the key-encryption key is changed, by several replicas at once", "every keyring moves, none is lost, and nobody notices",
+		[]string{
+			"TestTheKEKMovesFromAFileToVaultUnderTraffic", "controlplane/internal/sealer.TestTwoReplicasMoveKeyringsAtOnce",
+			"controlplane/internal/sealer.TestNothingMovesToAKEKThatDoesNotGiveBack",
+		},
+	},
+	{
 		"a cache with a flipped bit, cut off, older than seen", "it is refused as a whole, and replaced by the next configuration",
 		[]string{
 			"TestAGatewayStartsFromItsSealedCache", "dataplane/internal/sealedcache.TestRefusals",

@@ -137,19 +137,22 @@ func TestAnotherKEKOpensNothing(t *testing.T) {
 	r := c.Replicas[0]
 	c.Restart(r, "KEYWARD_KEK="+harness.NewKEK())
 	r.AwaitOutput(20*time.Second, "key-encryption key")
-	if why, err := r.NotReady(); err != nil {
-		t.Errorf("ready with another key-encryption key (%s)", why)
+	if why, err := r.NotReady(); err != nil || !strings.Contains(why, "waiting for a key") || !r.Running() {
+		t.Errorf("with another key-encryption key: running %t, not ready because %q, %v", r.Running(), why, err)
 	}
 	if a, err := c.TryREST(r, http.MethodGet, "/v1/groups/default/routes"); err == nil && a.Status < 400 {
 		t.Errorf("it serves: %d %s", a.Status, a.Body)
 	}
 	serves(t, "with a control plane that cannot open anything", g)
-	out, ok := c.CheckDBWith(harness.NewKEK())
-	if ok || !strings.Contains(out, "key-encryption key") {
+	out, ok := c.CheckDBWith("KEYWARD_KEK=" + harness.NewKEK())
+	if ok || !strings.Contains(out, "(missing): 2 keyrings: default, system") {
 		t.Errorf("check-db with another key-encryption key: ok = %t, %s", ok, out)
 	}
 	c.Restart(r)
 	r.AwaitReady()
+	if strings.Contains(string(r.Output()), "panic") {
+		t.Errorf("the replica that waited did not end in order: %s", r.Output())
+	}
 	revision := c.Apply(withConsumer("late", "Late7xV2mN9pL4tR8wB1cD5fG6hJ3kS0aYq"))
 	g.AwaitRevision(revision)
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"regexp"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -40,30 +41,43 @@ type Config struct {
 
 // Key is a key of KMS.
 type Key struct {
-	arn    string
-	client *kms.Client
+	cfg    Config
+	region string
+
+	mu     sync.Mutex
+	client *kms.Client // guarded by mu
 }
 
-// New finds the credentials' sources; the service is not asked yet.
-func New(ctx context.Context, cfg Config) (*Key, error) {
+// New names a key. Credentials are looked for when it is used.
+func New(cfg Config) (*Key, error) {
 	region, ok := regionOf(cfg.ARN)
 	if !ok {
 		return nil, errors.New("not the ARN of a key: arn:aws:kms:REGION:ACCOUNT:key/ID")
 	}
-	options := []func(*config.LoadOptions) error{config.WithRegion(region)}
-	if cfg.Client != nil {
-		options = append(options, config.WithHTTPClient(cfg.Client))
+	return &Key{cfg: cfg, region: region}, nil
+}
+
+// service answers the client, which remembers credentials and renews them.
+func (k *Key) service(ctx context.Context) (*kms.Client, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.client != nil {
+		return k.client, nil
+	}
+	options := []func(*config.LoadOptions) error{config.WithRegion(k.region)}
+	if k.cfg.Client != nil {
+		options = append(options, config.WithHTTPClient(k.cfg.Client))
 	}
 	loaded, err := config.LoadDefaultConfig(ctx, options...)
 	if err != nil {
 		return nil, fmt.Errorf("find AWS credentials: %w", err)
 	}
-	client := kms.NewFromConfig(loaded, func(o *kms.Options) {
-		if cfg.Endpoint != "" {
-			o.BaseEndpoint = aws.String(cfg.Endpoint)
+	k.client = kms.NewFromConfig(loaded, func(o *kms.Options) {
+		if k.cfg.Endpoint != "" {
+			o.BaseEndpoint = aws.String(k.cfg.Endpoint)
 		}
 	})
-	return &Key{arn: cfg.ARN, client: client}, nil
+	return k.client, nil
 }
 
 func regionOf(arn string) (string, bool) {
@@ -75,22 +89,17 @@ func regionOf(arn string) (string, bool) {
 }
 
 // ID names the key. It stays the same when KMS rotates its material.
-func (k *Key) ID() string { return "awskms:" + k.arn }
+func (k *Key) ID() string { return "awskms:" + k.cfg.ARN }
 
 // Wrap has KMS encrypt.
 func (k *Key) Wrap(ctx context.Context, wrapContext, plaintext []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	out, err := k.client.Encrypt(ctx, &kms.EncryptInput{
-		KeyId: &k.arn, Plaintext: plaintext, EncryptionContext: encryptionContext(wrapContext),
-	})
-	if err == nil && len(out.CiphertextBlob) == 0 {
-		err = errors.New("the answer has no ciphertext")
-	}
+	wrapped, err := k.encrypt(ctx, wrapContext, plaintext)
 	if err != nil {
 		return nil, fmt.Errorf("wrap with %s: %w: %w", k.ID(), kek.ErrUnavailable, err)
 	}
-	return out.CiphertextBlob, nil
+	return wrapped, nil
 }
 
 // Unwrap has KMS decrypt, with this key and no other that the credentials could use.
@@ -100,11 +109,40 @@ func (k *Key) Unwrap(ctx context.Context, wrapContext, wrapped []byte) ([]byte, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	out, err := k.client.Decrypt(ctx, &kms.DecryptInput{
-		KeyId: &k.arn, CiphertextBlob: wrapped, EncryptionContext: encryptionContext(wrapContext),
-	})
+	plaintext, err := k.decrypt(ctx, wrapContext, wrapped)
 	if err != nil {
 		return nil, fmt.Errorf("unwrap with %s: %w: %w", k.ID(), meaning(err), err)
+	}
+	return plaintext, nil
+}
+
+func (k *Key) encrypt(ctx context.Context, wrapContext, plaintext []byte) ([]byte, error) {
+	client, err := k.service(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out, err := client.Encrypt(ctx, &kms.EncryptInput{
+		KeyId: &k.cfg.ARN, Plaintext: plaintext, EncryptionContext: encryptionContext(wrapContext),
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(out.CiphertextBlob) == 0 {
+		return nil, errors.New("the answer has no ciphertext")
+	}
+	return out.CiphertextBlob, nil
+}
+
+func (k *Key) decrypt(ctx context.Context, wrapContext, wrapped []byte) ([]byte, error) {
+	client, err := k.service(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out, err := client.Decrypt(ctx, &kms.DecryptInput{
+		KeyId: &k.cfg.ARN, CiphertextBlob: wrapped, EncryptionContext: encryptionContext(wrapContext),
+	})
+	if err != nil {
+		return nil, err
 	}
 	return out.Plaintext, nil
 }

@@ -116,7 +116,7 @@ func credentials(t *testing.T, access, secret string) {
 
 func key(t *testing.T, server *httptest.Server, n int) *awskms.Key {
 	t.Helper()
-	k, err := awskms.New(t.Context(), awskms.Config{ARN: arn(n), Endpoint: server.URL, Client: server.Client()})
+	k, err := awskms.New(awskms.Config{ARN: arn(n), Endpoint: server.URL, Client: server.Client()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,12 +180,12 @@ func TestOnlyKeysAreNamed(t *testing.T) {
 		"", "1234abcd-12ab-34cd-56ef-1234567890ab", "arn:aws:kms:eu-central-1:111122223333:alias/keyward",
 		"arn:aws:s3:::bucket", "arn:aws:kms:eu-central-1:111122223333:key/", arn(1) + "\n",
 	} {
-		if _, err := awskms.New(t.Context(), awskms.Config{ARN: arn}); err == nil {
+		if _, err := awskms.New(awskms.Config{ARN: arn}); err == nil {
 			t.Errorf("%q was taken", arn)
 		}
 	}
 	for _, arn := range []string{arn(1), "arn:aws-cn:kms:cn-north-1:111122223333:key/mrk-1234abcd12ab34cd56ef1234567890ab"} {
-		if k, err := awskms.New(t.Context(), awskms.Config{ARN: arn}); err != nil || k.ID() != "awskms:"+arn {
+		if k, err := awskms.New(awskms.Config{ARN: arn}); err != nil || k.ID() != "awskms:"+arn {
 			t.Errorf("%s: %v", arn, err)
 		}
 	}

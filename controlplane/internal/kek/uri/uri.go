@@ -27,7 +27,7 @@ type Source struct {
 }
 
 // opener opens a key; lookup finds environment variables.
-type opener func(ctx context.Context, lookup settings.Lookup) (Source, error)
+type opener func(lookup settings.Lookup) (Source, error)
 
 // Location is where a key is. The zero value is nowhere.
 type Location struct{ open opener }
@@ -65,15 +65,15 @@ func Parse(text string) (Location, error) {
 var errForm = errors.New("is not of the form file:PATH, env:VARIABLE, vault:https://HOST:PORT/MOUNT/KEY?auth=… or awskms:ARN")
 
 // Open opens the key. Files and variables are read now, a service is not asked yet.
-func (l Location) Open(ctx context.Context, lookup settings.Lookup) (Source, error) {
+func (l Location) Open(lookup settings.Lookup) (Source, error) {
 	if l.open == nil {
 		return Source{}, errForm
 	}
-	return l.open(ctx, lookup)
+	return l.open(lookup)
 }
 
 func fromFile(path string) opener {
-	return func(context.Context, settings.Lookup) (Source, error) {
+	return func(settings.Lookup) (Source, error) {
 		k, err := file.Open(path)
 		if err != nil { // a nil *file.Key must not become a key
 			return Source{}, err
@@ -83,7 +83,7 @@ func fromFile(path string) opener {
 }
 
 func fromVariable(name string) opener {
-	return func(_ context.Context, lookup settings.Lookup) (Source, error) {
+	return func(lookup settings.Lookup) (Source, error) {
 		text, _ := lookup(name)
 		if text == "" {
 			return Source{}, fmt.Errorf("the variable %s is not set", name)
@@ -109,8 +109,8 @@ func fromKMS(text string) (opener, error) {
 	if endpoint != "" && !strings.HasPrefix(endpoint, "https://") {
 		return nil, errors.New("the endpoint must begin with https://")
 	}
-	return func(ctx context.Context, _ settings.Lookup) (Source, error) {
-		k, err := awskms.New(ctx, awskms.Config{ARN: arn, Endpoint: endpoint})
+	return func(settings.Lookup) (Source, error) {
+		k, err := awskms.New(awskms.Config{ARN: arn, Endpoint: endpoint})
 		if err != nil {
 			return Source{}, err
 		}
@@ -147,7 +147,7 @@ func fromVault(text string) (opener, error) {
 	if err := p.rest(); err != nil {
 		return nil, err
 	}
-	return func(_ context.Context, lookup settings.Lookup) (Source, error) {
+	return func(lookup settings.Lookup) (Source, error) {
 		cfg := cfg
 		if variable != "" {
 			text, _ := lookup(variable)

@@ -44,7 +44,7 @@ func TestOpen(t *testing.T) {
 			t.Errorf("%s: %v", text, err)
 			continue
 		}
-		s, err := l.Open(t.Context(), lookup)
+		s, err := l.Open(lookup)
 		if err != nil || !strings.HasPrefix(s.ID(), want.id) || (s.Run != nil) != want.runs {
 			t.Errorf("%s: %v, %v", text, s, err)
 		}
@@ -82,7 +82,7 @@ func TestWhatIsNotMeantIsRefused(t *testing.T) {
 	} {
 		l, err := uri.Parse(text)
 		if err == nil {
-			_, err = l.Open(t.Context(), lookup)
+			_, err = l.Open(lookup)
 		}
 		if err == nil {
 			t.Errorf("%s: taken", name)
@@ -110,7 +110,7 @@ func FuzzParse(f *testing.F) {
 		if strings.HasPrefix(text, "file:") { // whatever is there is not this test's
 			return
 		}
-		s, err := l.Open(t.Context(), lookup)
+		s, err := l.Open(lookup)
 		if err == nil && (s.Wrapper == nil || s.ID() == "") {
 			t.Errorf("%q opens a key without name", text)
 		}

@@ -1,0 +1,78 @@
+package app_test
+
+import (
+	"bytes"
+	"encoding/base64"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"keyward.dev/controlplane/app"
+	"keyward.dev/controlplane/internal/store/storetest"
+	"keyward.dev/shared/settings"
+)
+
+// env finds the variables that it holds.
+func env(variables map[string]string) settings.Lookup {
+	return func(name string) (string, bool) { v, ok := variables[name]; return v, ok }
+}
+
+func kekText(letter string) string {
+	return base64.StdEncoding.EncodeToString([]byte(strings.Repeat(letter, 32)))
+}
+
+func TestKEKSettings(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "kek")
+	if err := os.WriteFile(path, []byte(kekText("f")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	given := env(map[string]string{"KEYWARD_KEK": kekText("k"), "OTHER": kekText("o")})
+	for name, c := range map[string]struct {
+		kek  app.KEK
+		want string // what the fault says; empty: none
+	}{
+		"a file":                    {app.KEK{File: path, Lookup: env(nil)}, ""},
+		"the variable":              {app.KEK{Lookup: given}, ""},
+		"a URI":                     {app.KEK{URI: "file:" + path, Lookup: env(nil)}, ""},
+		"with others":               {app.KEK{Lookup: given, Retired: []string{"file:" + path}, Next: []string{"env:OTHER"}}, ""},
+		"none":                      {app.KEK{Lookup: env(nil)}, "is needed"},
+		"only a retired one":        {app.KEK{Retired: []string{"file:" + path}, Lookup: env(nil)}, "is needed"},
+		"a file and the variable":   {app.KEK{File: path, Lookup: given}, "which of the two"},
+		"a URI and the variable":    {app.KEK{URI: "file:" + path, Lookup: given}, "which of the two"},
+		"a URI and a file":          {app.KEK{URI: "file:" + path, File: path, Lookup: env(nil)}, "which of the two"},
+		"a bad URI":                 {app.KEK{URI: "gopher:kek", Lookup: env(nil)}, "--kek-uri"},
+		"a retired one that is bad": {app.KEK{Lookup: given, Retired: []string{"env:OTHER", "env:MISSING"}}, "--kek-retired, number 2"},
+		"a next one that is bad":    {app.KEK{Lookup: given, Next: []string{"file:/nonexistent"}}, "--kek-next, number 1"},
+		"the same twice":            {app.KEK{File: path, Retired: []string{"file:" + path}, Lookup: env(nil)}, "given twice"},
+	} {
+		var faults settings.Faults
+		c.kek.Check(&faults)
+		err := faults.Err()
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+func TestCheckDBSaysWhichKeyWrapsWhat(t *testing.T) {
+	t.Parallel()
+	db, old := storetest.New(t), kekText("o")
+	bootstrap(t, db, old, settings.Secret{})
+	for name, c := range map[string]struct {
+		kek  app.KEK
+		want string
+		ok   bool
+	}{
+		"its key":     {app.KEK{Lookup: env(map[string]string{"KEYWARD_KEK": old})}, "(current): 2 keyrings\n", true},
+		"as retired":  {app.KEK{Lookup: env(map[string]string{"KEYWARD_KEK": kekText("n"), "OLD": old}), Retired: []string{"env:OLD"}}, "(retired): 2 keyrings: default, system\n", true},
+		"another key": {app.KEK{Lookup: env(map[string]string{"KEYWARD_KEK": kekText("n")})}, "(missing): 2 keyrings: default, system\n", false},
+	} {
+		check := app.CheckDB{Database: app.Database{URL: settings.NewSecret(db.Runtime)}, KEK: c.kek}
+		var out bytes.Buffer
+		if err := check.Run(t.Context(), &out); (err == nil) != c.ok || !strings.Contains(out.String(), c.want) {
+			t.Errorf("%s: %v, said\n%swant %q", name, err, out.String(), c.want)
+		}
+	}
+}
