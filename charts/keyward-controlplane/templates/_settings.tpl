@@ -58,9 +58,82 @@ Names by which gateways and people inside the cluster call the Services, for the
 {{- join "," (concat $names .Values.sync.names) -}}
 {{- end -}}
 
+{{/*
+Settings of every command that opens keyrings.
+*/}}
+{{- define "controlplane.kekArgs" -}}
+{{- if .Values.kek.uri -}}
+- {{ printf "--kek-uri=%s" .Values.kek.uri | quote }}
+{{- else -}}
+- --kek-file=/etc/keyward/kek/{{ .Values.kek.key }}
+{{- end }}
+{{- range .Values.kek.retired }}
+- {{ printf "--kek-retired=%s" . | quote }}
+{{- end }}
+{{- range .Values.kek.next }}
+- {{ printf "--kek-next=%s" . | quote }}
+{{- end }}
+{{- end -}}
+
+{{- define "controlplane.kekMounts" -}}
+{{- if not .Values.kek.uri }}
+- name: kek
+  mountPath: /etc/keyward/kek
+  readOnly: true
+{{- end }}
+{{- range $i, $file := .Values.kek.files }}
+- name: kek-file-{{ $i }}
+  mountPath: /etc/keyward/kek-files/{{ $file.secret }}
+  readOnly: true
+{{- end }}
+{{- if .Values.kek.tokenAudience }}
+- name: kek-token
+  mountPath: /etc/keyward/kek-token
+  readOnly: true
+{{- end }}
+{{- end -}}
+
+{{- define "controlplane.kekVolumes" -}}
+{{- if not .Values.kek.uri }}
+{{ include "keyward.secretVolume" (dict "name" "kek" "ref" (pick .Values.kek "secret" "key")) }}
+{{- end }}
+{{- range $i, $file := .Values.kek.files }}
+- name: kek-file-{{ $i }}
+  secret:
+    secretName: {{ $file.secret | quote }}
+    defaultMode: 0440
+    items:
+      {{- range $file.keys }}
+      - key: {{ . | quote }}
+        path: {{ . | quote }}
+      {{- end }}
+{{- end }}
+{{- with .Values.kek.tokenAudience }}
+- name: kek-token
+  projected:
+    defaultMode: 0440
+    sources:
+      - serviceAccountToken:
+          path: token
+          audience: {{ . | quote }}
+          expirationSeconds: 3600
+{{- end }}
+{{- end -}}
+
+{{/*
+Not empty if a key is kept by a service.
+*/}}
+{{- define "controlplane.kekService" -}}
+{{- range concat (list .Values.kek.uri) .Values.kek.retired .Values.kek.next -}}
+{{- if or (hasPrefix "vault:" .) (hasPrefix "awskms:" .) -}}yes{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "controlplane.secretNames" -}}
 {{- $v := .Values -}}
-{{- $names := list $v.database.url.secret $v.kek.secret -}}
+{{- $names := list $v.database.url.secret -}}
+{{- if not $v.kek.uri -}}{{- $names = append $names $v.kek.secret -}}{{- end -}}
+{{- range $v.kek.files -}}{{- $names = append $names .secret -}}{{- end -}}
 {{- if $v.database.ca.secret -}}{{- $names = append $names $v.database.ca.secret -}}{{- end -}}
 {{- if and $v.bundle.s3.url (not $v.bundle.claim) -}}{{- $names = append $names $v.bundle.s3.credentials.secret -}}{{- end -}}
 {{- join "," $names -}}

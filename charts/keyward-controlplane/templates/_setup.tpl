@@ -9,7 +9,8 @@ helm.sh/hook-delete-policy: {{ index . 1 }}
 {{- end -}}
 
 {{/*
-A job. Takes (dict "root" $ "name" … "weight" … "args" … "ref" database URL "extra" [{name, ref, …}] of further Secrets).
+A job. Takes (dict "root" $ "name" … "weight" … "args" … "ref" database URL "extra" [{name, ref, …}] of further Secrets
+"kek" whether it opens keyrings).
 */}}
 {{- define "controlplane.job" -}}
 {{- $root := .root -}}
@@ -43,6 +44,9 @@ spec:
           args:
             - {{ .name }}
             {{- include "controlplane.databaseArgs" (list $root (printf "/etc/keyward/database/%s" .ref.key)) | nindent 12 }}
+            {{- if .kek }}
+            {{- include "controlplane.kekArgs" $root | nindent 12 }}
+            {{- end }}
             {{- range .args }}
             - {{ . }}
             {{- end }}
@@ -55,6 +59,9 @@ spec:
           {{- include "keyward.containerSecurity" $root | nindent 10 }}
           volumeMounts:
             {{- include "controlplane.databaseMounts" $root | nindent 12 }}
+            {{- with and .kek (include "controlplane.kekMounts" $root | trim) }}
+            {{- . | nindent 12 }}
+            {{- end }}
             {{- range .extra }}
             - name: {{ .name }}
               mountPath: /etc/keyward/{{ .name }}
@@ -62,6 +69,9 @@ spec:
             {{- end }}
       volumes:
         {{- include "controlplane.databaseVolumes" (dict "root" $root "ref" .ref) | nindent 8 }}
+        {{- with and .kek (include "controlplane.kekVolumes" $root | trim) }}
+        {{- . | nindent 8 }}
+        {{- end }}
         {{- range .extra }}
         {{- include "keyward.secretVolume" . | nindent 8 }}
         {{- end }}
