@@ -68,7 +68,8 @@ func (s *Sealer) OpenAll(ctx context.Context) (damaged []error, err error) {
 }
 
 // Rewrap wraps with the current key-encryption key what a retired one wraps. It answers how many keyrings it did. It may
-// be interrupted and run beside itself. A keyring that is damaged stays as it is and does not hold up the others.
+// be interrupted and run beside itself. A keyring that does not open, because it is damaged or its key is away, stays as it
+// is and does not hold up the others.
 func (s *Sealer) Rewrap(ctx context.Context, actor string, log *slog.Logger) (done int, err error) {
 	rings, err := s.rings(ctx)
 	if err != nil {
@@ -77,22 +78,30 @@ func (s *Sealer) Rewrap(ctx context.Context, actor string, log *slog.Logger) (do
 	rings = slices.DeleteFunc(rings, func(r ring) bool { return !s.retired(r.row) })
 	// Replicas that do this at once meet different ones first.
 	rand.Shuffle(len(rings), func(i, j int) { rings[i], rings[j] = rings[j], rings[i] })
-	var damaged []error
+	away := map[string]bool{} // retired keys that do not answer
+	var errs []error
 	for i, r := range rings {
-		did, err := s.rewrap(ctx, r.group, actor)
-		switch {
-		case errors.Is(err, ErrUnreadable):
-			damaged = append(damaged, err)
-		case err != nil:
-			return done, errors.Join(append(damaged, err)...)
-		case did:
+		if away[r.row.KEKID] {
+			continue
+		}
+		g, err := s.load(ctx, r.group)
+		if err != nil {
+			away[r.row.KEKID] = errors.Is(err, ErrUnavailable)
+			errs = append(errs, err)
+			continue
+		}
+		did, err := s.rewrap(ctx, g, actor)
+		if err != nil {
+			return done, errors.Join(append(errs, err)...)
+		}
+		if did {
 			done++
 		}
 		if (i+1)%100 == 0 {
 			log.InfoContext(ctx, "keyrings are being wrapped with the current key-encryption key", "done", i+1, "of", len(rings))
 		}
 	}
-	return done, errors.Join(damaged...)
+	return done, errors.Join(errs...)
 }
 
 func (s *Sealer) retired(row store.Keyring) bool {
@@ -102,22 +111,18 @@ func (s *Sealer) retired(row store.Keyring) bool {
 
 // rewrap does one group. The ring and its version stay what they are, so a replica that has it open notices nothing, even
 // one that does not have the new key. It is wrapped, and unwrapped for a trial, before the head is locked.
-func (s *Sealer) rewrap(ctx context.Context, group, actor string) (done bool, err error) {
-	g, err := s.load(ctx, group)
-	if err != nil {
-		return false, err
-	}
+func (s *Sealer) rewrap(ctx context.Context, g *Group, actor string) (done bool, err error) {
 	wrapped, err := s.wrap(ctx, g.uid, g.ring.Load())
 	if err != nil {
 		return false, err
 	}
-	err = s.store.InGroup(ctx, group, func(ctx context.Context, tx *store.GroupTx) error {
+	err = s.store.InGroup(ctx, g.name, func(ctx context.Context, tx *store.GroupTx) error {
 		row, err := tx.Reader().Keyring(ctx)
 		if err != nil || !s.retired(row) || row.Version != g.KeyringVersion() {
 			return err // somebody else was faster, or it was rotated and the next run comes to it
 		}
 		event := audit.Event{
-			At: time.Now(), Actor: actor, Action: "keyring.kek", Subjects: []string{"keyrings/" + group},
+			At: time.Now(), Actor: actor, Action: "keyring.kek", Subjects: []string{"keyrings/" + g.name},
 			Detail: fmt.Sprintf("version %d, from %s to %s", row.Version, row.KEKID, s.kek.ID()),
 		}
 		row.KEKID, row.Wrapped, row.UpdatedAt = s.kek.ID(), wrapped, event.At
@@ -128,7 +133,7 @@ func (s *Sealer) rewrap(ctx context.Context, group, actor string) (done bool, er
 		return audit.Record(ctx, tx, g, event)
 	})
 	if err != nil {
-		return false, fmt.Errorf("wrap keyring of group %s again: %w", group, err)
+		return false, fmt.Errorf("wrap keyring of group %s again: %w", g.name, err)
 	}
 	return done, nil
 }

@@ -177,6 +177,26 @@ func TestADamagedKeyringHoldsUpNoOther(t *testing.T) {
 	}
 }
 
+func TestARetiredKEKThatIsAwayHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	gone, key := newKEK(t), newKEK(t)
+	for i := range 3 {
+		n := sealer.NewGroup{Name: fmt.Sprintf("g%d", i), Actor: "test", At: now()}
+		if _, err := sealer.NewWith(w.Store, kek.Keys{Current: gone, Next: []kek.Wrapper{w.kek}}).CreateGroup(t.Context(), n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := sealer.NewWith(w.Store, kek.Keys{Current: key, Retired: []kek.Wrapper{away{gone}, w.kek}})
+	if done, err := s.Rewrap(t.Context(), "test", quiet); done != 3 || !errors.Is(err, sealer.ErrUnavailable) {
+		t.Errorf("Rewrap = %d, %v", done, err)
+	}
+	s = sealer.NewWith(w.Store, kek.Keys{Current: key, Retired: []kek.Wrapper{gone, w.kek}})
+	if done, err := s.Rewrap(t.Context(), "test", quiet); done != 3 || err != nil {
+		t.Errorf("Rewrap when it is back = %d, %v", done, err)
+	}
+}
+
 func TestANextKeyOpensAndIsNotMovedAwayFrom(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
