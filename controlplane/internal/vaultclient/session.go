@@ -17,6 +17,9 @@ const (
 	maxPause   = 30 * time.Second
 	// lookAgain is how often a token without end is looked at: somebody may revoke it or put another into its file.
 	lookAgain = 5 * time.Minute
+	// pauseAfterFailure is for how long a login that failed is not tried again: who waited for it fails with it, instead of
+	// waiting for one of their own.
+	pauseAfterFailure = time.Second
 	// shortest is how soon after another a renewal may come.
 	shortest = time.Second
 )
@@ -70,6 +73,17 @@ func (c *Client) obtain(ctx context.Context) (session, error) {
 		}
 		return c.begin(secret, &api.SecretAuth{})
 	}
+	if time.Since(c.failed) < pauseAfterFailure {
+		return session{}, c.failure
+	}
+	s, err := c.logIn(ctx, secret)
+	if err != nil && ctx.Err() == nil {
+		c.failed, c.failure = time.Now(), err
+	}
+	return s, err
+}
+
+func (c *Client) logIn(ctx context.Context, secret settings.Secret) (session, error) {
 	path, body := c.cfg.Auth.request(secret)
 	answer, err := c.api.Logical().WriteWithContext(ctx, path, body)
 	if err != nil {

@@ -40,8 +40,11 @@ type Client struct {
 	cfg Config
 	api *api.Client
 
-	mu    sync.Mutex
-	login session // guarded by mu, also while it is obtained: one login is enough for all who wait
+	mu sync.Mutex
+	// All guarded by mu, which is held while a login is obtained, too: one is enough for all who wait.
+	login   session
+	failed  time.Time // the last failure to log in
+	failure error
 }
 
 // New makes a client; nothing is asked yet.
