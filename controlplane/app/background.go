@@ -49,9 +49,8 @@ func (p *plane) background() (*jobs.Runner, error) {
 			p.ca.NoteExpiry(ctx)
 			return nil
 		}},
-	}
-	if len(p.settings.KEK.Retired) > 0 {
-		work = append(work, p.keyrings.job(p.settings.Replica))
+		// Also where no key is retired: the replica that leads has to put it into the queue for those that have one.
+		p.keyrings.job(p.settings.Replica),
 	}
 	if p.settings.Bundles.wanted() {
 		job, err := p.bundleJob()

@@ -32,7 +32,8 @@ type keyrings struct {
 	log    *slog.Logger
 	uses   atomic.Pointer[[]sealer.KEKUse]
 	desc   *prometheus.Desc
-	said   string // of Run alone: what was logged last
+	// What was logged last; of whoever looks.
+	damaged, missing string
 }
 
 func newKeyrings(s *sealer.Sealer, log *slog.Logger) *keyrings {
@@ -49,24 +50,35 @@ func (k *keyrings) look(ctx context.Context) error {
 		return err
 	}
 	k.uses.Store(&uses)
+	var missing []string
+	for _, u := range uses {
+		if u.Role == kek.RoleMissing {
+			missing = append(missing, u.ID)
+		}
+	}
+	if text := strings.Join(missing, ", "); text != k.missing {
+		k.missing = text
+		if text != "" {
+			k.log.WarnContext(ctx, "this replica lacks key-encryption keys; keyrings that are open go on", "keys", text)
+		}
+	}
 	damaged, err := k.sealer.OpenAll(ctx)
-	k.say(ctx, damaged)
+	k.sayDamaged(ctx, damaged)
 	return err
 }
 
-// say logs damage when it is new.
-func (k *keyrings) say(ctx context.Context, damaged []error) {
+// sayDamaged logs damage when it is new.
+func (k *keyrings) sayDamaged(ctx context.Context, damaged []error) {
 	texts := make([]string, 0, len(damaged))
 	for _, err := range damaged {
 		texts = append(texts, err.Error())
 	}
 	slices.Sort(texts)
-	if text := strings.Join(texts, "; "); text != k.said {
-		k.said = text
-		if text != "" {
-			k.log.ErrorContext(ctx, "keyrings are damaged; their groups stay closed", "keyrings", text)
-		}
+	text := strings.Join(texts, "; ")
+	if text != k.damaged && text != "" {
+		k.log.ErrorContext(ctx, "keyrings are damaged; their groups stay closed", "keyrings", text)
 	}
+	k.damaged = text
 }
 
 // Run looks again and again until ctx ends.

@@ -267,6 +267,19 @@ func (c *Cluster) CheckDBWith(kek ...string) (string, bool) {
 	return string(out), err == nil
 }
 
+// AddReplica starts a replica that has other variables for the key-encryption key, and waits until it is ready. It is not
+// one of Replicas.
+func (c *Cluster) AddReplica(name string, kek ...string) *Replica {
+	c.T.Helper()
+	others, was := c.Replicas, c.kek
+	c.kek = kek
+	c.addReplica(name, nil)
+	r := c.Replicas[len(others)]
+	c.Replicas, c.kek = others, was
+	r.AwaitReady()
+	return r
+}
+
 func (c *Cluster) addReplica(name string, args []string) {
 	c.T.Helper()
 	addrs := testkit.Addrs(c.T, 3)

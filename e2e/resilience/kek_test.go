@@ -128,6 +128,8 @@ func TestTheKEKMovesFromAFileToVaultUnderTraffic(t *testing.T) {
 		}
 	}
 	roll("KEYWARD_KEK="+old, "KEYWARD_KEK_NEXT="+vault)
+	// A third replica was forgotten: what it has open goes on, and it says what it lacks.
+	forgotten := c.AddReplica("forgotten", "KEYWARD_KEK="+old)
 	roll(uri, "KEYWARD_KEK_RETIRED=env:OLD_KEK", "OLD_KEK="+old)
 	testkit.Await(t, 2*time.Minute, func() error {
 		out, ok := c.CheckDB()
@@ -139,6 +141,12 @@ func TestTheKEKMovesFromAFileToVaultUnderTraffic(t *testing.T) {
 	for _, r := range c.Replicas {
 		r.AwaitMetric(t, `keyward_controlplane_keyrings{kek="vault:transit/keyward",role="current"}`, 7)
 	}
+	forgotten.AwaitOutput(time.Minute, "this replica lacks key-encryption keys")
+	forgotten.AwaitMetric(t, `keyward_controlplane_keyrings{kek="vault:transit/keyward",role="missing"}`, 7)
+	if _, err := c.TryApply(t.Context(), forgotten, "g0", "group: g0\nconsumers: [{name: late}]\n"); err != nil {
+		t.Errorf("a change by way of a replica without the new key: %v", err)
+	}
+	forgotten.Stop(20 * time.Second)
 	roll(uri)
 	acked := w.end()
 	cancel()
@@ -149,6 +157,17 @@ func TestTheKEKMovesFromAFileToVaultUnderTraffic(t *testing.T) {
 	}
 	holds(t, c, g, acked)
 	healthy(t, c)
+	secret, err := os.ReadFile(vault[strings.LastIndex(vault, "=")+1:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range append(c.Replicas, forgotten) {
+		for _, hidden := range []string{old, strings.TrimSpace(string(secret)), "hvs."} {
+			if strings.Contains(string(r.Output()), hidden) {
+				t.Error("the log shows a key, a secret id or a token of Vault")
+			}
+		}
+	}
 	if out, ok := c.CheckDBWith("KEYWARD_KEK=" + old); ok || !strings.Contains(out, "vault:transit/keyward (missing)") {
 		t.Errorf("the old key still opens something: %s", out)
 	}
