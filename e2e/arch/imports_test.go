@@ -107,7 +107,7 @@ var importRules = []importRule{
 	{
 		name: "testing stays in tests", who: []string{"controlplane/...", "dataplane/...", "shared/..."},
 		except: []string{
-			"shared/testkit", "shared/testkit/pgtest", "shared/testkit/vaulttest", "shared/mtls/mtlstest",
+			"shared/testkit", "shared/testkit/certtest", "shared/testkit/pgtest", "shared/testkit/vaulttest", "shared/mtls/mtlstest",
 			"controlplane/internal/kek/kektest",
 			"controlplane/internal/store/storetest", "controlplane/internal/fanout/fanouttest",
 			"dataplane/internal/policy/policytest", "dataplane/internal/state/statetest",

@@ -17,6 +17,7 @@ import (
 
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
 	optionsv1 "keyward.dev/proto/gen/keyward/options/v1"
+	"keyward.dev/shared/check/certs"
 	"keyward.dev/shared/problem"
 )
 
@@ -42,6 +43,12 @@ func Resource(m proto.Message) []problem.Violation {
 		return owner(optionsv1.Site_SITE_CONSUMER_GROUP, m.GetLabels(), m.GetPolicies())
 	case *configv1.Credential:
 		return Credential(m)
+	case *configv1.Certificate:
+		_, vs := certs.Open(m)
+		return append(checkLabels(m.GetLabels()), vs...)
+	case *configv1.CaCertificate:
+		_, vs := certs.OpenCA(m)
+		return append(checkLabels(m.GetLabels()), vs...)
 	default:
 		return nil
 	}

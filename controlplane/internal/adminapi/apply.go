@@ -161,11 +161,11 @@ func resourceChange(it configsvc.Item, whole bool) (*adminv1.ResourceChange, err
 	}
 	var err error
 	if it.Before != nil && it.Before.Message != nil { // one that cannot be read may be replaced
-		if c.Before, err = render(it.Before); err != nil {
+		if c.Before, err = render(it.Before, nil); err != nil {
 			return nil, err
 		}
 	}
-	c.After, err = render(it.After)
+	c.After, err = render(it.After, nil)
 	return c, err
 }
 

@@ -150,7 +150,7 @@ func overlapOf(seconds int64) (time.Duration, error) {
 
 // rotation makes the two changes: the old credential gets an end, its successor begins.
 func (s *resources) rotation(view *snapshot.View, k *catalog.Kind, old *snapshot.Resource, newName string, overlap time.Duration) (string, []admission.Change, error) {
-	shown, err := visible(old) // its secret is `set`, which keeps it
+	shown, err := visible(old, nil) // its secret is `set`, which keeps it
 	if err != nil {
 		return "", nil, err
 	}
@@ -222,7 +222,7 @@ func generated(res configsvc.Result, name, secret string) (*adminv1.GenerateCred
 		if it.Kind != credentials || it.Name != name || it.After == nil {
 			continue
 		}
-		resource, err := render(it.After)
+		resource, err := render(it.After, nil)
 		if err != nil {
 			return nil, err
 		}

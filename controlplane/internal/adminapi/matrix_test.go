@@ -228,6 +228,10 @@ func (a *api) rest(n int, op *operation.Operation, group, token string) *answer 
 		body = `{"service": "s"}`
 	case op.Form == operation.PutResource && op.Kind.Name == "credentials":
 		body = `{"type": "key-auth", "config": {"key": "k"}}`
+	case op.Form == operation.PutResource && op.Kind.Name == "certificates":
+		body = `{"current": "x"}`
+	case op.Form == operation.PutResource && op.Kind.Name == "ca-certificates":
+		body = `{"certificates": "x"}`
 	case op.Body, op.Form == operation.PutResource, op.Form == operation.Apply:
 		body = "{}"
 	}

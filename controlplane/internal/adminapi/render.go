@@ -11,16 +11,17 @@ import (
 	"keyward.dev/shared/catalog"
 	"keyward.dev/shared/problem"
 
+	"keyward.dev/controlplane/internal/admission"
 	"keyward.dev/controlplane/internal/snapshot"
 )
 
 // render returns a stored resource as callers see it: with what the server knows of it and without the values of secrets,
-// hashed ones included.
-func render(r *snapshot.Resource) (*anypb.Any, error) {
+// hashed ones included. What uses it is told only if a view is given to look in.
+func render(r *snapshot.Resource, in admission.View) (*anypb.Any, error) {
 	if r == nil {
 		return nil, nil
 	}
-	m, err := visible(r)
+	m, err := visible(r, in)
 	if err != nil {
 		return nil, err
 	}
@@ -31,7 +32,7 @@ func render(r *snapshot.Resource) (*anypb.Any, error) {
 	return out, nil
 }
 
-func visible(r *snapshot.Resource) (proto.Message, error) {
+func visible(r *snapshot.Resource, in admission.View) (proto.Message, error) {
 	if r.Message == nil {
 		return nil, problem.Errorf(problem.Internal, "the stored %s cannot be read: %s", catalog.Ref(r.Kind, r.Name), r.Unreadable)
 	}
@@ -40,6 +41,7 @@ func visible(r *snapshot.Resource) (proto.Message, error) {
 		return nil, fmt.Errorf("hide secrets of %s: %w", catalog.Ref(r.Kind, r.Name), err)
 	}
 	catalog.SetOutput(m, catalog.Output{UID: r.UID, Revision: r.Revision, CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt})
+	admission.Output(m, in, r)
 	return m, nil
 }
 

@@ -143,7 +143,7 @@ func (s *resources) Get(ctx context.Context, req *adminv1.GetRequest) (*adminv1.
 	if err != nil {
 		return nil, failure(err)
 	}
-	out, err := render(r)
+	out, err := render(r, view)
 	if err != nil {
 		return nil, failure(err)
 	}
@@ -214,7 +214,7 @@ func page(view *snapshot.View, k *catalog.Kind, req *adminv1.ListRequest) (*admi
 			out.NextPageToken = pageToken(list, last)
 			break
 		}
-		resource, err := render(r)
+		resource, err := render(r, view)
 		if err != nil {
 			return nil, err
 		}

@@ -108,7 +108,7 @@ func (s *resources) patchOnce(ctx context.Context, req *adminv1.PatchRequest, k 
 	if m := req.GetIfMatch(); m != "" && m != "*" && m != etag {
 		return nil, problem.Errorf(problem.PreconditionFailed, "the %s has the entity tag %q", k.Singular, etag)
 	}
-	base, err := visible(r)
+	base, err := visible(r, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -168,10 +168,18 @@ func (s *resources) writeOne(ctx context.Context, req configsvc.Request, c admis
 			stored = it.After
 		}
 	}
-	if out.Resource, err = render(stored); err != nil {
+	if out.Resource, err = render(stored, viewOf(res)); err != nil {
 		return nil, err
 	}
 	return out, nil
+}
+
+// viewOf is where to look for what uses a resource that was written; a dry run leaves none of it.
+func viewOf(res configsvc.Result) admission.View {
+	if res.View == nil {
+		return nil
+	}
+	return res.View
 }
 
 func notices(vs []problem.Violation) []*adminv1.Notice {

@@ -151,6 +151,7 @@ func (a *Admitter) Admit(view View, req Request) (Admitted, error) {
 	j.references()
 	j.removals()
 	j.keys()
+	j.certificateIDs()
 	j.routes()
 	j.bindings()
 	j.upgrades()

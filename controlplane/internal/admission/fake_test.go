@@ -29,6 +29,8 @@ type group struct {
 	uids     int
 	terms    []uint32 // live terms of the pepper, the newest first
 	members  map[string]*snapshot.Resource
+	// uses are references that no schema of today has: what is used, by whom.
+	uses map[catalog.Reference]snapshot.Ref
 }
 
 func newGroup(t testing.TB) *group { return newGroupWith(t, admission.DefaultLimits()) }
@@ -78,6 +80,9 @@ func (g *group) References(kind, name string) iter.Seq[snapshot.Ref] {
 					return
 				}
 			}
+		}
+		if user, ok := g.uses[catalog.Reference{Kind: kind, Name: name}]; ok {
+			yield(user)
 		}
 	}
 }
@@ -167,11 +172,14 @@ func (g *group) apply(doc string, prune bool) (admission.Admitted, []problem.Vio
 	g.t.Helper()
 	d, req := g.changes(doc)
 	req.Prune = prune
+	ready := admission.Prepare(req.Changes, time.Now())
+	req.Changes, req.Faults = ready.Changes, append(req.Faults, ready.Faults...)
 	admitted, vs := g.admit(req)
 	if len(vs) > 0 {
 		return admitted, problem.Sort(d.Locate(vs))
 	}
 	g.commit(admitted)
+	admitted.Warnings = append(admitted.Warnings, d.Locate(ready.Warnings)...)
 	return admitted, nil
 }
 

@@ -106,6 +106,7 @@ func (j *judge) precondition(k *catalog.Kind, c Change, name string, stored *sna
 func (j *judge) prepare(e *entry) error {
 	j.outputOnly(e)
 	vs := j.catalog.Normalize(e.msg)
+	j.certificate(e)
 	if len(vs) == 0 || onlyBelow(vs) {
 		vs = append(vs, fresh(check.Resource(e.msg), vs)...)
 	}
@@ -150,6 +151,7 @@ func within(path, whole string) bool {
 
 // outputOnly lets fields that the server sets pass if they repeat its answer, and removes them.
 func (j *judge) outputOnly(e *entry) {
+	j.certificateInfo(e)
 	written := j.catalog.OutputFields(e.msg)
 	if len(written) == 0 {
 		return
@@ -159,6 +161,7 @@ func (j *judge) outputOnly(e *entry) {
 		catalog.SetOutput(truth.Interface(), catalog.Output{
 			UID: e.stored.UID, Revision: e.stored.Revision, CreatedAt: e.stored.CreatedAt, UpdatedAt: e.stored.UpdatedAt,
 		})
+		Output(truth.Interface(), j.set.view, e.stored)
 	}
 	for _, fd := range written {
 		if !sameField(e.msg.ProtoReflect(), truth, fd) {

@@ -13,11 +13,11 @@ import (
 func (j *judge) references() {
 	for _, e := range j.entries {
 		for r := range catalog.References(e.msg) {
-			if _, ok := j.set.get(r.Kind, r.Name); ok || r.Name == "" {
+			if r.Name == "" || j.set.known(r.Kind, r.Name) {
 				continue
 			}
 			at := problem.Join(e.path, r.Path)
-			if o := j.set.over[id{r.Kind, r.Name}]; o != nil {
+			if o := j.set.over[id{r.Kind, r.Name}]; o != nil && o.entry == nil {
 				j.failWith(problem.Conflict, at, "%s is removed by the same request", catalog.Ref(r.Kind, r.Name))
 				continue
 			}
@@ -48,11 +48,12 @@ func (j *judge) unreadKind(kind string) bool {
 func (j *judge) removals() {
 	for _, o := range j.set.sorted() {
 		if o.entry != nil {
+			j.droppedVersions(o.entry)
 			continue
 		}
 		var users []string
-		for m := range j.set.untouched(o.removed.Kind, o.removed.Name) {
-			users = append(users, catalog.Ref(m.kind, m.name))
+		for _, name := range names(o.removed) {
+			users = append(users, j.left(o.removed.Kind, name)...)
 		}
 		if len(users) > 0 {
 			slices.Sort(users)
@@ -60,6 +61,19 @@ func (j *judge) removals() {
 			j.failWith(problem.Conflict, o.path, "%s is used by %s", catalog.Ref(o.removed.Kind, o.removed.Name), enumerate(users))
 		}
 	}
+}
+
+// left lists what the request leaves alone and what refers to something that is not there any more.
+func (j *judge) left(kind, name string) []string {
+	if j.set.known(kind, name) {
+		return nil
+	}
+	var users []string
+	for m := range j.set.untouched(kind, name) {
+		users = append(users, catalog.Ref(m.kind, m.name))
+	}
+	slices.Sort(users)
+	return users
 }
 
 // enumerate lists names, at most a handful.

@@ -13,6 +13,7 @@ import (
 	"keyward.dev/controlplane/internal/claims"
 	"keyward.dev/shared/catalog"
 	"keyward.dev/shared/check"
+	"keyward.dev/shared/check/certs"
 	"keyward.dev/shared/problem"
 	"keyward.dev/shared/secret"
 )
@@ -23,7 +24,7 @@ var errNoHash = errors.New("no pepper to hash a key with")
 // keeps what is stored, plaintext is hashed or stays to be sealed with the resource, null clears.
 func (j *judge) secrets(e *entry, broken bool) error {
 	stored := map[string]*configv1.Secret{}
-	if e.stored != nil && e.stored.Message != nil {
+	if e.stored != nil && e.stored.Message != nil && e.kind.Name != certs.Kind { // whose keys belong to versions, not to places
 		err := secret.Walk(e.stored.Message, func(f secret.Field) {
 			if secret.Stored(f.Get()) {
 				stored[f.ID] = f.Get()

@@ -15,6 +15,9 @@ import (
 type set struct {
 	view View
 	over map[id]*overlay
+	// ids are those of the certificates that the request puts, worked out when first asked for: after they were brought into
+	// stored form.
+	ids map[string]bool
 }
 
 type id struct{ kind, name string }

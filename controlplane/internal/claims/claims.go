@@ -15,6 +15,7 @@ import (
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
 
 	"keyward.dev/shared/check"
+	"keyward.dev/shared/check/certs"
 	"keyward.dev/shared/check/match"
 	"keyward.dev/shared/secret"
 )
@@ -27,6 +28,25 @@ func Of(m proto.Message) iter.Seq[string] {
 			ofCredential(m, yield)
 		case *configv1.Route:
 			ofRoute(m, yield)
+		case *configv1.Certificate:
+			ofCertificate(m, yield)
+		}
+	}
+}
+
+// Certificate is the claim of the certificate with an id.
+func Certificate(id string) string { return "certificate " + id }
+
+// ofCertificate claims the ids of all versions, and a name that looks like an id: what refers to one must not mean two
+// certificates.
+func ofCertificate(c *configv1.Certificate, yield func(string) bool) {
+	ids := certs.IDs(c)
+	if certs.IsID(c.GetName()) && !slices.Contains(ids, c.GetName()) {
+		ids = append(ids, c.GetName())
+	}
+	for _, id := range ids {
+		if !yield(Certificate(id)) {
+			return
 		}
 	}
 }

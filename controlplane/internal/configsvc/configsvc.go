@@ -87,9 +87,12 @@ type Result struct {
 // Write brings the changes into the group, in one revision. Whatever is wrong with them comes back as one
 // *problem.Error with every violation, and nothing is stored. Asking for what is already there makes no revision.
 func (s *Service) Write(ctx context.Context, req Request) (Result, error) {
-	return s.commit(ctx, req, func(*snapshot.View) (admission.Request, error) {
-		return admission.Request{Changes: req.Changes, Prune: req.Prune, Faults: req.Faults}, nil
+	ready := admission.Prepare(req.Changes, s.cfg.Now()) // what is slow: before any lock
+	res, err := s.commit(ctx, req, func(*snapshot.View) (admission.Request, error) {
+		return admission.Request{Changes: ready.Changes, Prune: req.Prune, Faults: append(ready.Faults, req.Faults...)}, nil
 	})
+	res.Warnings = append(res.Warnings, ready.Warnings...)
+	return res, err
 }
 
 // commit is Write for changes that depend on what the group holds: wanted works them out with the group's head locked.

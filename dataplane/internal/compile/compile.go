@@ -24,6 +24,7 @@ import (
 	"keyward.dev/dataplane/internal/shardmap"
 	"keyward.dev/dataplane/internal/state"
 	optionsv1 "keyward.dev/proto/gen/keyward/options/v1"
+	"keyward.dev/shared/check/certs"
 )
 
 // Kinds of records.
@@ -35,6 +36,8 @@ const (
 	kindCredentials = "credentials"
 	kindGroups      = "consumer-groups"
 	kindPepper      = "pepper-terms"
+	kindCerts       = certs.Kind
+	kindAuthorities = certs.KindCA
 )
 
 // Deps is what a compiler needs beside the set.
@@ -229,7 +232,7 @@ func (b *build) forget(kind, uid string) {
 func (b *build) unknownKinds() {
 	for kind, changes := range b.changes {
 		switch kind {
-		case kindSettings, kindServices, kindRoutes, kindConsumers, kindCredentials, kindGroups, kindPepper:
+		case kindSettings, kindServices, kindRoutes, kindConsumers, kindCredentials, kindGroups, kindPepper, kindCerts, kindAuthorities:
 			continue
 		}
 		for _, ch := range changes {

@@ -790,13 +790,15 @@ type FieldOptions struct {
 	// Value the field takes when it is left out, written as in a document ("5s", "true", "GET"). On a message field "{}"
 	// means: present, with its own defaults.
 	Default *string `protobuf:"bytes,2,opt,name=default,proto3,oneof" json:"default,omitempty"`
-	// Kind that the field names a resource of; checked at admission, and the named resource cannot be deleted.
+	// Kind that the field names a resource of; checked at admission, and the named resource cannot be deleted. A certificate
+	// can also be named by the id of one of its versions: 64 lower-case hex digits, SHA-256 of the certificate.
 	Reference string `protobuf:"bytes,3,opt,name=reference,proto3" json:"reference,omitempty"`
 	// A single value may be written for a list of one.
 	ScalarOk bool `protobuf:"varint,4,opt,name=scalar_ok,json=scalarOk,proto3" json:"scalar_ok,omitempty"`
 	// How a Secret in this field is kept. Required on every Secret field.
 	Storage Storage `protobuf:"varint,5,opt,name=storage,proto3,enum=keyward.options.v1.Storage" json:"storage,omitempty"`
 	// Set by the server, ignored nowhere: writing it is refused unless it repeats what the server answered.
+	// For fields of resources, and of messages that stand in a certificate.
 	OutputOnly bool `protobuf:"varint,6,opt,name=output_only,json=outputOnly,proto3" json:"output_only,omitempty"`
 	// Field that identifies an element of a list, unique in it ("name"). Lists that hold secrets must have one.
 	ListKey string `protobuf:"bytes,7,opt,name=list_key,json=listKey,proto3" json:"list_key,omitempty"`

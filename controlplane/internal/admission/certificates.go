@@ -1,0 +1,266 @@
+package admission
+
+import (
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	configv1 "keyward.dev/proto/gen/keyward/config/v1"
+
+	"keyward.dev/controlplane/internal/certinput"
+	"keyward.dev/controlplane/internal/claims"
+	"keyward.dev/controlplane/internal/snapshot"
+	"keyward.dev/shared/catalog"
+	"keyward.dev/shared/check/certs"
+	"keyward.dev/shared/problem"
+)
+
+// Prepared are changes as admission expects them.
+type Prepared struct {
+	Changes []Change
+	// Faults are violations found on the way, for Request.Faults.
+	Faults []problem.Violation
+	// Warnings are not wrong but worth knowing.
+	Warnings []problem.Violation
+}
+
+// maxRounds bounds the key derivation that one request may cause: seconds of a core.
+const maxRounds = 20_000_000
+
+// Prepare does what admission must not: what is slow, such as opening encrypted private keys, and what depends on the time. It
+// is for before any lock, and needs no view. The messages that are given are not changed.
+func Prepare(changes []Change, now time.Time) Prepared {
+	p := Prepared{Changes: slices.Clone(changes)}
+	work := certinput.NewWork(maxRounds)
+	for i, c := range p.Changes {
+		if c.Op == OpDelete || c.Restored {
+			continue
+		}
+		switch m := c.Message.(type) {
+		case *configv1.Certificate:
+			m = proto.CloneOf(m)
+			for _, slot := range certs.Slots(m) {
+				at := problem.Join(c.Path, slot.Name)
+				p.Faults = append(p.Faults, problem.Under(at, certinput.Version(slot.Version, work))...)
+			}
+			p.Changes[i].Message = m
+			p.Warnings = append(p.Warnings, problem.Under(c.Path, warnings(m, now))...)
+		case *configv1.CaCertificate:
+			text, faults := certinput.Authorities(m.GetCertificates())
+			m = proto.CloneOf(m)
+			m.Certificates = text
+			p.Faults = append(p.Faults, problem.Under(c.Path, faults)...)
+			p.Changes[i].Message = m
+		}
+	}
+	return p
+}
+
+// warnings tell what of a certificate is odd and yet can be meant.
+func warnings(m *configv1.Certificate, now time.Time) []problem.Violation {
+	set, vs := certs.Open(m)
+	if len(vs) > 0 {
+		return nil // it is refused anyway
+	}
+	var out []problem.Violation
+	warn := func(path, reason string) { out = append(out, problem.Violation{Path: path, Reason: reason}) }
+	for name, v := range map[string]*certs.Version{"current": set.Current, "next": set.Next} {
+		if v == nil {
+			continue
+		}
+		if now.After(v.Leaf().NotAfter) {
+			warn(name, "has expired on "+v.Leaf().NotAfter.UTC().Format(time.RFC3339))
+		}
+		if name == "current" && now.Before(v.Leaf().NotBefore) {
+			warn(name, "is not valid before "+v.Leaf().NotBefore.UTC().Format(time.RFC3339))
+		}
+		if v.Leaf().IsCA {
+			warn(name, "is the certificate of an authority; those that are to be believed are ca-certificates")
+		}
+	}
+	return problem.Sort(out)
+}
+
+// certificateInfo lets what the server says of versions pass if it is what it answered of a stored one, and removes it.
+func (j *judge) certificateInfo(e *entry) {
+	c, ok := e.msg.(*configv1.Certificate)
+	if !ok {
+		return
+	}
+	var answered []*configv1.CertificateInfo
+	if stored := storedCertificate(e); stored != nil {
+		for _, slot := range certs.Slots(stored) {
+			answered = append(answered, certs.VersionInfo(slot.Version))
+		}
+	}
+	for _, slot := range certs.Slots(c) {
+		info := slot.Version.GetInfo()
+		slot.Version.Info = nil
+		if info != nil && !slices.ContainsFunc(answered, func(a *configv1.CertificateInfo) bool { return proto.Equal(a, info) }) {
+			j.fail(problem.Join(e.path, slot.Name+".info"), "is set by the server; leave it out, or write what the server answered")
+		}
+	}
+}
+
+// storedCertificate is what is stored where an entry is put, nil if nothing is or it cannot be read.
+func storedCertificate(e *entry) *configv1.Certificate {
+	if e.stored == nil {
+		return nil
+	}
+	c, _ := e.stored.Message.(*configv1.Certificate)
+	return c
+}
+
+// certificate relates the versions of a certificate to those that are stored: another current one makes the one before it the
+// previous one, and keys that are left out are kept with the certificates they belong to.
+func (j *judge) certificate(e *entry) {
+	c, ok := e.msg.(*configv1.Certificate)
+	stored := storedCertificate(e)
+	if !ok || stored == nil || e.change.Restored {
+		return
+	}
+	rotated := c.GetCurrent() != nil && certs.VersionID(c.GetCurrent()) != certs.VersionID(stored.GetCurrent())
+	same := certs.VersionID(c.GetPrevious()) == certs.VersionID(stored.GetPrevious())
+	switch {
+	case rotated && (c.GetPrevious() == nil || same):
+		c.Previous = proto.CloneOf(stored.GetCurrent())
+	case c.GetPrevious() == nil:
+		c.Previous = proto.CloneOf(stored.GetPrevious())
+	}
+	for _, slot := range certs.Slots(c) {
+		if !slices.Contains(e.change.Clears, slot.Name+".private_key") {
+			keepKey(slot.Version, stored)
+		}
+	}
+}
+
+// keepKey gives a version without a key the stored one that belongs to its certificate, if there is one.
+func keepKey(v *configv1.CertificateVersion, stored *configv1.Certificate) {
+	if v.GetPrivateKey().GetValue() != nil {
+		return
+	}
+	given, _ := certs.Open(&configv1.Certificate{Current: v})
+	for _, slot := range certs.Slots(stored) {
+		if slot.Version.GetPrivateKey().GetValue() == nil {
+			continue
+		}
+		if slot.Version.GetChain() == v.GetChain() {
+			v.PrivateKey = proto.CloneOf(slot.Version.GetPrivateKey())
+			return
+		}
+		held, _ := certs.Open(&configv1.Certificate{Current: slot.Version})
+		if given.Current != nil && held.Current != nil && certs.SameKey(given.Current.Leaf().PublicKey, held.Current.Leaf().PublicKey) {
+			v.PrivateKey = proto.CloneOf(slot.Version.GetPrivateKey())
+			return
+		}
+	}
+}
+
+// certificateIDs refuses a certificate that the group has under another name: its id would not say which.
+func (j *judge) certificateIDs() {
+	held := map[string]*entry{}
+	for _, e := range j.entries {
+		if e.kind.Name != certs.Kind {
+			continue
+		}
+		for claim := range claims.Of(e.msg) {
+			other := ""
+			if h := held[claim]; h != nil && h != e {
+				other = h.name
+			} else if ref, ok := j.set.view.Claimant(claim); ok && j.set.over[id{ref.Kind, ref.Name}] == nil {
+				other = ref.Name
+			}
+			if other != "" {
+				j.failWith(problem.Conflict, e.path, "the group has the certificate already, as %s", catalog.Ref(certs.Kind, other))
+				break
+			}
+			held[claim] = e
+		}
+	}
+}
+
+// droppedVersions refuses to drop a version of a certificate whose id is used.
+func (j *judge) droppedVersions(e *entry) {
+	if e.kind.Name != certs.Kind || e.stored == nil {
+		return
+	}
+	for _, version := range names(e.stored) {
+		if users := j.left(certs.Kind, version); len(users) > 0 {
+			j.failWith(problem.Conflict, e.path, "its version %s would be dropped, which is used by %s", version, enumerate(users))
+		}
+	}
+}
+
+// names lists the words by which a resource can be referred to.
+func names(r *snapshot.Resource) []string {
+	out := []string{r.Name}
+	if c, ok := r.Message.(*configv1.Certificate); ok {
+		for _, id := range certs.IDs(c) {
+			if id != r.Name {
+				out = append(out, id)
+			}
+		}
+	}
+	return out
+}
+
+// known reports whether a reference means something: a resource of that name, or a certificate with a version of that id.
+func (s *set) known(kind, name string) bool {
+	if _, ok := s.get(kind, name); ok || kind != certs.Kind || !certs.IsID(name) {
+		return ok
+	}
+	if s.ids == nil {
+		s.ids = s.versions()
+	}
+	if s.ids[name] {
+		return true
+	}
+	ref, ok := s.view.Claimant(claims.Certificate(name))
+	return ok && s.over[id{ref.Kind, ref.Name}] == nil
+}
+
+// versions are the ids of the certificates that the request puts.
+func (s *set) versions() map[string]bool {
+	ids := map[string]bool{}
+	for _, o := range s.over {
+		if o.entry == nil {
+			continue
+		}
+		if c, ok := o.entry.msg.(*configv1.Certificate); ok {
+			for _, id := range certs.IDs(c) {
+				ids[id] = true
+			}
+		}
+	}
+	return ids
+}
+
+// Output fills in what the server says of certificates and authorities beside catalog.SetOutput: what they say of themselves,
+// and what in the view, if there is one, uses the stored resource. Messages of other kinds are left alone.
+func Output(m proto.Message, view View, r *snapshot.Resource) {
+	switch m := m.(type) {
+	case *configv1.Certificate:
+		certs.Describe(m)
+		m.UsedBy = usedBy(view, r)
+	case *configv1.CaCertificate:
+		if stored, ok := r.Message.(*configv1.CaCertificate); ok {
+			m.Info = certs.Authorities(stored)
+		}
+		m.UsedBy = usedBy(view, r)
+	}
+}
+
+func usedBy(view View, r *snapshot.Resource) []string {
+	if view == nil {
+		return nil
+	}
+	var users []string
+	for _, name := range names(r) {
+		for ref := range view.References(r.Kind, name) {
+			users = append(users, catalog.Ref(ref.Kind, ref.Name))
+		}
+	}
+	slices.Sort(users)
+	return slices.Compact(users)
+}
