@@ -28,6 +28,7 @@ require (
 	keyward.dev/migrations v0.0.0
 	keyward.dev/proto v0.0.0
 	keyward.dev/shared v0.0.0
+	software.sslmate.com/src/go-pkcs12 v0.7.4
 )
 
 require (
@@ -81,6 +82,7 @@ require (
 	github.com/tidwall/pretty v1.2.1 // indirect
 	github.com/tidwall/sjson v1.2.5 // indirect
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
+	golang.org/x/crypto v0.58.0 // indirect
 	golang.org/x/exp v0.0.0-20261014143641-f0251eb4aa3e // indirect
 	golang.org/x/net v0.61.0 // indirect
 	golang.org/x/sync v0.24.0 // indirect

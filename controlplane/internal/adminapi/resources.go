@@ -14,8 +14,10 @@ import (
 
 	adminv1 "keyward.dev/proto/gen/keyward/admin/v1"
 	"keyward.dev/shared/catalog"
+	"keyward.dev/shared/check/certs"
 	"keyward.dev/shared/problem"
 
+	"keyward.dev/controlplane/internal/claims"
 	"keyward.dev/controlplane/internal/history"
 	"keyward.dev/controlplane/internal/snapshot"
 	"keyward.dev/controlplane/internal/store"
@@ -150,8 +152,14 @@ func (s *resources) Get(ctx context.Context, req *adminv1.GetRequest) (*adminv1.
 	return &adminv1.Resource{Kind: k.Name, Resource: out, AtRevision: view.Revision}, nil
 }
 
+// find answers a resource by its name; a certificate also by the id of one of its versions.
 func find(view *snapshot.View, k *catalog.Kind, name string) (*snapshot.Resource, error) {
 	r, ok := view.Get(k.Name, name)
+	if !ok && k.Name == certs.Kind && certs.IsID(name) {
+		if holder, held := view.Claimant(claims.Certificate(name)); held {
+			r, ok = view.Get(holder.Kind, holder.Name)
+		}
+	}
 	if !ok {
 		return nil, problem.Errorf(problem.NotFound, "there is no %s %s", k.Singular, name)
 	}
@@ -176,12 +184,64 @@ func (s *resources) List(ctx context.Context, req *adminv1.ListRequest) (*adminv
 			return nil, failure(err)
 		}
 	}
-	out, err := page(view, k, req)
+	pick, err := s.picker(k, req)
+	if err != nil {
+		return nil, failure(err)
+	}
+	if len(req.GetNames()) > 0 {
+		out, err := several(view, k, req)
+		return out, failure(err)
+	}
+	out, err := page(view, k, req, pick)
 	return out, failure(err)
 }
 
+// picker answers which resources a list is about beside what its selector says; nil: all.
+func (s *resources) picker(k *catalog.Kind, req *adminv1.ListRequest) (func(proto.Message) bool, error) {
+	if len(req.GetNames()) > 0 && (k.Name != certs.Kind || req.GetSelector() != "" || req.GetPageToken() != "" || req.GetExpiringWithin() != nil) {
+		return nil, malformed("names", "goes with certificates, and with nothing else")
+	}
+	within := req.GetExpiringWithin()
+	switch {
+	case within == nil:
+		return nil, nil
+	case k.Name != certs.Kind && k.Name != certs.KindCA:
+		return nil, malformed("expiring_within", fmt.Sprintf("does not go with %s", k.Name))
+	case within.CheckValid() != nil || within.AsDuration() < 0:
+		return nil, malformed("expiring_within", "must not be negative")
+	}
+	before := s.now().Add(within.AsDuration())
+	return func(m proto.Message) bool { return expires(m, before) }, nil
+}
+
+// several answers the resources that the request names, in its order.
+func several(view *snapshot.View, k *catalog.Kind, req *adminv1.ListRequest) (*adminv1.ListResponse, error) {
+	if len(req.GetNames()) > maxNames {
+		return nil, malformed("names", fmt.Sprintf("are more than %d", maxNames))
+	}
+	out, bytes := &adminv1.ListResponse{AtRevision: view.Revision}, 0
+	for _, name := range req.GetNames() {
+		r, err := find(view, k, name)
+		if err != nil {
+			return nil, err
+		}
+		resource, err := render(r, view)
+		if err != nil {
+			return nil, err
+		}
+		if bytes += proto.Size(resource); bytes > maxPageBytes {
+			return nil, malformed("names", "are too many for one answer")
+		}
+		out.Resources = append(out.Resources, resource)
+	}
+	return out, nil
+}
+
+// maxNames bounds the resources that a list names.
+const maxNames = 100
+
 // page collects the resources of one page. Those that cannot be read are left out of lists; a Get names them.
-func page(view *snapshot.View, k *catalog.Kind, req *adminv1.ListRequest) (*adminv1.ListResponse, error) {
+func page(view *snapshot.View, k *catalog.Kind, req *adminv1.ListRequest, pick func(proto.Message) bool) (*adminv1.ListResponse, error) {
 	size, err := pageSize(req.GetPageSize())
 	if err != nil {
 		return nil, err
@@ -190,7 +250,7 @@ func page(view *snapshot.View, k *catalog.Kind, req *adminv1.ListRequest) (*admi
 	if err != nil {
 		return nil, err
 	}
-	list := strings.Join([]string{req.GetGroup(), k.Name, req.GetParent(), req.GetSelector()}, "\x01")
+	list := strings.Join([]string{req.GetGroup(), k.Name, req.GetParent(), req.GetSelector(), req.GetExpiringWithin().AsDuration().String()}, "\x01")
 	last, err := afterToken(list, req.GetPageToken())
 	if err != nil {
 		return nil, err
@@ -207,7 +267,7 @@ func page(view *snapshot.View, k *catalog.Kind, req *adminv1.ListRequest) (*admi
 		if !strings.HasPrefix(r.Name, prefix) {
 			break
 		}
-		if r.Message == nil || !sel.matches(r.Labels) {
+		if r.Message == nil || !sel.matches(r.Labels) || pick != nil && !pick(r.Message) {
 			continue
 		}
 		if len(out.Resources) > 0 && (len(out.Resources) == size || bytes+len(r.Record) > maxPageBytes) {

@@ -10,6 +10,7 @@ import (
 
 	adminv1 "keyward.dev/proto/gen/keyward/admin/v1"
 	"keyward.dev/shared/catalog"
+	"keyward.dev/shared/check/certs"
 	"keyward.dev/shared/problem"
 
 	"keyward.dev/controlplane/internal/adminauth"
@@ -134,9 +135,16 @@ func (s *resources) Delete(ctx context.Context, req *adminv1.DeleteRequest) (*ad
 	if k.Singleton {
 		return nil, failure(problem.Errorf(problem.Conflict, "a group always has %s; put the defaults instead", k.Singular))
 	}
-	out, err := s.writeOne(ctx, one("resources.delete", req), admission.Change{
-		Op: admission.OpDelete, Kind: k.Name, Name: name, IfMatch: req.GetIfMatch(),
-	})
+	change := admission.Change{Op: admission.OpDelete, Kind: k.Name, Name: name, IfMatch: req.GetIfMatch()}
+	if k.Name == certs.Kind && certs.IsID(name) {
+		if change, err = s.deletionByID(ctx, req, k, name); err != nil {
+			return nil, failure(err)
+		}
+	}
+	out, err := s.writeOne(ctx, one("resources.delete", req), change)
+	if out != nil {
+		out.Resource = nil
+	}
 	return out, failure(err)
 }
 

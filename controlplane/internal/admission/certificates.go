@@ -25,14 +25,14 @@ type Prepared struct {
 	Warnings []problem.Violation
 }
 
-// maxRounds bounds the key derivation that one request may cause: seconds of a core.
-const maxRounds = 20_000_000
+// MaxRounds bounds the key derivation that one request may cause: seconds of a core.
+const MaxRounds = 20_000_000
 
 // Prepare does what admission must not: what is slow, such as opening encrypted private keys, and what depends on the time. It
 // is for before any lock, and needs no view. The messages that are given are not changed.
 func Prepare(changes []Change, now time.Time) Prepared {
 	p := Prepared{Changes: slices.Clone(changes)}
-	work := certinput.NewWork(maxRounds)
+	work := certinput.NewWork(MaxRounds)
 	for i, c := range p.Changes {
 		if c.Op == OpDelete || c.Restored {
 			continue
@@ -41,6 +41,9 @@ func Prepare(changes []Change, now time.Time) Prepared {
 		case *configv1.Certificate:
 			m = proto.CloneOf(m)
 			for _, slot := range certs.Slots(m) {
+				if nothing(slot) {
+					continue
+				}
 				at := problem.Join(c.Path, slot.Name)
 				p.Faults = append(p.Faults, problem.Under(at, certinput.Version(slot.Version, work))...)
 			}
@@ -112,17 +115,28 @@ func storedCertificate(e *entry) *configv1.Certificate {
 	return c
 }
 
+// nothing reports whether a previous version is written as {}, which removes the one that is stored.
+func nothing(slot certs.Slot) bool { return slot.Name == "previous" && proto.Size(slot.Version) == 0 }
+
 // certificate relates the versions of a certificate to those that are stored: another current one makes the one before it the
 // previous one, and keys that are left out are kept with the certificates they belong to.
 func (j *judge) certificate(e *entry) {
 	c, ok := e.msg.(*configv1.Certificate)
 	stored := storedCertificate(e)
-	if !ok || stored == nil || e.change.Restored {
+	if !ok || e.change.Restored {
+		return
+	}
+	removed := c.GetPrevious() != nil && proto.Size(c.GetPrevious()) == 0
+	if removed {
+		c.Previous = nil
+	}
+	if stored == nil {
 		return
 	}
 	rotated := c.GetCurrent() != nil && certs.VersionID(c.GetCurrent()) != certs.VersionID(stored.GetCurrent())
 	same := certs.VersionID(c.GetPrevious()) == certs.VersionID(stored.GetPrevious())
 	switch {
+	case removed:
 	case rotated && (c.GetPrevious() == nil || same):
 		c.Previous = proto.CloneOf(stored.GetCurrent())
 	case c.GetPrevious() == nil:

@@ -104,9 +104,10 @@ var (
 	oidPBKDF2 = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 12}
 )
 
+const damaged = "cannot be read: its encryption is damaged"
+
 // decrypt opens a key in PKCS#8 with PBES2, PBKDF2 and AES-CBC, which is what today's tools write.
 func decrypt(der []byte, passphrase string, work *Work) (plain []byte, reason string) {
-	const damaged = "cannot be read: its encryption is damaged"
 	var in encryptedKey
 	if rest, err := asn1.Unmarshal(der, &in); err != nil || len(rest) > 0 {
 		return nil, damaged
@@ -114,29 +115,32 @@ func decrypt(der []byte, passphrase string, work *Work) (plain []byte, reason st
 	if !in.Algorithm.Algorithm.Equal(oidPBES2) {
 		return nil, "is encrypted in an old form; convert it with: openssl pkcs8 -topk8 -v2 aes-256-cbc -in KEY"
 	}
-	var scheme pbes2
-	if _, err := asn1.Unmarshal(in.Algorithm.Parameters.FullBytes, &scheme); err != nil {
-		return nil, damaged
-	}
-	size, iv, reason := aesOf(scheme.Cipher)
+	block, iv, reason := scheme(in.Algorithm, passphrase, work)
 	if reason != "" {
 		return nil, reason
 	}
-	derived, reason := derive(scheme.KDF, passphrase, size, work)
+	return unpad(block, iv, in.Data)
+}
+
+// scheme reads PBES2-params and derives the key that they ask for.
+func scheme(a pkix.AlgorithmIdentifier, passphrase string, work *Work) (block cipher.Block, iv []byte, reason string) {
+	var s pbes2
+	if _, err := asn1.Unmarshal(a.Parameters.FullBytes, &s); err != nil {
+		return nil, nil, damaged
+	}
+	size, iv, reason := aesOf(s.Cipher)
 	if reason != "" {
-		return nil, reason
+		return nil, nil, reason
+	}
+	derived, reason := derive(s.KDF, passphrase, size, work)
+	if reason != "" {
+		return nil, nil, reason
 	}
 	block, err := aes.NewCipher(derived)
-	if err != nil || len(in.Data) == 0 || len(in.Data)%aes.BlockSize != 0 {
-		return nil, damaged
+	if err != nil {
+		return nil, nil, damaged
 	}
-	plain = make([]byte, len(in.Data))
-	cipher.NewCBCDecrypter(block, iv).CryptBlocks(plain, in.Data)
-	pad := int(plain[len(plain)-1])
-	if pad < 1 || pad > aes.BlockSize {
-		return nil, "cannot be opened: the passphrase is wrong, or the file is damaged"
-	}
-	return plain[:len(plain)-pad], ""
+	return block, iv, ""
 }
 
 // aesOf reads which AES a key is encrypted with.
@@ -147,7 +151,7 @@ func aesOf(a pkix.AlgorithmIdentifier) (size int, iv []byte, reason string) {
 		return 0, nil, "is not encrypted with AES-CBC; convert it with: openssl pkcs8 -topk8 -v2 aes-256-cbc -in KEY"
 	}
 	if _, err := asn1.Unmarshal(a.Parameters.FullBytes, &iv); err != nil || len(iv) != aes.BlockSize {
-		return 0, nil, "cannot be read: its encryption is damaged"
+		return 0, nil, damaged
 	}
 	return size, iv, ""
 }
@@ -159,7 +163,7 @@ func derive(a pkix.AlgorithmIdentifier, passphrase string, size int, work *Work)
 	}
 	var p pbkdf2Params
 	if _, err := asn1.Unmarshal(a.Parameters.FullBytes, &p); err != nil || p.Iterations < 1 || len(p.Salt) == 0 {
-		return nil, "cannot be read: its encryption is damaged"
+		return nil, damaged
 	}
 	if !work.spend(p.Iterations) {
 		return nil, fmt.Sprintf("asks for %d rounds of key derivation, which is more than one request may take", p.Iterations)

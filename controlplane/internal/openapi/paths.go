@@ -88,6 +88,9 @@ func (g *generator) parameters(op *operation.Operation) list {
 		if fd := op.RPC.Input().Fields().ByName(protoreflect.Name(name)); fd != nil && fd.Kind() == protoreflect.Int64Kind {
 			schema = object{"type": "integer", "minimum": 0}
 		}
+		if op.Several && name == "name" {
+			schema = object{"type": "string", "pattern": severalPattern, "description": "A name or id, or several with commas between them."}
+		}
 		out = append(out, object{"name": labels[i], "in": "path", "required": true, "schema": schema})
 	}
 	for _, fd := range op.QueryFields() {
@@ -136,6 +139,10 @@ func (g *generator) requestBody(op *operation.Operation) object {
 		if op.Body {
 			b := body(g.message(op.RPC.Input()), catalog.JSON, catalog.YAML)
 			b["required"] = false
+			content, _ := b["content"].(object)
+			for mediaType := range op.Files {
+				content[mediaType] = object{"schema": object{"type": "string", "description": "The file as it is."}}
+			}
 			return b
 		}
 	}
@@ -154,7 +161,11 @@ func (g *generator) responses(op *operation.Operation) object {
 	inJSON := func(schema object) object { return object{catalog.JSON: object{"schema": schema}} }
 	switch op.Form {
 	case operation.GetResource:
-		answer(http.StatusOK, "The resource", inJSON(g.message(op.Kind.Type.Descriptor())))
+		one := g.message(op.Kind.Type.Descriptor())
+		if op.Several {
+			one = object{"anyOf": list{one, page(one)}}
+		}
+		answer(http.StatusOK, "The resource", inJSON(one))
 		answer(http.StatusNotModified, "Not changed", nil)
 	case operation.ListResources:
 		answer(http.StatusOK, "A page, ordered by name", inJSON(page(g.message(op.Kind.Type.Descriptor()))))
@@ -169,6 +180,9 @@ func (g *generator) responses(op *operation.Operation) object {
 		answer(http.StatusOK, "The group as a document", object{catalog.YAML: object{"schema": ref(fileSchema)}, catalog.JSON: object{"schema": ref(fileSchema)}})
 	default:
 		answer(op.Success, "Done", inJSON(g.message(op.RPC.Output())))
+		if op.Success == http.StatusCreated {
+			answer(http.StatusOK, "As it was", inJSON(g.message(op.RPC.Output())))
+		}
 	}
 	return out
 }

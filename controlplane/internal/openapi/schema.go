@@ -15,6 +15,7 @@ import (
 )
 
 const (
+	severalPattern  = "^[A-Za-z0-9][A-Za-z0-9._@-]*(,[A-Za-z0-9][A-Za-z0-9._@-]*)*$"
 	namePattern     = "^[A-Za-z0-9]([A-Za-z0-9._@-]{0,126}[A-Za-z0-9])?$"
 	durationPattern = `^(0|([0-9]{1,9}(\.[0-9]{1,9})?(ns|us|µs|ms|s|m|h))+)$`
 	sizePattern     = "^[0-9]{1,20}(B|KiB|MiB|GiB|TiB)?$"

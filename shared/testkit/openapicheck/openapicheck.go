@@ -169,7 +169,13 @@ func (c *Checker) content(what, base string, content map[string]json.RawMessage,
 }
 
 func (c *Checker) validate(pointer, contentType string, doc []byte) error {
-	if strings.Contains(contentType, "yaml") {
+	switch {
+	case !strings.Contains(contentType, "yaml") && !strings.Contains(contentType, "json"): // a file: a string to schemas
+		var err error
+		if doc, err = json.Marshal(string(doc)); err != nil {
+			return fmt.Errorf("quote a file: %w", err)
+		}
+	case strings.Contains(contentType, "yaml"):
 		var value any
 		if err := yaml.Unmarshal(doc, &value); err != nil {
 			return fmt.Errorf("read YAML: %w", err)

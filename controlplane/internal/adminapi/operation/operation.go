@@ -16,6 +16,13 @@ import (
 
 	adminv1 "keyward.dev/proto/gen/keyward/admin/v1"
 	"keyward.dev/shared/catalog"
+	"keyward.dev/shared/check/certs"
+)
+
+// Media types of files with a certificate.
+const (
+	PEMFile    = "application/x-pem-file"
+	PKCS12File = "application/x-pkcs12"
 )
 
 // Form says how an operation's bodies are made.
@@ -53,7 +60,12 @@ type Operation struct {
 	// Body says that Form Message takes its request from the body; else fields that are no path variables come from the
 	// query.
 	Body bool
-	// Success is the status of a good answer; a PUT that creates answers 201 as well.
+	// Files says which media types of a body stand for one field of the request; the other fields come from the query then.
+	Files map[string]string
+	// Several says that the name in the path can be several, with commas between them; the answer is a list then.
+	Several bool
+	// Success is the status of a good answer; a PUT that creates answers 201 as well, and what answers 201 without having
+	// changed anything 200.
 	Success int
 }
 
@@ -117,6 +129,9 @@ func ofRule(m protoreflect.MethodDescriptor, rule *annotations.HttpRule) (Operat
 		return op, fmt.Errorf("method %s: body must be `*` or absent", m.FullName())
 	}
 	op.Path = parse(path)
+	if m.Name() == "AddCertificate" {
+		op.Success, op.Files = http.StatusCreated, map[string]string{PEMFile: "pem", PKCS12File: "pkcs12"}
+	}
 	for _, v := range op.Path.Vars() {
 		if fd := m.Input().Fields().ByName(protoreflect.Name(v)); fd == nil {
 			return op, fmt.Errorf("method %s: path variable %s is no field", m.FullName(), v)
@@ -154,6 +169,7 @@ func ofKind(m protoreflect.MethodDescriptor, k *catalog.Kind) (Operation, bool) 
 	switch m.Name() {
 	case "Get":
 		op.ID, op.Method, op.Form, op.Path = "get"+singular, http.MethodGet, GetResource, parse(item)
+		op.Several = k.Name == certs.Kind
 	case "List":
 		op.ID, op.Method, op.Form, op.Path = "list"+pascal(k.Name), http.MethodGet, ListResources, parse(collection)
 		return op, !k.Singleton
@@ -184,7 +200,7 @@ func lowerFirst(s string) string { return strings.ToLower(s[:1]) + s[1:] }
 // QueryFields lists the request fields that come from the query: what neither the path, the body nor a header fills.
 func (op *Operation) QueryFields() []protoreflect.FieldDescriptor {
 	if op.Form == Message && op.Body {
-		return nil
+		return op.besideFile()
 	}
 	input := op.RPC.Input()
 	if op.Form == Apply {
@@ -192,11 +208,26 @@ func (op *Operation) QueryFields() []protoreflect.FieldDescriptor {
 	}
 	taken := op.Path.Vars()
 	if op.Form != Message {
-		taken = append(taken, "kind", "parent", "name", "resource", "merge_patch", "if_match", "if_none_match", "clear", "content_type")
+		taken = append(taken, "kind", "parent", "name", "names", "resource", "merge_patch", "if_match", "if_none_match", "clear", "content_type")
+	}
+	if op.Kind != nil && op.Kind.Name != certs.Kind && op.Kind.Name != certs.KindCA {
+		taken = append(taken, "expiring_within")
 	}
 	var out []protoreflect.FieldDescriptor
 	for i := range input.Fields().Len() {
 		if fd := input.Fields().Get(i); !slices.Contains(taken, string(fd.Name())) {
+			out = append(out, fd)
+		}
+	}
+	return out
+}
+
+// besideFile lists the fields that the query can fill where the body is a file: text, apart from what the path says.
+func (op *Operation) besideFile() []protoreflect.FieldDescriptor {
+	var out []protoreflect.FieldDescriptor
+	for i := range op.RPC.Input().Fields().Len() {
+		fd := op.RPC.Input().Fields().Get(i)
+		if len(op.Files) > 0 && fd.Kind() == protoreflect.StringKind && !slices.Contains(op.Path.Vars(), string(fd.Name())) {
 			out = append(out, fd)
 		}
 	}

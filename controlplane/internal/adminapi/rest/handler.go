@@ -226,11 +226,16 @@ func (c *call) deadlines(read, write time.Time) {
 	}
 }
 
-// invoke calls the RPC and takes over what its answer's header says.
+// invoke calls the operation's RPC.
 func (c *call) invoke(ctx context.Context, in, out proto.Message) error {
+	return c.invokeMethod(ctx, adminauth.FullMethod(c.op.RPC), in, out)
+}
+
+// invokeMethod calls an RPC and takes over what its answer's header says.
+func (c *call) invokeMethod(ctx context.Context, method string, in, out proto.Message) error {
 	c.received()
 	var header metadata.MD
-	err := c.cfg.Conn.Invoke(ctx, adminauth.FullMethod(c.op.RPC), in, out, grpc.Header(&header))
+	err := c.cfg.Conn.Invoke(ctx, method, in, out, grpc.Header(&header))
 	c.header(header)
 	return err
 }

@@ -2,17 +2,26 @@ package rest
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"mime"
+	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
+	configv1 "keyward.dev/proto/gen/keyward/config/v1"
 	"keyward.dev/shared/catalog"
 	"keyward.dev/shared/problem"
+
+	"keyward.dev/controlplane/internal/adminapi/operation"
 )
 
 // message serves an RPC whose own messages are the bodies.
@@ -35,13 +44,20 @@ func (c *call) message(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.answer(c.op.Success, body)
+	status := c.op.Success
+	if made, ok := out.(interface{ GetChanged() bool }); ok && status == http.StatusCreated && !made.GetChanged() {
+		status = http.StatusOK
+	}
+	c.answer(status, body)
 	return nil
 }
 
 func (c *call) decodeMessage(in proto.Message) error {
 	if !c.op.Body {
 		return c.query(in)
+	}
+	if field, ok := c.file(); ok {
+		return c.decodeFile(in, field)
 	}
 	if err := c.noQuery(); err != nil {
 		return err
@@ -59,6 +75,37 @@ func (c *call) decodeMessage(in proto.Message) error {
 			return err
 		}
 	}
+	return c.fillFromPath(in)
+}
+
+// file answers the field that the whole body stands for, if it is a file.
+func (c *call) file() (field string, ok bool) {
+	mediaType, _, err := mime.ParseMediaType(c.r.Header.Get("Content-Type"))
+	field, ok = c.op.Files[mediaType]
+	return field, ok && err == nil
+}
+
+// decodeFile fills the request from a file and the query. A file that is no text goes in Base64.
+func (c *call) decodeFile(in proto.Message, field string) error {
+	mediaType, err := c.contentType(slices.Collect(maps.Keys(c.op.Files))...)
+	if err != nil {
+		return err
+	}
+	if err := c.queryOnly(in); err != nil {
+		return err
+	}
+	body, err := c.body()
+	if err != nil {
+		return err
+	}
+	text := string(body)
+	if mediaType == operation.PKCS12File {
+		text = base64.StdEncoding.EncodeToString(body)
+	} else if !utf8.Valid(body) {
+		return problem.Errorf(problem.Malformed, "the body is not text")
+	}
+	fd := in.ProtoReflect().Descriptor().Fields().ByName(protoreflect.Name(field))
+	in.ProtoReflect().Set(fd, protoreflect.ValueOfMessage((&configv1.Secret{Value: &configv1.Secret_Plaintext{Plaintext: text}}).ProtoReflect()))
 	return c.fillFromPath(in)
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -20,6 +21,11 @@ func (c *call) getResource(ctx context.Context) error {
 		return err
 	}
 	in.Kind = c.op.Kind.Name
+	if c.op.Several && strings.Contains(in.GetName(), ",") {
+		return c.answerList(ctx, &adminv1.ListRequest{
+			Group: in.GetGroup(), Kind: in.GetKind(), Names: strings.Split(in.GetName(), ","), MinRevision: in.GetMinRevision(),
+		})
+	}
 	var out adminv1.Resource
 	if err := c.invoke(ctx, in, &out); err != nil {
 		return err
@@ -33,8 +39,13 @@ func (c *call) listResources(ctx context.Context) error {
 		return err
 	}
 	in.Kind = c.op.Kind.Name
+	return c.answerList(ctx, in)
+}
+
+// answerList answers a page.
+func (c *call) answerList(ctx context.Context, in *adminv1.ListRequest) error {
 	var out adminv1.ListResponse
-	if err := c.invoke(ctx, in, &out); err != nil {
+	if err := c.invokeMethod(ctx, adminv1.ResourceService_List_FullMethodName, in, &out); err != nil {
 		return err
 	}
 	page := struct {

@@ -11,7 +11,9 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	anypb "google.golang.org/protobuf/types/known/anypb"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
+	v1 "keyward.dev/proto/gen/keyward/config/v1"
 	_ "keyward.dev/proto/gen/keyward/options/v1"
 	reflect "reflect"
 	sync "sync"
@@ -178,10 +180,14 @@ type ListRequest struct {
 	// From the last answer.
 	PageToken string `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	// Label selector: `key=value,key2!=value2,key3`.
-	Selector      string `protobuf:"bytes,6,opt,name=selector,proto3" json:"selector,omitempty"`
-	MinRevision   int64  `protobuf:"varint,7,opt,name=min_revision,json=minRevision,proto3" json:"min_revision,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Selector    string `protobuf:"bytes,6,opt,name=selector,proto3" json:"selector,omitempty"`
+	MinRevision int64  `protobuf:"varint,7,opt,name=min_revision,json=minRevision,proto3" json:"min_revision,omitempty"`
+	// Of certificates: only these, by name or by the id of a version, in one page. 404 if one of them is not there.
+	Names []string `protobuf:"bytes,8,rep,name=names,proto3" json:"names,omitempty"`
+	// Of certificates and CA certificates: only those of which something that is in use expires within this time, or has.
+	ExpiringWithin *durationpb.Duration `protobuf:"bytes,9,opt,name=expiring_within,json=expiringWithin,proto3" json:"expiring_within,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ListRequest) Reset() {
@@ -261,6 +267,20 @@ func (x *ListRequest) GetMinRevision() int64 {
 		return x.MinRevision
 	}
 	return 0
+}
+
+func (x *ListRequest) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+func (x *ListRequest) GetExpiringWithin() *durationpb.Duration {
+	if x != nil {
+		return x.ExpiringWithin
+	}
+	return nil
 }
 
 type ListResponse struct {
@@ -774,6 +794,275 @@ func (x *Notice) GetMessage() string {
 	return ""
 }
 
+type AddCertificateRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Group string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	// Left out: the id of the certificate.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Certificates and private key in PEM, in any order.
+	Pem *v1.Secret `protobuf:"bytes,3,opt,name=pem,proto3" json:"pem,omitempty"`
+	// Instead of `pem`: a PKCS#12 file in Base64.
+	Pkcs12 *v1.Secret `protobuf:"bytes,4,opt,name=pkcs12,proto3" json:"pkcs12,omitempty"`
+	// Opens the file, if it is encrypted.
+	Passphrase *v1.Secret `protobuf:"bytes,5,opt,name=passphrase,proto3" json:"passphrase,omitempty"`
+	// Host names for which gateways present it. Of a certificate that is there: left out, they stay.
+	Snis []string `protobuf:"bytes,6,rep,name=snis,proto3" json:"snis,omitempty"`
+	// Of a certificate that is there: left out, they stay.
+	Labels map[string]string `protobuf:"bytes,7,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// `current`, as if left out, or `next`, for a certificate that is there.
+	Stage         string `protobuf:"bytes,8,opt,name=stage,proto3" json:"stage,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddCertificateRequest) Reset() {
+	*x = AddCertificateRequest{}
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddCertificateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddCertificateRequest) ProtoMessage() {}
+
+func (x *AddCertificateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddCertificateRequest.ProtoReflect.Descriptor instead.
+func (*AddCertificateRequest) Descriptor() ([]byte, []int) {
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *AddCertificateRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *AddCertificateRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AddCertificateRequest) GetPem() *v1.Secret {
+	if x != nil {
+		return x.Pem
+	}
+	return nil
+}
+
+func (x *AddCertificateRequest) GetPkcs12() *v1.Secret {
+	if x != nil {
+		return x.Pkcs12
+	}
+	return nil
+}
+
+func (x *AddCertificateRequest) GetPassphrase() *v1.Secret {
+	if x != nil {
+		return x.Passphrase
+	}
+	return nil
+}
+
+func (x *AddCertificateRequest) GetSnis() []string {
+	if x != nil {
+		return x.Snis
+	}
+	return nil
+}
+
+func (x *AddCertificateRequest) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *AddCertificateRequest) GetStage() string {
+	if x != nil {
+		return x.Stage
+	}
+	return ""
+}
+
+type PromoteCertificateRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Group string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	// Name of the certificate, or the id of one of its versions.
+	Name          string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PromoteCertificateRequest) Reset() {
+	*x = PromoteCertificateRequest{}
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PromoteCertificateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PromoteCertificateRequest) ProtoMessage() {}
+
+func (x *PromoteCertificateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PromoteCertificateRequest.ProtoReflect.Descriptor instead.
+func (*PromoteCertificateRequest) Descriptor() ([]byte, []int) {
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *PromoteCertificateRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *PromoteCertificateRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// CertificateResponse says which certificate was written.
+type CertificateResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the version that was written: SHA-256 of the certificate.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Name of the certificate it is a version of.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// What the version says of itself.
+	Info *v1.CertificateInfo `protobuf:"bytes,3,opt,name=info,proto3" json:"info,omitempty"`
+	// Which version it is now: `current` or `next`.
+	Stage string `protobuf:"bytes,4,opt,name=stage,proto3" json:"stage,omitempty"`
+	// Revision that holds it.
+	Revision int64 `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"`
+	// The group did not have the certificate's name before.
+	Created bool `protobuf:"varint,6,opt,name=created,proto3" json:"created,omitempty"`
+	// False: it was like that before, and no revision was made.
+	Changed bool `protobuf:"varint,7,opt,name=changed,proto3" json:"changed,omitempty"`
+	// What is not wrong but worth knowing.
+	Warnings      []*Notice `protobuf:"bytes,8,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CertificateResponse) Reset() {
+	*x = CertificateResponse{}
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CertificateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CertificateResponse) ProtoMessage() {}
+
+func (x *CertificateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CertificateResponse.ProtoReflect.Descriptor instead.
+func (*CertificateResponse) Descriptor() ([]byte, []int) {
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *CertificateResponse) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *CertificateResponse) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CertificateResponse) GetInfo() *v1.CertificateInfo {
+	if x != nil {
+		return x.Info
+	}
+	return nil
+}
+
+func (x *CertificateResponse) GetStage() string {
+	if x != nil {
+		return x.Stage
+	}
+	return ""
+}
+
+func (x *CertificateResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *CertificateResponse) GetCreated() bool {
+	if x != nil {
+		return x.Created
+	}
+	return false
+}
+
+func (x *CertificateResponse) GetChanged() bool {
+	if x != nil {
+		return x.Changed
+	}
+	return false
+}
+
+func (x *CertificateResponse) GetWarnings() []*Notice {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
 type ApplyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Message:
@@ -787,7 +1076,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[9]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -799,7 +1088,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[9]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -812,7 +1101,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{9}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ApplyRequest) GetMessage() isApplyRequest_Message {
@@ -875,7 +1164,7 @@ type ApplyHeader struct {
 
 func (x *ApplyHeader) Reset() {
 	*x = ApplyHeader{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[10]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -887,7 +1176,7 @@ func (x *ApplyHeader) String() string {
 func (*ApplyHeader) ProtoMessage() {}
 
 func (x *ApplyHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[10]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -900,7 +1189,7 @@ func (x *ApplyHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyHeader.ProtoReflect.Descriptor instead.
 func (*ApplyHeader) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{10}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ApplyHeader) GetGroup() string {
@@ -953,7 +1242,7 @@ type ApplyResponse struct {
 
 func (x *ApplyResponse) Reset() {
 	*x = ApplyResponse{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[11]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -965,7 +1254,7 @@ func (x *ApplyResponse) String() string {
 func (*ApplyResponse) ProtoMessage() {}
 
 func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[11]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -978,7 +1267,7 @@ func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyResponse) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{11}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ApplyResponse) GetGroup() string {
@@ -1040,7 +1329,7 @@ type ResourceChange struct {
 
 func (x *ResourceChange) Reset() {
 	*x = ResourceChange{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[12]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1052,7 +1341,7 @@ func (x *ResourceChange) String() string {
 func (*ResourceChange) ProtoMessage() {}
 
 func (x *ResourceChange) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[12]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1065,7 +1354,7 @@ func (x *ResourceChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourceChange.ProtoReflect.Descriptor instead.
 func (*ResourceChange) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{12}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ResourceChange) GetAction() string {
@@ -1115,7 +1404,7 @@ type ExportRequest struct {
 
 func (x *ExportRequest) Reset() {
 	*x = ExportRequest{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[13]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1127,7 +1416,7 @@ func (x *ExportRequest) String() string {
 func (*ExportRequest) ProtoMessage() {}
 
 func (x *ExportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[13]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1140,7 +1429,7 @@ func (x *ExportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportRequest.ProtoReflect.Descriptor instead.
 func (*ExportRequest) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{13}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ExportRequest) GetGroup() string {
@@ -1173,7 +1462,7 @@ type ExportResponse struct {
 
 func (x *ExportResponse) Reset() {
 	*x = ExportResponse{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[14]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1185,7 +1474,7 @@ func (x *ExportResponse) String() string {
 func (*ExportResponse) ProtoMessage() {}
 
 func (x *ExportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[14]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1198,7 +1487,7 @@ func (x *ExportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportResponse.ProtoReflect.Descriptor instead.
 func (*ExportResponse) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{14}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ExportResponse) GetChunk() []byte {
@@ -1224,7 +1513,7 @@ type GenerateCredentialRequest struct {
 
 func (x *GenerateCredentialRequest) Reset() {
 	*x = GenerateCredentialRequest{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[15]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1236,7 +1525,7 @@ func (x *GenerateCredentialRequest) String() string {
 func (*GenerateCredentialRequest) ProtoMessage() {}
 
 func (x *GenerateCredentialRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[15]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1249,7 +1538,7 @@ func (x *GenerateCredentialRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GenerateCredentialRequest.ProtoReflect.Descriptor instead.
 func (*GenerateCredentialRequest) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{15}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GenerateCredentialRequest) GetGroup() string {
@@ -1310,7 +1599,7 @@ type RotateCredentialRequest struct {
 
 func (x *RotateCredentialRequest) Reset() {
 	*x = RotateCredentialRequest{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[16]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1322,7 +1611,7 @@ func (x *RotateCredentialRequest) String() string {
 func (*RotateCredentialRequest) ProtoMessage() {}
 
 func (x *RotateCredentialRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[16]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1335,7 +1624,7 @@ func (x *RotateCredentialRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateCredentialRequest.ProtoReflect.Descriptor instead.
 func (*RotateCredentialRequest) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{16}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RotateCredentialRequest) GetGroup() string {
@@ -1385,7 +1674,7 @@ type GenerateCredentialResponse struct {
 
 func (x *GenerateCredentialResponse) Reset() {
 	*x = GenerateCredentialResponse{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[17]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1397,7 +1686,7 @@ func (x *GenerateCredentialResponse) String() string {
 func (*GenerateCredentialResponse) ProtoMessage() {}
 
 func (x *GenerateCredentialResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[17]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1410,7 +1699,7 @@ func (x *GenerateCredentialResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GenerateCredentialResponse.ProtoReflect.Descriptor instead.
 func (*GenerateCredentialResponse) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{17}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GenerateCredentialResponse) GetResource() *anypb.Any {
@@ -1446,7 +1735,7 @@ type ExplainRouteRequest struct {
 
 func (x *ExplainRouteRequest) Reset() {
 	*x = ExplainRouteRequest{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[18]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1458,7 +1747,7 @@ func (x *ExplainRouteRequest) String() string {
 func (*ExplainRouteRequest) ProtoMessage() {}
 
 func (x *ExplainRouteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[18]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1471,7 +1760,7 @@ func (x *ExplainRouteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRouteRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRouteRequest) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{18}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ExplainRouteRequest) GetGroup() string {
@@ -1507,7 +1796,7 @@ type ExplainRouteResponse struct {
 
 func (x *ExplainRouteResponse) Reset() {
 	*x = ExplainRouteResponse{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[19]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1519,7 +1808,7 @@ func (x *ExplainRouteResponse) String() string {
 func (*ExplainRouteResponse) ProtoMessage() {}
 
 func (x *ExplainRouteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[19]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1532,7 +1821,7 @@ func (x *ExplainRouteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRouteResponse.ProtoReflect.Descriptor instead.
 func (*ExplainRouteResponse) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{19}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ExplainRouteResponse) GetRoute() string {
@@ -1582,7 +1871,7 @@ type Link struct {
 
 func (x *Link) Reset() {
 	*x = Link{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[20]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1594,7 +1883,7 @@ func (x *Link) String() string {
 func (*Link) ProtoMessage() {}
 
 func (x *Link) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[20]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1607,7 +1896,7 @@ func (x *Link) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Link.ProtoReflect.Descriptor instead.
 func (*Link) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{20}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Link) GetPhase() string {
@@ -1682,7 +1971,7 @@ type TestRouteRequest struct {
 
 func (x *TestRouteRequest) Reset() {
 	*x = TestRouteRequest{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[21]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1694,7 +1983,7 @@ func (x *TestRouteRequest) String() string {
 func (*TestRouteRequest) ProtoMessage() {}
 
 func (x *TestRouteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[21]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1707,7 +1996,7 @@ func (x *TestRouteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestRouteRequest.ProtoReflect.Descriptor instead.
 func (*TestRouteRequest) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{21}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *TestRouteRequest) GetGroup() string {
@@ -1761,7 +2050,7 @@ type TestRouteResponse struct {
 
 func (x *TestRouteResponse) Reset() {
 	*x = TestRouteResponse{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[22]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1773,7 +2062,7 @@ func (x *TestRouteResponse) String() string {
 func (*TestRouteResponse) ProtoMessage() {}
 
 func (x *TestRouteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[22]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1786,7 +2075,7 @@ func (x *TestRouteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestRouteResponse.ProtoReflect.Descriptor instead.
 func (*TestRouteResponse) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{22}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *TestRouteResponse) GetRoute() string {
@@ -1835,7 +2124,7 @@ type ListRevisionsRequest struct {
 
 func (x *ListRevisionsRequest) Reset() {
 	*x = ListRevisionsRequest{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[23]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1847,7 +2136,7 @@ func (x *ListRevisionsRequest) String() string {
 func (*ListRevisionsRequest) ProtoMessage() {}
 
 func (x *ListRevisionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[23]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1860,7 +2149,7 @@ func (x *ListRevisionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRevisionsRequest.ProtoReflect.Descriptor instead.
 func (*ListRevisionsRequest) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{23}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListRevisionsRequest) GetGroup() string {
@@ -1894,7 +2183,7 @@ type ListRevisionsResponse struct {
 
 func (x *ListRevisionsResponse) Reset() {
 	*x = ListRevisionsResponse{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[24]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1906,7 +2195,7 @@ func (x *ListRevisionsResponse) String() string {
 func (*ListRevisionsResponse) ProtoMessage() {}
 
 func (x *ListRevisionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[24]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1919,7 +2208,7 @@ func (x *ListRevisionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRevisionsResponse.ProtoReflect.Descriptor instead.
 func (*ListRevisionsResponse) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{24}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListRevisionsResponse) GetRevisions() []*Revision {
@@ -1950,7 +2239,7 @@ type Revision struct {
 
 func (x *Revision) Reset() {
 	*x = Revision{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[25]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1962,7 +2251,7 @@ func (x *Revision) String() string {
 func (*Revision) ProtoMessage() {}
 
 func (x *Revision) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[25]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1975,7 +2264,7 @@ func (x *Revision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revision.ProtoReflect.Descriptor instead.
 func (*Revision) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{25}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Revision) GetRevision() int64 {
@@ -2016,7 +2305,7 @@ type GetRevisionRequest struct {
 
 func (x *GetRevisionRequest) Reset() {
 	*x = GetRevisionRequest{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[26]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2028,7 +2317,7 @@ func (x *GetRevisionRequest) String() string {
 func (*GetRevisionRequest) ProtoMessage() {}
 
 func (x *GetRevisionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[26]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2041,7 +2330,7 @@ func (x *GetRevisionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRevisionRequest.ProtoReflect.Descriptor instead.
 func (*GetRevisionRequest) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{26}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *GetRevisionRequest) GetGroup() string {
@@ -2072,7 +2361,7 @@ type GetRevisionResponse struct {
 
 func (x *GetRevisionResponse) Reset() {
 	*x = GetRevisionResponse{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[27]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2084,7 +2373,7 @@ func (x *GetRevisionResponse) String() string {
 func (*GetRevisionResponse) ProtoMessage() {}
 
 func (x *GetRevisionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[27]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2097,7 +2386,7 @@ func (x *GetRevisionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRevisionResponse.ProtoReflect.Descriptor instead.
 func (*GetRevisionResponse) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{27}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *GetRevisionResponse) GetRevision() *Revision {
@@ -2134,7 +2423,7 @@ type DiffRevisionsRequest struct {
 
 func (x *DiffRevisionsRequest) Reset() {
 	*x = DiffRevisionsRequest{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[28]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2146,7 +2435,7 @@ func (x *DiffRevisionsRequest) String() string {
 func (*DiffRevisionsRequest) ProtoMessage() {}
 
 func (x *DiffRevisionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[28]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2159,7 +2448,7 @@ func (x *DiffRevisionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffRevisionsRequest.ProtoReflect.Descriptor instead.
 func (*DiffRevisionsRequest) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{28}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *DiffRevisionsRequest) GetGroup() string {
@@ -2200,7 +2489,7 @@ type DiffRevisionsResponse struct {
 
 func (x *DiffRevisionsResponse) Reset() {
 	*x = DiffRevisionsResponse{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[29]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2212,7 +2501,7 @@ func (x *DiffRevisionsResponse) String() string {
 func (*DiffRevisionsResponse) ProtoMessage() {}
 
 func (x *DiffRevisionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[29]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2225,7 +2514,7 @@ func (x *DiffRevisionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffRevisionsResponse.ProtoReflect.Descriptor instead.
 func (*DiffRevisionsResponse) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{29}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DiffRevisionsResponse) GetGroup() string {
@@ -2281,7 +2570,7 @@ type RollbackRequest struct {
 
 func (x *RollbackRequest) Reset() {
 	*x = RollbackRequest{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[30]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2293,7 +2582,7 @@ func (x *RollbackRequest) String() string {
 func (*RollbackRequest) ProtoMessage() {}
 
 func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[30]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2306,7 +2595,7 @@ func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackRequest.ProtoReflect.Descriptor instead.
 func (*RollbackRequest) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{30}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RollbackRequest) GetGroup() string {
@@ -2365,7 +2654,7 @@ type RollbackResponse struct {
 
 func (x *RollbackResponse) Reset() {
 	*x = RollbackResponse{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[31]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2377,7 +2666,7 @@ func (x *RollbackResponse) String() string {
 func (*RollbackResponse) ProtoMessage() {}
 
 func (x *RollbackResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[31]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2390,7 +2679,7 @@ func (x *RollbackResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackResponse.ProtoReflect.Descriptor instead.
 func (*RollbackResponse) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{31}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RollbackResponse) GetGroup() string {
@@ -2460,7 +2749,7 @@ type Places struct {
 
 func (x *Places) Reset() {
 	*x = Places{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[32]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2472,7 +2761,7 @@ func (x *Places) String() string {
 func (*Places) ProtoMessage() {}
 
 func (x *Places) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[32]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2485,7 +2774,7 @@ func (x *Places) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Places.ProtoReflect.Descriptor instead.
 func (*Places) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{32}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Places) GetPlaces() []*Place {
@@ -2509,7 +2798,7 @@ type Place struct {
 
 func (x *Place) Reset() {
 	*x = Place{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[33]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2521,7 +2810,7 @@ func (x *Place) String() string {
 func (*Place) ProtoMessage() {}
 
 func (x *Place) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[33]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2534,7 +2823,7 @@ func (x *Place) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Place.ProtoReflect.Descriptor instead.
 func (*Place) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{33}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Place) GetResource() string {
@@ -2562,7 +2851,7 @@ var File_keyward_admin_v1_resource_proto protoreflect.FileDescriptor
 
 const file_keyward_admin_v1_resource_proto_rawDesc = "" +
 	"\n" +
-	"\x1fkeyward/admin/v1/resource.proto\x12\x10keyward.admin.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a keyward/options/v1/options.proto\"q\n" +
+	"\x1fkeyward/admin/v1/resource.proto\x12\x10keyward.admin.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#keyward/config/v1/certificate.proto\x1a\x1ekeyward/config/v1/secret.proto\x1a keyward/options/v1/options.proto\"q\n" +
 	"\bResource\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x120\n" +
 	"\bresource\x18\x02 \x01(\v2\x14.google.protobuf.AnyR\bresource\x12\x1f\n" +
@@ -2574,7 +2863,7 @@ const file_keyward_admin_v1_resource_proto_rawDesc = "" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x16\n" +
 	"\x06parent\x18\x03 \x01(\tR\x06parent\x12\x12\n" +
 	"\x04name\x18\x04 \x01(\tR\x04name\x12!\n" +
-	"\fmin_revision\x18\x05 \x01(\x03R\vminRevision\"\xca\x01\n" +
+	"\fmin_revision\x18\x05 \x01(\x03R\vminRevision\"\xa4\x02\n" +
 	"\vListRequest\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x16\n" +
@@ -2583,7 +2872,9 @@ const file_keyward_admin_v1_resource_proto_rawDesc = "" +
 	"\n" +
 	"page_token\x18\x05 \x01(\tR\tpageToken\x12\x1a\n" +
 	"\bselector\x18\x06 \x01(\tR\bselector\x12!\n" +
-	"\fmin_revision\x18\a \x01(\x03R\vminRevision\"\x8b\x01\n" +
+	"\fmin_revision\x18\a \x01(\x03R\vminRevision\x12\x14\n" +
+	"\x05names\x18\b \x03(\tR\x05names\x12B\n" +
+	"\x0fexpiring_within\x18\t \x01(\v2\x19.google.protobuf.DurationR\x0eexpiringWithin\"\x8b\x01\n" +
 	"\fListResponse\x122\n" +
 	"\tresources\x18\x01 \x03(\v2\x14.google.protobuf.AnyR\tresources\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x1f\n" +
@@ -2628,7 +2919,33 @@ const file_keyward_admin_v1_resource_proto_rawDesc = "" +
 	"\bwarnings\x18\x05 \x03(\v2\x18.keyward.admin.v1.NoticeR\bwarnings\"6\n" +
 	"\x06Notice\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"j\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\xae\x03\n" +
+	"\x15AddCertificateRequest\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x123\n" +
+	"\x03pem\x18\x03 \x01(\v2\x19.keyward.config.v1.SecretB\x06\xda\xe7\x18\x02(\x03R\x03pem\x129\n" +
+	"\x06pkcs12\x18\x04 \x01(\v2\x19.keyward.config.v1.SecretB\x06\xda\xe7\x18\x02(\x03R\x06pkcs12\x12A\n" +
+	"\n" +
+	"passphrase\x18\x05 \x01(\v2\x19.keyward.config.v1.SecretB\x06\xda\xe7\x18\x02(\x03R\n" +
+	"passphrase\x12\x1a\n" +
+	"\x04snis\x18\x06 \x03(\tB\x06\xda\xe7\x18\x02 \x01R\x04snis\x12K\n" +
+	"\x06labels\x18\a \x03(\v23.keyward.admin.v1.AddCertificateRequest.LabelsEntryR\x06labels\x12\x14\n" +
+	"\x05stage\x18\b \x01(\tR\x05stage\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"E\n" +
+	"\x19PromoteCertificateRequest\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"\x8d\x02\n" +
+	"\x13CertificateResponse\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x126\n" +
+	"\x04info\x18\x03 \x01(\v2\".keyward.config.v1.CertificateInfoR\x04info\x12\x14\n" +
+	"\x05stage\x18\x04 \x01(\tR\x05stage\x12\x1a\n" +
+	"\brevision\x18\x05 \x01(\x03R\brevision\x12\x18\n" +
+	"\acreated\x18\x06 \x01(\bR\acreated\x12\x18\n" +
+	"\achanged\x18\a \x01(\bR\achanged\x124\n" +
+	"\bwarnings\x18\b \x03(\v2\x18.keyward.admin.v1.NoticeR\bwarnings\"j\n" +
 	"\fApplyRequest\x127\n" +
 	"\x06header\x18\x01 \x01(\v2\x1d.keyward.admin.v1.ApplyHeaderH\x00R\x06header\x12\x16\n" +
 	"\x05chunk\x18\x02 \x01(\fH\x00R\x05chunkB\t\n" +
@@ -2760,7 +3077,7 @@ const file_keyward_admin_v1_resource_proto_rawDesc = "" +
 	"\x05Place\x12\x1a\n" +
 	"\bresource\x18\x01 \x01(\tR\bresource\x12\x12\n" +
 	"\x04line\x18\x02 \x01(\x05R\x04line\x12\x16\n" +
-	"\x06column\x18\x03 \x01(\x05R\x06column2\xbb\x0e\n" +
+	"\x06column\x18\x03 \x01(\x05R\x06column2\x80\x11\n" +
 	"\x0fResourceService\x12I\n" +
 	"\x03Get\x12\x1c.keyward.admin.v1.GetRequest\x1a\x1a.keyward.admin.v1.Resource\"\b\xaa\xe8\x18\x04\b\x03\x10\x01\x12O\n" +
 	"\x04List\x12\x1d.keyward.admin.v1.ListRequest\x1a\x1e.keyward.admin.v1.ListResponse\"\b\xaa\xe8\x18\x04\b\x03\x10\x01\x12N\n" +
@@ -2770,7 +3087,9 @@ const file_keyward_admin_v1_resource_proto_rawDesc = "" +
 	"\x05Apply\x12\x1e.keyward.admin.v1.ApplyRequest\x1a\x1f.keyward.admin.v1.ApplyResponse\"\b\xaa\xe8\x18\x04\b\x04\x10\x01(\x01\x12W\n" +
 	"\x06Export\x12\x1f.keyward.admin.v1.ExportRequest\x1a .keyward.admin.v1.ExportResponse\"\b\xaa\xe8\x18\x04\b\x03\x10\x010\x01\x12\xc5\x01\n" +
 	"\x12GenerateCredential\x12+.keyward.admin.v1.GenerateCredentialRequest\x1a,.keyward.admin.v1.GenerateCredentialResponse\"T\xaa\xe8\x18\x04\b\x04\x10\x01\x82\xd3\xe4\x93\x02F:\x01*\"A/v1/groups/{group}/consumers/{parent}/credentials/{name}:generate\x12\xbf\x01\n" +
-	"\x10RotateCredential\x12).keyward.admin.v1.RotateCredentialRequest\x1a,.keyward.admin.v1.GenerateCredentialResponse\"R\xaa\xe8\x18\x04\b\x04\x10\x01\x82\xd3\xe4\x93\x02D:\x01*\"?/v1/groups/{group}/consumers/{parent}/credentials/{name}:rotate\x12\x98\x01\n" +
+	"\x10RotateCredential\x12).keyward.admin.v1.RotateCredentialRequest\x1a,.keyward.admin.v1.GenerateCredentialResponse\"R\xaa\xe8\x18\x04\b\x04\x10\x01\x82\xd3\xe4\x93\x02D:\x01*\"?/v1/groups/{group}/consumers/{parent}/credentials/{name}:rotate\x12\x94\x01\n" +
+	"\x0eAddCertificate\x12'.keyward.admin.v1.AddCertificateRequest\x1a%.keyward.admin.v1.CertificateResponse\"2\xaa\xe8\x18\x04\b\x04\x10\x01\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/groups/{group}/certificates\x12\xab\x01\n" +
+	"\x12PromoteCertificate\x12+.keyward.admin.v1.PromoteCertificateRequest\x1a%.keyward.admin.v1.CertificateResponse\"A\xaa\xe8\x18\x04\b\x04\x10\x01\x82\xd3\xe4\x93\x023:\x01*\"./v1/groups/{group}/certificates/{name}:promote\x12\x98\x01\n" +
 	"\fExplainRoute\x12%.keyward.admin.v1.ExplainRouteRequest\x1a&.keyward.admin.v1.ExplainRouteResponse\"9\xaa\xe8\x18\x04\b\x03\x10\x01\x82\xd3\xe4\x93\x02+\x12)/v1/groups/{group}/routes/{route}:explain\x12\x86\x01\n" +
 	"\tTestRoute\x12\".keyward.admin.v1.TestRouteRequest\x1a#.keyward.admin.v1.TestRouteResponse\"0\xaa\xe8\x18\x04\b\x03\x10\x01\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/v1/groups/{group}:test-route\x12\x8e\x01\n" +
 	"\rListRevisions\x12&.keyward.admin.v1.ListRevisionsRequest\x1a'.keyward.admin.v1.ListRevisionsResponse\",\xaa\xe8\x18\x04\b\x03\x10\x01\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/groups/{group}/revisions\x12\x93\x01\n" +
@@ -2790,7 +3109,7 @@ func file_keyward_admin_v1_resource_proto_rawDescGZIP() []byte {
 	return file_keyward_admin_v1_resource_proto_rawDescData
 }
 
-var file_keyward_admin_v1_resource_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_keyward_admin_v1_resource_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_keyward_admin_v1_resource_proto_goTypes = []any{
 	(*Resource)(nil),                   // 0: keyward.admin.v1.Resource
 	(*GetRequest)(nil),                 // 1: keyward.admin.v1.GetRequest
@@ -2801,95 +3120,113 @@ var file_keyward_admin_v1_resource_proto_goTypes = []any{
 	(*DeleteRequest)(nil),              // 6: keyward.admin.v1.DeleteRequest
 	(*WriteResponse)(nil),              // 7: keyward.admin.v1.WriteResponse
 	(*Notice)(nil),                     // 8: keyward.admin.v1.Notice
-	(*ApplyRequest)(nil),               // 9: keyward.admin.v1.ApplyRequest
-	(*ApplyHeader)(nil),                // 10: keyward.admin.v1.ApplyHeader
-	(*ApplyResponse)(nil),              // 11: keyward.admin.v1.ApplyResponse
-	(*ResourceChange)(nil),             // 12: keyward.admin.v1.ResourceChange
-	(*ExportRequest)(nil),              // 13: keyward.admin.v1.ExportRequest
-	(*ExportResponse)(nil),             // 14: keyward.admin.v1.ExportResponse
-	(*GenerateCredentialRequest)(nil),  // 15: keyward.admin.v1.GenerateCredentialRequest
-	(*RotateCredentialRequest)(nil),    // 16: keyward.admin.v1.RotateCredentialRequest
-	(*GenerateCredentialResponse)(nil), // 17: keyward.admin.v1.GenerateCredentialResponse
-	(*ExplainRouteRequest)(nil),        // 18: keyward.admin.v1.ExplainRouteRequest
-	(*ExplainRouteResponse)(nil),       // 19: keyward.admin.v1.ExplainRouteResponse
-	(*Link)(nil),                       // 20: keyward.admin.v1.Link
-	(*TestRouteRequest)(nil),           // 21: keyward.admin.v1.TestRouteRequest
-	(*TestRouteResponse)(nil),          // 22: keyward.admin.v1.TestRouteResponse
-	(*ListRevisionsRequest)(nil),       // 23: keyward.admin.v1.ListRevisionsRequest
-	(*ListRevisionsResponse)(nil),      // 24: keyward.admin.v1.ListRevisionsResponse
-	(*Revision)(nil),                   // 25: keyward.admin.v1.Revision
-	(*GetRevisionRequest)(nil),         // 26: keyward.admin.v1.GetRevisionRequest
-	(*GetRevisionResponse)(nil),        // 27: keyward.admin.v1.GetRevisionResponse
-	(*DiffRevisionsRequest)(nil),       // 28: keyward.admin.v1.DiffRevisionsRequest
-	(*DiffRevisionsResponse)(nil),      // 29: keyward.admin.v1.DiffRevisionsResponse
-	(*RollbackRequest)(nil),            // 30: keyward.admin.v1.RollbackRequest
-	(*RollbackResponse)(nil),           // 31: keyward.admin.v1.RollbackResponse
-	(*Places)(nil),                     // 32: keyward.admin.v1.Places
-	(*Place)(nil),                      // 33: keyward.admin.v1.Place
-	(*anypb.Any)(nil),                  // 34: google.protobuf.Any
-	(*timestamppb.Timestamp)(nil),      // 35: google.protobuf.Timestamp
+	(*AddCertificateRequest)(nil),      // 9: keyward.admin.v1.AddCertificateRequest
+	(*PromoteCertificateRequest)(nil),  // 10: keyward.admin.v1.PromoteCertificateRequest
+	(*CertificateResponse)(nil),        // 11: keyward.admin.v1.CertificateResponse
+	(*ApplyRequest)(nil),               // 12: keyward.admin.v1.ApplyRequest
+	(*ApplyHeader)(nil),                // 13: keyward.admin.v1.ApplyHeader
+	(*ApplyResponse)(nil),              // 14: keyward.admin.v1.ApplyResponse
+	(*ResourceChange)(nil),             // 15: keyward.admin.v1.ResourceChange
+	(*ExportRequest)(nil),              // 16: keyward.admin.v1.ExportRequest
+	(*ExportResponse)(nil),             // 17: keyward.admin.v1.ExportResponse
+	(*GenerateCredentialRequest)(nil),  // 18: keyward.admin.v1.GenerateCredentialRequest
+	(*RotateCredentialRequest)(nil),    // 19: keyward.admin.v1.RotateCredentialRequest
+	(*GenerateCredentialResponse)(nil), // 20: keyward.admin.v1.GenerateCredentialResponse
+	(*ExplainRouteRequest)(nil),        // 21: keyward.admin.v1.ExplainRouteRequest
+	(*ExplainRouteResponse)(nil),       // 22: keyward.admin.v1.ExplainRouteResponse
+	(*Link)(nil),                       // 23: keyward.admin.v1.Link
+	(*TestRouteRequest)(nil),           // 24: keyward.admin.v1.TestRouteRequest
+	(*TestRouteResponse)(nil),          // 25: keyward.admin.v1.TestRouteResponse
+	(*ListRevisionsRequest)(nil),       // 26: keyward.admin.v1.ListRevisionsRequest
+	(*ListRevisionsResponse)(nil),      // 27: keyward.admin.v1.ListRevisionsResponse
+	(*Revision)(nil),                   // 28: keyward.admin.v1.Revision
+	(*GetRevisionRequest)(nil),         // 29: keyward.admin.v1.GetRevisionRequest
+	(*GetRevisionResponse)(nil),        // 30: keyward.admin.v1.GetRevisionResponse
+	(*DiffRevisionsRequest)(nil),       // 31: keyward.admin.v1.DiffRevisionsRequest
+	(*DiffRevisionsResponse)(nil),      // 32: keyward.admin.v1.DiffRevisionsResponse
+	(*RollbackRequest)(nil),            // 33: keyward.admin.v1.RollbackRequest
+	(*RollbackResponse)(nil),           // 34: keyward.admin.v1.RollbackResponse
+	(*Places)(nil),                     // 35: keyward.admin.v1.Places
+	(*Place)(nil),                      // 36: keyward.admin.v1.Place
+	nil,                                // 37: keyward.admin.v1.AddCertificateRequest.LabelsEntry
+	(*anypb.Any)(nil),                  // 38: google.protobuf.Any
+	(*durationpb.Duration)(nil),        // 39: google.protobuf.Duration
+	(*v1.Secret)(nil),                  // 40: keyward.config.v1.Secret
+	(*v1.CertificateInfo)(nil),         // 41: keyward.config.v1.CertificateInfo
+	(*timestamppb.Timestamp)(nil),      // 42: google.protobuf.Timestamp
 }
 var file_keyward_admin_v1_resource_proto_depIdxs = []int32{
-	34, // 0: keyward.admin.v1.Resource.resource:type_name -> google.protobuf.Any
-	34, // 1: keyward.admin.v1.ListResponse.resources:type_name -> google.protobuf.Any
-	34, // 2: keyward.admin.v1.PutRequest.resource:type_name -> google.protobuf.Any
-	34, // 3: keyward.admin.v1.WriteResponse.resource:type_name -> google.protobuf.Any
-	8,  // 4: keyward.admin.v1.WriteResponse.warnings:type_name -> keyward.admin.v1.Notice
-	10, // 5: keyward.admin.v1.ApplyRequest.header:type_name -> keyward.admin.v1.ApplyHeader
-	12, // 6: keyward.admin.v1.ApplyResponse.changes:type_name -> keyward.admin.v1.ResourceChange
-	8,  // 7: keyward.admin.v1.ApplyResponse.warnings:type_name -> keyward.admin.v1.Notice
-	34, // 8: keyward.admin.v1.ResourceChange.before:type_name -> google.protobuf.Any
-	34, // 9: keyward.admin.v1.ResourceChange.after:type_name -> google.protobuf.Any
-	35, // 10: keyward.admin.v1.GenerateCredentialRequest.not_before:type_name -> google.protobuf.Timestamp
-	35, // 11: keyward.admin.v1.GenerateCredentialRequest.expires:type_name -> google.protobuf.Timestamp
-	34, // 12: keyward.admin.v1.GenerateCredentialResponse.resource:type_name -> google.protobuf.Any
-	20, // 13: keyward.admin.v1.ExplainRouteResponse.chain:type_name -> keyward.admin.v1.Link
-	20, // 14: keyward.admin.v1.TestRouteResponse.chain:type_name -> keyward.admin.v1.Link
-	25, // 15: keyward.admin.v1.ListRevisionsResponse.revisions:type_name -> keyward.admin.v1.Revision
-	35, // 16: keyward.admin.v1.Revision.at:type_name -> google.protobuf.Timestamp
-	25, // 17: keyward.admin.v1.GetRevisionResponse.revision:type_name -> keyward.admin.v1.Revision
-	12, // 18: keyward.admin.v1.GetRevisionResponse.changes:type_name -> keyward.admin.v1.ResourceChange
-	8,  // 19: keyward.admin.v1.GetRevisionResponse.warnings:type_name -> keyward.admin.v1.Notice
-	12, // 20: keyward.admin.v1.DiffRevisionsResponse.changes:type_name -> keyward.admin.v1.ResourceChange
-	8,  // 21: keyward.admin.v1.DiffRevisionsResponse.warnings:type_name -> keyward.admin.v1.Notice
-	12, // 22: keyward.admin.v1.RollbackResponse.changes:type_name -> keyward.admin.v1.ResourceChange
-	8,  // 23: keyward.admin.v1.RollbackResponse.warnings:type_name -> keyward.admin.v1.Notice
-	33, // 24: keyward.admin.v1.Places.places:type_name -> keyward.admin.v1.Place
-	1,  // 25: keyward.admin.v1.ResourceService.Get:input_type -> keyward.admin.v1.GetRequest
-	2,  // 26: keyward.admin.v1.ResourceService.List:input_type -> keyward.admin.v1.ListRequest
-	4,  // 27: keyward.admin.v1.ResourceService.Put:input_type -> keyward.admin.v1.PutRequest
-	5,  // 28: keyward.admin.v1.ResourceService.Patch:input_type -> keyward.admin.v1.PatchRequest
-	6,  // 29: keyward.admin.v1.ResourceService.Delete:input_type -> keyward.admin.v1.DeleteRequest
-	9,  // 30: keyward.admin.v1.ResourceService.Apply:input_type -> keyward.admin.v1.ApplyRequest
-	13, // 31: keyward.admin.v1.ResourceService.Export:input_type -> keyward.admin.v1.ExportRequest
-	15, // 32: keyward.admin.v1.ResourceService.GenerateCredential:input_type -> keyward.admin.v1.GenerateCredentialRequest
-	16, // 33: keyward.admin.v1.ResourceService.RotateCredential:input_type -> keyward.admin.v1.RotateCredentialRequest
-	18, // 34: keyward.admin.v1.ResourceService.ExplainRoute:input_type -> keyward.admin.v1.ExplainRouteRequest
-	21, // 35: keyward.admin.v1.ResourceService.TestRoute:input_type -> keyward.admin.v1.TestRouteRequest
-	23, // 36: keyward.admin.v1.ResourceService.ListRevisions:input_type -> keyward.admin.v1.ListRevisionsRequest
-	26, // 37: keyward.admin.v1.ResourceService.GetRevision:input_type -> keyward.admin.v1.GetRevisionRequest
-	28, // 38: keyward.admin.v1.ResourceService.DiffRevisions:input_type -> keyward.admin.v1.DiffRevisionsRequest
-	30, // 39: keyward.admin.v1.ResourceService.Rollback:input_type -> keyward.admin.v1.RollbackRequest
-	0,  // 40: keyward.admin.v1.ResourceService.Get:output_type -> keyward.admin.v1.Resource
-	3,  // 41: keyward.admin.v1.ResourceService.List:output_type -> keyward.admin.v1.ListResponse
-	7,  // 42: keyward.admin.v1.ResourceService.Put:output_type -> keyward.admin.v1.WriteResponse
-	7,  // 43: keyward.admin.v1.ResourceService.Patch:output_type -> keyward.admin.v1.WriteResponse
-	7,  // 44: keyward.admin.v1.ResourceService.Delete:output_type -> keyward.admin.v1.WriteResponse
-	11, // 45: keyward.admin.v1.ResourceService.Apply:output_type -> keyward.admin.v1.ApplyResponse
-	14, // 46: keyward.admin.v1.ResourceService.Export:output_type -> keyward.admin.v1.ExportResponse
-	17, // 47: keyward.admin.v1.ResourceService.GenerateCredential:output_type -> keyward.admin.v1.GenerateCredentialResponse
-	17, // 48: keyward.admin.v1.ResourceService.RotateCredential:output_type -> keyward.admin.v1.GenerateCredentialResponse
-	19, // 49: keyward.admin.v1.ResourceService.ExplainRoute:output_type -> keyward.admin.v1.ExplainRouteResponse
-	22, // 50: keyward.admin.v1.ResourceService.TestRoute:output_type -> keyward.admin.v1.TestRouteResponse
-	24, // 51: keyward.admin.v1.ResourceService.ListRevisions:output_type -> keyward.admin.v1.ListRevisionsResponse
-	27, // 52: keyward.admin.v1.ResourceService.GetRevision:output_type -> keyward.admin.v1.GetRevisionResponse
-	29, // 53: keyward.admin.v1.ResourceService.DiffRevisions:output_type -> keyward.admin.v1.DiffRevisionsResponse
-	31, // 54: keyward.admin.v1.ResourceService.Rollback:output_type -> keyward.admin.v1.RollbackResponse
-	40, // [40:55] is the sub-list for method output_type
-	25, // [25:40] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	38, // 0: keyward.admin.v1.Resource.resource:type_name -> google.protobuf.Any
+	39, // 1: keyward.admin.v1.ListRequest.expiring_within:type_name -> google.protobuf.Duration
+	38, // 2: keyward.admin.v1.ListResponse.resources:type_name -> google.protobuf.Any
+	38, // 3: keyward.admin.v1.PutRequest.resource:type_name -> google.protobuf.Any
+	38, // 4: keyward.admin.v1.WriteResponse.resource:type_name -> google.protobuf.Any
+	8,  // 5: keyward.admin.v1.WriteResponse.warnings:type_name -> keyward.admin.v1.Notice
+	40, // 6: keyward.admin.v1.AddCertificateRequest.pem:type_name -> keyward.config.v1.Secret
+	40, // 7: keyward.admin.v1.AddCertificateRequest.pkcs12:type_name -> keyward.config.v1.Secret
+	40, // 8: keyward.admin.v1.AddCertificateRequest.passphrase:type_name -> keyward.config.v1.Secret
+	37, // 9: keyward.admin.v1.AddCertificateRequest.labels:type_name -> keyward.admin.v1.AddCertificateRequest.LabelsEntry
+	41, // 10: keyward.admin.v1.CertificateResponse.info:type_name -> keyward.config.v1.CertificateInfo
+	8,  // 11: keyward.admin.v1.CertificateResponse.warnings:type_name -> keyward.admin.v1.Notice
+	13, // 12: keyward.admin.v1.ApplyRequest.header:type_name -> keyward.admin.v1.ApplyHeader
+	15, // 13: keyward.admin.v1.ApplyResponse.changes:type_name -> keyward.admin.v1.ResourceChange
+	8,  // 14: keyward.admin.v1.ApplyResponse.warnings:type_name -> keyward.admin.v1.Notice
+	38, // 15: keyward.admin.v1.ResourceChange.before:type_name -> google.protobuf.Any
+	38, // 16: keyward.admin.v1.ResourceChange.after:type_name -> google.protobuf.Any
+	42, // 17: keyward.admin.v1.GenerateCredentialRequest.not_before:type_name -> google.protobuf.Timestamp
+	42, // 18: keyward.admin.v1.GenerateCredentialRequest.expires:type_name -> google.protobuf.Timestamp
+	38, // 19: keyward.admin.v1.GenerateCredentialResponse.resource:type_name -> google.protobuf.Any
+	23, // 20: keyward.admin.v1.ExplainRouteResponse.chain:type_name -> keyward.admin.v1.Link
+	23, // 21: keyward.admin.v1.TestRouteResponse.chain:type_name -> keyward.admin.v1.Link
+	28, // 22: keyward.admin.v1.ListRevisionsResponse.revisions:type_name -> keyward.admin.v1.Revision
+	42, // 23: keyward.admin.v1.Revision.at:type_name -> google.protobuf.Timestamp
+	28, // 24: keyward.admin.v1.GetRevisionResponse.revision:type_name -> keyward.admin.v1.Revision
+	15, // 25: keyward.admin.v1.GetRevisionResponse.changes:type_name -> keyward.admin.v1.ResourceChange
+	8,  // 26: keyward.admin.v1.GetRevisionResponse.warnings:type_name -> keyward.admin.v1.Notice
+	15, // 27: keyward.admin.v1.DiffRevisionsResponse.changes:type_name -> keyward.admin.v1.ResourceChange
+	8,  // 28: keyward.admin.v1.DiffRevisionsResponse.warnings:type_name -> keyward.admin.v1.Notice
+	15, // 29: keyward.admin.v1.RollbackResponse.changes:type_name -> keyward.admin.v1.ResourceChange
+	8,  // 30: keyward.admin.v1.RollbackResponse.warnings:type_name -> keyward.admin.v1.Notice
+	36, // 31: keyward.admin.v1.Places.places:type_name -> keyward.admin.v1.Place
+	1,  // 32: keyward.admin.v1.ResourceService.Get:input_type -> keyward.admin.v1.GetRequest
+	2,  // 33: keyward.admin.v1.ResourceService.List:input_type -> keyward.admin.v1.ListRequest
+	4,  // 34: keyward.admin.v1.ResourceService.Put:input_type -> keyward.admin.v1.PutRequest
+	5,  // 35: keyward.admin.v1.ResourceService.Patch:input_type -> keyward.admin.v1.PatchRequest
+	6,  // 36: keyward.admin.v1.ResourceService.Delete:input_type -> keyward.admin.v1.DeleteRequest
+	12, // 37: keyward.admin.v1.ResourceService.Apply:input_type -> keyward.admin.v1.ApplyRequest
+	16, // 38: keyward.admin.v1.ResourceService.Export:input_type -> keyward.admin.v1.ExportRequest
+	18, // 39: keyward.admin.v1.ResourceService.GenerateCredential:input_type -> keyward.admin.v1.GenerateCredentialRequest
+	19, // 40: keyward.admin.v1.ResourceService.RotateCredential:input_type -> keyward.admin.v1.RotateCredentialRequest
+	9,  // 41: keyward.admin.v1.ResourceService.AddCertificate:input_type -> keyward.admin.v1.AddCertificateRequest
+	10, // 42: keyward.admin.v1.ResourceService.PromoteCertificate:input_type -> keyward.admin.v1.PromoteCertificateRequest
+	21, // 43: keyward.admin.v1.ResourceService.ExplainRoute:input_type -> keyward.admin.v1.ExplainRouteRequest
+	24, // 44: keyward.admin.v1.ResourceService.TestRoute:input_type -> keyward.admin.v1.TestRouteRequest
+	26, // 45: keyward.admin.v1.ResourceService.ListRevisions:input_type -> keyward.admin.v1.ListRevisionsRequest
+	29, // 46: keyward.admin.v1.ResourceService.GetRevision:input_type -> keyward.admin.v1.GetRevisionRequest
+	31, // 47: keyward.admin.v1.ResourceService.DiffRevisions:input_type -> keyward.admin.v1.DiffRevisionsRequest
+	33, // 48: keyward.admin.v1.ResourceService.Rollback:input_type -> keyward.admin.v1.RollbackRequest
+	0,  // 49: keyward.admin.v1.ResourceService.Get:output_type -> keyward.admin.v1.Resource
+	3,  // 50: keyward.admin.v1.ResourceService.List:output_type -> keyward.admin.v1.ListResponse
+	7,  // 51: keyward.admin.v1.ResourceService.Put:output_type -> keyward.admin.v1.WriteResponse
+	7,  // 52: keyward.admin.v1.ResourceService.Patch:output_type -> keyward.admin.v1.WriteResponse
+	7,  // 53: keyward.admin.v1.ResourceService.Delete:output_type -> keyward.admin.v1.WriteResponse
+	14, // 54: keyward.admin.v1.ResourceService.Apply:output_type -> keyward.admin.v1.ApplyResponse
+	17, // 55: keyward.admin.v1.ResourceService.Export:output_type -> keyward.admin.v1.ExportResponse
+	20, // 56: keyward.admin.v1.ResourceService.GenerateCredential:output_type -> keyward.admin.v1.GenerateCredentialResponse
+	20, // 57: keyward.admin.v1.ResourceService.RotateCredential:output_type -> keyward.admin.v1.GenerateCredentialResponse
+	11, // 58: keyward.admin.v1.ResourceService.AddCertificate:output_type -> keyward.admin.v1.CertificateResponse
+	11, // 59: keyward.admin.v1.ResourceService.PromoteCertificate:output_type -> keyward.admin.v1.CertificateResponse
+	22, // 60: keyward.admin.v1.ResourceService.ExplainRoute:output_type -> keyward.admin.v1.ExplainRouteResponse
+	25, // 61: keyward.admin.v1.ResourceService.TestRoute:output_type -> keyward.admin.v1.TestRouteResponse
+	27, // 62: keyward.admin.v1.ResourceService.ListRevisions:output_type -> keyward.admin.v1.ListRevisionsResponse
+	30, // 63: keyward.admin.v1.ResourceService.GetRevision:output_type -> keyward.admin.v1.GetRevisionResponse
+	32, // 64: keyward.admin.v1.ResourceService.DiffRevisions:output_type -> keyward.admin.v1.DiffRevisionsResponse
+	34, // 65: keyward.admin.v1.ResourceService.Rollback:output_type -> keyward.admin.v1.RollbackResponse
+	49, // [49:66] is the sub-list for method output_type
+	32, // [32:49] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_keyward_admin_v1_resource_proto_init() }
@@ -2897,7 +3234,7 @@ func file_keyward_admin_v1_resource_proto_init() {
 	if File_keyward_admin_v1_resource_proto != nil {
 		return
 	}
-	file_keyward_admin_v1_resource_proto_msgTypes[9].OneofWrappers = []any{
+	file_keyward_admin_v1_resource_proto_msgTypes[12].OneofWrappers = []any{
 		(*ApplyRequest_Header)(nil),
 		(*ApplyRequest_Chunk)(nil),
 	}
@@ -2907,7 +3244,7 @@ func file_keyward_admin_v1_resource_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keyward_admin_v1_resource_proto_rawDesc), len(file_keyward_admin_v1_resource_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   34,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -28,6 +28,8 @@ const (
 	ResourceService_Export_FullMethodName             = "/keyward.admin.v1.ResourceService/Export"
 	ResourceService_GenerateCredential_FullMethodName = "/keyward.admin.v1.ResourceService/GenerateCredential"
 	ResourceService_RotateCredential_FullMethodName   = "/keyward.admin.v1.ResourceService/RotateCredential"
+	ResourceService_AddCertificate_FullMethodName     = "/keyward.admin.v1.ResourceService/AddCertificate"
+	ResourceService_PromoteCertificate_FullMethodName = "/keyward.admin.v1.ResourceService/PromoteCertificate"
 	ResourceService_ExplainRoute_FullMethodName       = "/keyward.admin.v1.ResourceService/ExplainRoute"
 	ResourceService_TestRoute_FullMethodName          = "/keyward.admin.v1.ResourceService/TestRoute"
 	ResourceService_ListRevisions_FullMethodName      = "/keyward.admin.v1.ResourceService/ListRevisions"
@@ -64,6 +66,13 @@ type ResourceServiceClient interface {
 	GenerateCredential(ctx context.Context, in *GenerateCredentialRequest, opts ...grpc.CallOption) (*GenerateCredentialResponse, error)
 	// RotateCredential creates a successor with a fresh secret and lets the old credential expire after an overlap.
 	RotateCredential(ctx context.Context, in *RotateCredentialRequest, opts ...grpc.CallOption) (*GenerateCredentialResponse, error)
+	// AddCertificate stores a certificate from a file as people have it: PEM with certificates and private key in any order, or
+	// PKCS#12. A name that the group does not have yet is created; else the file becomes the current version of that certificate
+	// and the one before stays as the previous version, or it is staged as the next one. 409 if the group has it under another
+	// name. Over REST the body can be the file itself, with `name`, `stage` and `snis` in the query.
+	AddCertificate(ctx context.Context, in *AddCertificateRequest, opts ...grpc.CallOption) (*CertificateResponse, error)
+	// PromoteCertificate makes the next version of a certificate the current one; the one before stays as the previous version.
+	PromoteCertificate(ctx context.Context, in *PromoteCertificateRequest, opts ...grpc.CallOption) (*CertificateResponse, error)
 	// ExplainRoute answers the effective policy chain of a route, and where each link comes from.
 	ExplainRoute(ctx context.Context, in *ExplainRouteRequest, opts ...grpc.CallOption) (*ExplainRouteResponse, error)
 	// TestRoute answers which route takes a request, and why.
@@ -189,6 +198,26 @@ func (c *resourceServiceClient) RotateCredential(ctx context.Context, in *Rotate
 	return out, nil
 }
 
+func (c *resourceServiceClient) AddCertificate(ctx context.Context, in *AddCertificateRequest, opts ...grpc.CallOption) (*CertificateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CertificateResponse)
+	err := c.cc.Invoke(ctx, ResourceService_AddCertificate_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *resourceServiceClient) PromoteCertificate(ctx context.Context, in *PromoteCertificateRequest, opts ...grpc.CallOption) (*CertificateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CertificateResponse)
+	err := c.cc.Invoke(ctx, ResourceService_PromoteCertificate_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *resourceServiceClient) ExplainRoute(ctx context.Context, in *ExplainRouteRequest, opts ...grpc.CallOption) (*ExplainRouteResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ExplainRouteResponse)
@@ -277,6 +306,13 @@ type ResourceServiceServer interface {
 	GenerateCredential(context.Context, *GenerateCredentialRequest) (*GenerateCredentialResponse, error)
 	// RotateCredential creates a successor with a fresh secret and lets the old credential expire after an overlap.
 	RotateCredential(context.Context, *RotateCredentialRequest) (*GenerateCredentialResponse, error)
+	// AddCertificate stores a certificate from a file as people have it: PEM with certificates and private key in any order, or
+	// PKCS#12. A name that the group does not have yet is created; else the file becomes the current version of that certificate
+	// and the one before stays as the previous version, or it is staged as the next one. 409 if the group has it under another
+	// name. Over REST the body can be the file itself, with `name`, `stage` and `snis` in the query.
+	AddCertificate(context.Context, *AddCertificateRequest) (*CertificateResponse, error)
+	// PromoteCertificate makes the next version of a certificate the current one; the one before stays as the previous version.
+	PromoteCertificate(context.Context, *PromoteCertificateRequest) (*CertificateResponse, error)
 	// ExplainRoute answers the effective policy chain of a route, and where each link comes from.
 	ExplainRoute(context.Context, *ExplainRouteRequest) (*ExplainRouteResponse, error)
 	// TestRoute answers which route takes a request, and why.
@@ -326,6 +362,12 @@ func (UnimplementedResourceServiceServer) GenerateCredential(context.Context, *G
 }
 func (UnimplementedResourceServiceServer) RotateCredential(context.Context, *RotateCredentialRequest) (*GenerateCredentialResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RotateCredential not implemented")
+}
+func (UnimplementedResourceServiceServer) AddCertificate(context.Context, *AddCertificateRequest) (*CertificateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AddCertificate not implemented")
+}
+func (UnimplementedResourceServiceServer) PromoteCertificate(context.Context, *PromoteCertificateRequest) (*CertificateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PromoteCertificate not implemented")
 }
 func (UnimplementedResourceServiceServer) ExplainRoute(context.Context, *ExplainRouteRequest) (*ExplainRouteResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ExplainRoute not implemented")
@@ -510,6 +552,42 @@ func _ResourceService_RotateCredential_Handler(srv interface{}, ctx context.Cont
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ResourceService_AddCertificate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AddCertificateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ResourceServiceServer).AddCertificate(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ResourceService_AddCertificate_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ResourceServiceServer).AddCertificate(ctx, req.(*AddCertificateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ResourceService_PromoteCertificate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PromoteCertificateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ResourceServiceServer).PromoteCertificate(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ResourceService_PromoteCertificate_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ResourceServiceServer).PromoteCertificate(ctx, req.(*PromoteCertificateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ResourceService_ExplainRoute_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ExplainRouteRequest)
 	if err := dec(in); err != nil {
@@ -652,6 +730,14 @@ var ResourceService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RotateCredential",
 			Handler:    _ResourceService_RotateCredential_Handler,
+		},
+		{
+			MethodName: "AddCertificate",
+			Handler:    _ResourceService_AddCertificate_Handler,
+		},
+		{
+			MethodName: "PromoteCertificate",
+			Handler:    _ResourceService_PromoteCertificate_Handler,
 		},
 		{
 			MethodName: "ExplainRoute",

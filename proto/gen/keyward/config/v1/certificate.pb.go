@@ -43,7 +43,7 @@ type Certificate struct {
 	// a certificate is compared with this one. Promoting makes it `current`.
 	Next *CertificateVersion `protobuf:"bytes,12,opt,name=next,proto3" json:"next,omitempty"`
 	// The version that `current` replaced. Its id still refers to this certificate; it is never presented. Left out, it stays
-	// as it is.
+	// as it is; `{}` removes it.
 	Previous *CertificateVersion `protobuf:"bytes,13,opt,name=previous,proto3" json:"previous,omitempty"`
 	// What uses it, by its name or the id of a version, as `kind/name`. While there is anything it cannot be deleted. Set by the
 	// server.
