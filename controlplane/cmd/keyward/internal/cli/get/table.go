@@ -50,6 +50,8 @@ func heads(kind string) []string {
 		return []string{"TYPE", "NOT BEFORE", "EXPIRES"}
 	case "consumer-groups":
 		return []string{"POLICIES"}
+	case "certificates":
+		return []string{"SUBJECT", "SNIS", "UNTIL"}
 	default:
 		return []string{"DESCRIPTION"}
 	}
@@ -67,6 +69,9 @@ func cells(m proto.Message) []string {
 		return []string{m.GetType(), render.Time(m.GetNotBefore()), render.Time(m.GetExpires())}
 	case *configv1.ConsumerGroup:
 		return []string{policies(m.GetPolicies())}
+	case *configv1.Certificate:
+		info := m.GetCurrent().GetInfo()
+		return []string{render.Or(info.GetSubject(), "-"), words(m.GetSnis()), render.Time(info.GetNotAfter())}
 	case common:
 		return []string{render.Or(m.GetDescription(), "-")}
 	default:
