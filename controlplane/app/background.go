@@ -5,6 +5,7 @@ import (
 	"flag"
 	"time"
 
+	"keyward.dev/controlplane/internal/expiry"
 	"keyward.dev/controlplane/internal/jobs"
 	"keyward.dev/controlplane/internal/retention"
 	"keyward.dev/shared/settings"
@@ -36,6 +37,14 @@ func (r *Retention) check(faults *settings.Faults) {
 	}
 }
 
+// certificateWatch is how often certificates are looked at.
+const certificateWatch = time.Hour
+
+// vault opens what is stored of a group.
+func (p *plane) vault(ctx context.Context, group string) (expiry.Vault, error) {
+	return p.core.sealer.Group(ctx, group)
+}
+
 // background is the work that is done once for all replicas.
 func (p *plane) background() (*jobs.Runner, error) {
 	keep := p.settings.Retention
@@ -43,7 +52,11 @@ func (p *plane) background() (*jobs.Runner, error) {
 		Database: p.core.store, Unlock: p.core.sealer.Group, Keep: keep.HistoryKeep, MaxAge: keep.HistoryMaxAge, Log: p.log,
 		Needed: p.lowest,
 	})
+	ends := expiry.New(expiry.Config{
+		Database: p.core.store, Unlock: p.vault, Every: certificateWatch, Now: time.Now, Log: p.log,
+	})
 	work := []jobs.Job{
+		{Name: "certificate-expiry", Every: certificateWatch, Timeout: 10 * time.Minute, Run: ends.Run},
 		{Name: "history-retention", Every: keep.Interval, Timeout: 10 * time.Minute, Run: past.Run},
 		{Name: "authority-expiry", Every: 12 * time.Hour, Timeout: time.Minute, Run: func(ctx context.Context) error {
 			p.ca.NoteExpiry(ctx)

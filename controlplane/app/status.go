@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"keyward.dev/controlplane/internal/expiry"
 	"keyward.dev/controlplane/internal/kek"
 	"keyward.dev/controlplane/internal/sealer"
 	"keyward.dev/shared/telemetry"
@@ -86,6 +87,7 @@ func (s *replicaStatus) serving(p *plane) {
 		p.keyrings,
 		newGroupRevisions(p.core.groups, p.registry),
 		newAbortedRollouts(p.driver),
+		expiry.NewMetrics(p.core.groups, time.Now),
 	)
 	s.plane.Store(p)
 }

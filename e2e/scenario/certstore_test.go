@@ -192,6 +192,12 @@ func TestCertificatesInFiles(t *testing.T) {
 			t.Errorf("applying %s changed something", what)
 		}
 	}
+	listed := c.MustCLI("", "certs", "list", "--expiring", "2d")
+	if !strings.Contains(listed, "CN=a") || !strings.Contains(listed, "authority") {
+		t.Errorf("certs list: %s", listed)
+	}
+	c.Replicas[0].AwaitMetric(t, `keyward_controlplane_certificates_expiring{group="default",within="7d"}`, 2)
+	c.Replicas[0].AwaitMetric(t, `keyward_controlplane_certificate_expires_timestamp_seconds{group="default"}`, float64(a.Cert.NotBefore.Unix()))
 	diff := c.CLI(doc(b), "diff", "-f", "-")
 	if !strings.Contains(diff.Stdout, "update certificates/web") || strings.Contains(diff.Stdout, "PRIVATE KEY") {
 		t.Errorf("diff: %s%s", diff.Stdout, diff.Stderr)

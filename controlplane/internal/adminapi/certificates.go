@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -244,19 +243,8 @@ func (s *resources) deletionByID(ctx context.Context, req *adminv1.DeleteRequest
 	return admission.Change{Kind: r.Kind, Name: r.Name, Message: c, IfMatch: etag}, nil
 }
 
-// expires reports whether something of a certificate or of authorities that is in use expires before a time.
+// expires reports whether a certificate can be presented no longer than to a time, or an authority is valid no longer.
 func expires(m proto.Message, before time.Time) bool {
-	switch m := m.(type) {
-	case *configv1.Certificate:
-		return slices.ContainsFunc(certs.Slots(m), func(slot certs.Slot) bool {
-			info := certs.VersionInfo(slot.Version)
-			return slot.Name != "previous" && info != nil && info.GetNotAfter().AsTime().Before(before)
-		})
-	case *configv1.CaCertificate:
-		return slices.ContainsFunc(certs.Authorities(m), func(info *configv1.CertificateInfo) bool {
-			return info.GetNotAfter().AsTime().Before(before)
-		})
-	default:
-		return false
-	}
+	end, ok := certs.End(m)
+	return ok && !end.After(before)
 }

@@ -15,6 +15,7 @@ import (
 	credentialv1 "keyward.dev/proto/gen/keyward/credential/v1"
 
 	"keyward.dev/controlplane/internal/rollout"
+	"keyward.dev/shared/testkit/certtest"
 )
 
 var begin = time.Date(2026, 11, 1, 10, 0, 0, 0, time.UTC)
@@ -233,6 +234,11 @@ func TestWhatTakesSomethingIsUrgent(t *testing.T) {
 	}
 	at := func(d time.Duration) *timestamppb.Timestamp { return timestamppb.New(begin.Add(d)) }
 	was := &configv1.Credential{Type: "key-auth", Config: key("a"), Expires: at(time.Hour)}
+	pem := certtest.CA(t, "a").PEM()
+	caller := func(pem string, key *configv1.Secret) *configv1.Certificate {
+		return &configv1.Certificate{Current: &configv1.CertificateVersion{Chain: pem, PrivateKey: key}}
+	}
+	other, ours := certtest.CA(t, "b").PEM(), &configv1.Secret{Value: &configv1.Secret_Plaintext{Plaintext: "x"}}
 	cases := []struct {
 		name   string
 		change rollout.Resource
@@ -249,6 +255,11 @@ func TestWhatTakesSomethingIsUrgent(t *testing.T) {
 		{"a consumer removed", rollout.Resource{Kind: "consumers", Existed: true, Before: &configv1.Consumer{}}, true},
 		{"a group lost", rollout.Resource{Kind: "consumers", Existed: true, Before: &configv1.Consumer{Groups: []string{"a", "b"}}, After: &configv1.Consumer{Groups: []string{"b"}}}, true},
 		{"a group won", rollout.Resource{Kind: "consumers", Existed: true, Before: &configv1.Consumer{Groups: []string{"a"}}, After: &configv1.Consumer{Groups: []string{"b", "a"}}}, false},
+		{"an authority removed", rollout.Resource{Kind: "ca-certificates", Existed: true, Before: &configv1.CaCertificate{Certificates: pem}}, true},
+		{"an authority replaced", rollout.Resource{Kind: "ca-certificates", Existed: true, Before: &configv1.CaCertificate{Certificates: pem}, After: &configv1.CaCertificate{Certificates: other}}, true},
+		{"an authority more", rollout.Resource{Kind: "ca-certificates", Existed: true, Before: &configv1.CaCertificate{Certificates: pem}, After: &configv1.CaCertificate{Certificates: other + pem}}, false},
+		{"a caller's certificate replaced", rollout.Resource{Kind: "certificates", Existed: true, Before: caller(pem, nil), After: caller(other, nil)}, true},
+		{"our own certificate renewed", rollout.Resource{Kind: "certificates", Existed: true, Before: caller(pem, ours), After: caller(other, ours)}, false},
 		{"a route removed", rollout.Resource{Kind: "routes", Existed: true, Before: &configv1.Route{}}, false},
 	}
 	for _, c := range cases {

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // Row is a resource as it is stored: what lists need in the clear, the content sealed.
@@ -30,6 +32,11 @@ const (
 select kind, uid, name, labels, revision, sealed, created_at, updated_at
 from resources
 where group_uid = $1
+order by kind, name`
+	selectRowsOf = `
+select kind, uid, name, labels, revision, sealed, created_at, updated_at
+from resources
+where group_uid = $1 and kind = any ($2)
 order by kind, name`
 	// upsertRows does not move a uid to another group or kind: such a row is not affected, and counted.
 	upsertRows = `
@@ -59,6 +66,18 @@ func (s *Store) Rows(ctx context.Context, group string, yield func(Row) error) e
 // An error of yield ends it.
 func (r *Reader) Rows(ctx context.Context, yield func(Row) error) error {
 	rows, err := r.q.Query(ctx, selectRows, r.head.GroupUID)
+	return eachRow(rows, err, yield)
+}
+
+// RowsOf gives every resource of some kinds of a group to yield, as Rows does.
+func (s *Store) RowsOf(ctx context.Context, group string, kinds []string, yield func(Row) error) error {
+	return s.InSnapshot(ctx, group, func(ctx context.Context, r *Reader) error {
+		rows, err := r.q.Query(ctx, selectRowsOf, r.head.GroupUID, kinds)
+		return eachRow(rows, err, yield)
+	})
+}
+
+func eachRow(rows pgx.Rows, err error, yield func(Row) error) error {
 	if err != nil {
 		return mapped("read resources", err)
 	}

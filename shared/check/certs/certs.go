@@ -61,6 +61,19 @@ func (s *Set) Presented(t time.Time) *Version {
 	return nil
 }
 
+// End is until when there is a version to present: the end of the current one, or of the next one if that follows without a
+// gap.
+func (s *Set) End() time.Time {
+	if s.Current == nil {
+		return time.Time{}
+	}
+	end := s.Current.Leaf().NotAfter
+	if s.Next != nil && !s.Next.Leaf().NotBefore.After(end) && s.Next.Leaf().NotAfter.After(end) {
+		end = s.Next.Leaf().NotAfter
+	}
+	return end
+}
+
 // For is the version that a reference to the certificate means at a time: with its name the one to present, with an id the
 // version of that id, whether it is valid or not. It is nil if there is none. A name that looks like an id is a name first.
 func (s *Set) For(reference string, t time.Time) *Version {

@@ -9,7 +9,9 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strings"
+	"time"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
@@ -30,6 +32,27 @@ func Authorities(c *configv1.CaCertificate) []*configv1.CertificateInfo {
 		out = append(out, Info(ca))
 	}
 	return out
+}
+
+// End is until when a certificate can be presented, or the first of the authorities is valid; false for resources of other
+// kinds, and for what cannot be read.
+func End(m proto.Message) (time.Time, bool) {
+	switch m := m.(type) {
+	case *configv1.Certificate:
+		set, _ := Open(m)
+		return set.End(), set.Current != nil
+	case *configv1.CaCertificate:
+		all, _ := parseAll(m.GetCertificates(), maxAuthorities)
+		var first time.Time
+		for _, c := range all {
+			if first.IsZero() || c.NotAfter.Before(first) {
+				first = c.NotAfter
+			}
+		}
+		return first, len(all) > 0
+	default:
+		return time.Time{}, false
+	}
 }
 
 // VersionInfo is what a version in stored form, or with its key hidden, says of itself; nil if it cannot be read.

@@ -184,7 +184,8 @@ type ListRequest struct {
 	MinRevision int64  `protobuf:"varint,7,opt,name=min_revision,json=minRevision,proto3" json:"min_revision,omitempty"`
 	// Of certificates: only these, by name or by the id of a version, in one page. 404 if one of them is not there.
 	Names []string `protobuf:"bytes,8,rep,name=names,proto3" json:"names,omitempty"`
-	// Of certificates and CA certificates: only those of which something that is in use expires within this time, or has.
+	// Of certificates and CA certificates: only those that end within this time, or have ended. A certificate ends with its
+	// current version, or with the next one if that follows without a gap.
 	ExpiringWithin *durationpb.Duration `protobuf:"bytes,9,opt,name=expiring_within,json=expiringWithin,proto3" json:"expiring_within,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache

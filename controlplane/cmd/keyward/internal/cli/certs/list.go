@@ -30,7 +30,7 @@ func newList(f *factory.Factory) *cobra.Command {
 		Use:   "list",
 		Short: "List certificates and when they end",
 		Long: `List certificates and the certificates of authorities, a line for each version that is in use or to come, and when they
-end. With --expiring only those of which something in use ends within that time, or has ended.`,
+end. With --expiring only those that end within that time, or have ended, without a next version that follows.`,
 		Example: `  keyward certs list
   keyward certs list --expiring 30d`,
 		Args: factory.Args(""),
