@@ -2,14 +2,21 @@ package scenario_test
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"encoding/hex"
+	"encoding/pem"
+	"fmt"
 	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"keyward.dev/e2e/harness"
+	"keyward.dev/shared/testkit/certtest"
 )
 
 // TestNothingSecretIsReadableAnywhere writes a canary and looks for it wherever somebody could look: tables, the
@@ -27,7 +34,11 @@ func TestNothingSecretIsReadableAnywhere(t *testing.T) {
 		t.Fatalf("with the key: %d %s", code, body)
 	}
 	joinToken := c.JoinToken("default", 1)
-	answers := []harness.Answer{
+	secrets, keyAnswers := certificateSecrets(t, c)
+	g.AwaitRevision(c.Apply("group: default\nconsumers: [{name: after-the-certificates}]"))
+	secrets = append(secrets, canary)
+	all := slices.Concat(secrets, []string{c.Token, joinToken})
+	answers := append(keyAnswers,
 		c.REST(http.MethodGet, "/v1/groups/default/consumers/alice/credentials/alice-1", ""),
 		c.REST(http.MethodGet, "/v1/groups/default/consumers/alice/credentials", ""),
 		c.REST(http.MethodGet, "/v1/groups/default:export", ""),
@@ -35,9 +46,9 @@ func TestNothingSecretIsReadableAnywhere(t *testing.T) {
 		c.REST(http.MethodGet, "/v1/groups/default/revisions", ""),
 		// A document that is wrong near the secret: the error must not repeat it.
 		c.REST(http.MethodPost, "/v1/groups/default:apply", strings.ReplaceAll(doc, "key: \""+canary, "key: {bad: \""+canary+"\"}, x: \""+canary)),
-	}
+	)
 	for _, a := range answers {
-		mustNotHold(t, "an answer of the API", a.Body, canary)
+		mustNotHold(t, "an answer of the API", a.Body, secrets...)
 	}
 	for _, addr := range []string{c.Replicas[0].Status + "/metrics", g.Status + "/metrics", g.Status + "/status"} {
 		resp, err := http.Get("http://" + addr) //nolint:noctx // a test's own server on loopback
@@ -47,12 +58,12 @@ func TestNothingSecretIsReadableAnywhere(t *testing.T) {
 		var body bytes.Buffer
 		_, _ = body.ReadFrom(resp.Body)
 		resp.Body.Close()
-		mustNotHold(t, addr, body.Bytes(), canary)
+		mustNotHold(t, addr, body.Bytes(), secrets...)
 	}
-	mustNotHold(t, "the control plane's log", c.Replicas[0].Output(), canary, c.Token, joinToken)
-	mustNotHold(t, "the gateway's log", g.Output(), canary)
+	mustNotHold(t, "the control plane's log", c.Replicas[0].Output(), all...)
+	mustNotHold(t, "the gateway's log", g.Output(), secrets...)
 	for _, table := range c.Tables() {
-		mustNotHold(t, "a table", table, canary, c.Token, joinToken)
+		mustNotHold(t, "a table", table, all...)
 	}
 	if err := c.PG.Exec(t.Context(), "postgres", "checkpoint"); err != nil {
 		t.Fatal(err)
@@ -62,13 +73,67 @@ func TestNothingSecretIsReadableAnywhere(t *testing.T) {
 			return nil //nolint:nilerr // files come and go under a running server
 		}
 		if b, err := os.ReadFile(path); err == nil {
-			mustNotHold(t, path, b, canary, c.Token, joinToken)
+			mustNotHold(t, path, b, all...)
 		}
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// certificateSecrets stores certificates in every way there is, also badly, and answers what must not be found of them: the
+// passphrase, and the private keys as they were written, as PEM and as numbers; and everything that the API said.
+func certificateSecrets(t *testing.T, c *harness.Cluster) (secrets []string, answers []harness.Answer) {
+	t.Helper()
+	const passphrase, wrong = "CANARY-open-sesame-4tR8wB1c", "CANARY-simsim-9pL4tR8w"
+	a, b, dry := certtest.SelfSigned(t, "a"), certtest.SelfSigned(t, "b"), certtest.SelfSigned(t, "dry")
+	encrypted := b.EncryptedKeyPEM(t, passphrase, 2048)
+	secrets = []string{passphrase, wrong}
+	for _, key := range []string{a.KeyPEM(t), b.KeyPEM(t), dry.KeyPEM(t), encrypted} {
+		secrets = append(secrets, strings.Split(key, "\n")[1])
+		block, _ := pem.Decode([]byte(key))
+		secrets = append(secrets, string(block.Bytes[len(block.Bytes)/4:len(block.Bytes)/2]))
+	}
+	for _, key := range []crypto.Signer{a.Key, b.Key, dry.Key} {
+		raw, err := key.(*ecdsa.PrivateKey).Bytes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		secrets = append(secrets, string(raw), hex.EncodeToString(raw))
+	}
+	call := func(want int, method, path, body string, headers ...string) {
+		t.Helper()
+		answer := c.REST(method, "/v1/groups/default"+path, body, headers...)
+		if answer.Status != want {
+			t.Errorf("%s %s: %d %s", method, path, answer.Status, answer.Body)
+		}
+		answers = append(answers, answer)
+	}
+	file := []string{"Content-Type", "application/x-pem-file"}
+	add := fmt.Sprintf(`{"name": "b", "pem": %q, "passphrase": %q}`, b.PEM()+encrypted, passphrase)
+	call(http.StatusCreated, http.MethodPost, "/certificates?name=a", a.PEM()+a.KeyPEM(t), file...)
+	call(http.StatusCreated, http.MethodPost, "/certificates", add)
+	call(http.StatusOK, http.MethodGet, "/certificates/a", "")
+	call(http.StatusOK, http.MethodGet, "/certificates/"+a.ID()+","+b.ID(), "")
+	call(http.StatusOK, http.MethodGet, "/certificates", "")
+	call(http.StatusOK, http.MethodPatch, "/certificates/a", `{"description": "x"}`, "Content-Type", "application/merge-patch+json")
+	call(http.StatusOK, http.MethodPost, ":apply?dry_run=true", fmt.Sprintf("certificates: [{name: a, current: %q}]", dry.PEM()+dry.KeyPEM(t)))
+	// What is refused: a key in the wrong place, cut off, of another certificate, with the wrong passphrase, among unknown fields.
+	for _, body := range []string{
+		fmt.Sprintf(`{"description": %q, "current": {"chain": %q, "private_key": {"bad": %q}}}`, "x", a.PEM(), a.KeyPEM(t)),
+		fmt.Sprintf(`{"current": %q}`, a.PEM()+strings.Replace(a.KeyPEM(t), "-----END", "----END", 1)),
+		fmt.Sprintf(`{"current": {"chain": %q, "private_key": %q}}`, a.PEM(), b.KeyPEM(t)),
+		fmt.Sprintf(`{"current": {"chain": %q, "private_key": %q, "passphrase": %q}}`, b.PEM(), encrypted, wrong),
+		fmt.Sprintf(`{"current": {"chain": %q, "passphrase": {"x": %q}}}`, b.PEM(), wrong),
+		fmt.Sprintf(`{"current": {"chain": [%q]}}`, a.KeyPEM(t)),
+	} {
+		call(http.StatusUnprocessableEntity, http.MethodPut, "/certificates/a", body)
+	}
+	call(http.StatusUnprocessableEntity, http.MethodPut, "/ca-certificates/a", fmt.Sprintf(`{"certificates": %q}`, a.PEM()+a.KeyPEM(t)))
+	call(http.StatusUnprocessableEntity, http.MethodPost, "/certificates", strings.Replace(add, passphrase, wrong, 1))
+	call(http.StatusUnprocessableEntity, http.MethodPost, "/certificates", a.KeyPEM(t), file...)
+	return secrets, answers
 }
 
 func mustNotHold(t *testing.T, where string, content []byte, secrets ...string) {
