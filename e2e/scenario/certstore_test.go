@@ -122,6 +122,9 @@ func TestCertificatesAsTyksUsersKnowThem(t *testing.T) {
 		t.Errorf("by the id of the version before: %+v", byOld)
 	}
 
+	if same := read[added](t, s.call(http.StatusOK, http.MethodPost, certificates, b.ChainPEM(), pemFile...)); same.Name != "web" || same.Stage != "previous" {
+		t.Errorf("the version before, added without a name: %+v", same)
+	}
 	s.promote(middle.Issue(t, "d"), c)
 	s.list(root)
 

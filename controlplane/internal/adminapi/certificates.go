@@ -44,6 +44,9 @@ func (s *resources) AddCertificate(ctx context.Context, req *adminv1.AddCertific
 		if err != nil {
 			return nil, err
 		}
+		if req.GetName() == "" && stored != nil && certs.VersionID(c.GetCurrent()) != id {
+			return version(c, id, &adminv1.WriteResponse{Revision: view.Revision}) // nobody said that it shall be another version
+		}
 		slot := &c.Current
 		if req.GetStage() == stageNext {
 			slot = &c.Next
@@ -200,15 +203,20 @@ func (s *resources) putCertificate(
 	if err := res.GetResource().UnmarshalTo(&now); err != nil {
 		return nil, fmt.Errorf("read what was written: %w", err)
 	}
-	for _, slot := range certs.Slots(&now) {
+	return version(&now, id, res)
+}
+
+// version answers a version of a certificate, and what became of the write.
+func version(c *configv1.Certificate, id string, res *adminv1.WriteResponse) (*adminv1.CertificateResponse, error) {
+	for _, slot := range certs.Slots(c) {
 		if certs.VersionID(slot.Version) == id {
 			return &adminv1.CertificateResponse{
-				Id: id, Name: now.GetName(), Info: slot.Version.GetInfo(), Stage: slot.Name, Revision: res.GetRevision(),
+				Id: id, Name: c.GetName(), Info: slot.Version.GetInfo(), Stage: slot.Name, Revision: res.GetRevision(),
 				Created: res.GetCreated(), Changed: res.GetChanged(), Warnings: res.GetWarnings(),
 			}, nil
 		}
 	}
-	return nil, problem.Errorf(problem.Internal, "the write path did not store the certificate")
+	return nil, problem.Errorf(problem.Internal, "the certificate is not among what is stored")
 }
 
 // deletionByID answers the change that removes a certificate by the id of a version: with the current one all of it goes, else

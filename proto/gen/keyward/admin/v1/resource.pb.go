@@ -964,7 +964,7 @@ type CertificateResponse struct {
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	// What the version says of itself.
 	Info *v1.CertificateInfo `protobuf:"bytes,3,opt,name=info,proto3" json:"info,omitempty"`
-	// Which version it is now: `current` or `next`.
+	// Which version it is now: `current`, `next`, or `previous` if it was given without a name and is there.
 	Stage string `protobuf:"bytes,4,opt,name=stage,proto3" json:"stage,omitempty"`
 	// Revision that holds it.
 	Revision int64 `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"`
