@@ -12,6 +12,7 @@ import (
 
 	"keyward.dev/e2e/harness"
 	"keyward.dev/shared/testkit"
+	"keyward.dev/shared/testkit/certtest"
 )
 
 // previousRelease is the commit whose programs must work together with those of this tree.
@@ -168,6 +169,32 @@ func TestWhatOnlyTheControlPlaneUsesDoesNotHinderAnOlderGateway(t *testing.T) {
 		t.Errorf("the settings say nothing of stages: %s", out)
 	}
 	follows(t, c, g, "staged")
+}
+
+// TestCertificatesDoNotHinderAnOlderGateway stores certificates, a kind of which the previous release knows nothing: it says so,
+// and serves on.
+func TestCertificatesDoNotHinderAnOlderGateway(t *testing.T) {
+	t.Parallel()
+	old := previous(t)
+	c := harness.New(t, harness.Options{})
+	c.Apply(baseDocument(t))
+	c.Programs = old
+	g := c.StartGateway("default")
+	c.Programs = harness.Release{}
+	ca := certtest.CA(t, "ca")
+	leaf := ca.Issue(t, "leaf")
+	revision := c.Apply(fmt.Sprintf("group: default\ncertificates: [{name: web, current: %q}]\nca-certificates: [{name: ca, certificates: %q}]\n",
+		leaf.PEM()+leaf.KeyPEM(t), ca.PEM()))
+	g.AwaitRevision(revision)
+	serves(t, "with certificates", g)
+	id := c.Gateways("default")[0].ID
+	testkit.Await(t, 10*time.Second, func() error {
+		if said := c.MustCLI("", "gateways", "describe", id); strings.Count(said, "this gateway does not know resources of this kind") != 2 {
+			return fmt.Errorf("gateways describe says\n%s", said)
+		}
+		return nil
+	})
+	follows(t, c, g, "certificates")
 }
 
 const corsDocument = `group: default
