@@ -153,6 +153,7 @@ func (a *Admitter) Admit(view View, req Request) (Admitted, error) {
 	j.keys()
 	j.certificateIDs()
 	j.routes()
+	j.shown()
 	j.bindings()
 	j.upgrades()
 	j.loggedKeys()

@@ -175,10 +175,11 @@ func keepKey(v *configv1.CertificateVersion, stored *configv1.Certificate) {
 func (j *judge) certificateIDs() {
 	held := map[string]*entry{}
 	for _, e := range j.entries {
-		if e.kind.Name != certs.Kind {
+		c, ok := e.msg.(*configv1.Certificate)
+		if !ok {
 			continue
 		}
-		for claim := range claims.Of(e.msg) {
+		for claim := range claims.Identity(c) {
 			other := ""
 			if h := held[claim]; h != nil && h != e {
 				other = h.name

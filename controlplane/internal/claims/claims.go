@@ -1,6 +1,6 @@
 // Package claims says what only one resource of a group may have at a time: an API key, the very same place in the
-// routing table; and what resources have in common that admission asks for. Snapshots index both, so that admission finds
-// a conflict without looking at every resource. It is pure.
+// routing table, a server name that a certificate is shown for; and what resources have in common that admission asks for.
+// Snapshots index both, so that admission finds a conflict without looking at every resource. It is pure.
 package claims
 
 import (
@@ -37,16 +37,33 @@ func Of(m proto.Message) iter.Seq[string] {
 // Certificate is the claim of the certificate with an id.
 func Certificate(id string) string { return "certificate " + id }
 
-// ofCertificate claims the ids of all versions, and a name that looks like an id: what refers to one must not mean two
-// certificates.
 func ofCertificate(c *configv1.Certificate, yield func(string) bool) {
-	ids := certs.IDs(c)
-	if certs.IsID(c.GetName()) && !slices.Contains(ids, c.GetName()) {
-		ids = append(ids, c.GetName())
-	}
-	for _, id := range ids {
-		if !yield(Certificate(id)) {
+	for claim := range Identity(c) {
+		if !yield(claim) {
 			return
+		}
+	}
+	for _, sni := range c.GetSnis() {
+		for claim := range Shown(c, sni) {
+			if !yield(claim) {
+				return
+			}
+		}
+	}
+}
+
+// Identity yields the claims of a certificate to the ids of all its versions, and to a name that looks like an id: what
+// refers to one must not mean two certificates.
+func Identity(c *configv1.Certificate) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		ids := certs.IDs(c)
+		if certs.IsID(c.GetName()) && !slices.Contains(ids, c.GetName()) {
+			ids = append(ids, c.GetName())
+		}
+		for _, id := range ids {
+			if !yield(Certificate(id)) {
+				return
+			}
 		}
 	}
 }
@@ -103,6 +120,24 @@ func ofCredential(c *configv1.Credential, yield func(string) bool) {
 			more = yield(Key(c.GetType(), h))
 		}
 	})
+}
+
+// Shown yields what a certificate claims of one of its server names: the name for each kind of key it has. Gateways choose by
+// what the client can verify, and by nothing else.
+func Shown(c *configv1.Certificate, sni string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		var kinds []string
+		for _, v := range []*configv1.CertificateVersion{c.GetCurrent(), c.GetNext()} {
+			kind := certs.KeyKind(v)
+			if kind == "" || slices.Contains(kinds, kind) {
+				continue
+			}
+			kinds = append(kinds, kind)
+			if !yield("sni " + sni + " " + kind) {
+				return
+			}
+		}
+	}
 }
 
 // ofRoute yields one claim for each host and path: routes that share one take exactly the same requests with the same
