@@ -29,6 +29,7 @@ import (
 	"keyward.dev/dataplane/internal/syncclient"
 	"keyward.dev/dataplane/internal/upstream"
 	"keyward.dev/shared/certfile"
+	"keyward.dev/shared/check/certs"
 	"keyward.dev/shared/contract"
 	"keyward.dev/shared/run"
 	"keyward.dev/shared/settings"
@@ -105,13 +106,15 @@ func New(ctx context.Context, s Settings, stdout io.Writer, log *slog.Logger, so
 	g.fallback = fallbackBundle(s, g.registry, log)
 	g.status = status.New(status.Config{
 		Registry: g.registry, Runtime: g.runtime, Version: telemetry.Version(), Engine: s.HTTPEngine, Dropped: g.access.Dropped, Log: log,
-		Draining:    func() bool { return g.server != nil && g.server.Draining() },
-		InFlight:    func() int64 { return g.server.Active() },
-		Connections: func() int64 { return g.server.Stats().Open },
-		Handshakes:  func() int64 { return g.server.Stats().Handshakes },
-		Refused:     func() uint64 { return g.server.Stats().Refused },
-		Cache:       g.cacheState(),
-		Fallback:    g.fallbackState(),
+		Draining:          func() bool { return g.server != nil && g.server.Draining() },
+		InFlight:          func() int64 { return g.server.Active() },
+		Connections:       func() int64 { return g.server.Stats().Open },
+		Handshakes:        func() int64 { return g.server.Stats().Handshakes },
+		Refused:           func() uint64 { return g.server.Stats().Refused },
+		HandshakeFailures: func() map[string]uint64 { return g.server.HandshakeFailures() },
+		File:              g.certificateFile(),
+		Cache:             g.cacheState(),
+		Fallback:          g.fallbackState(),
 		ControlPlane: func() status.ControlPlane {
 			s := g.source.Status()
 			return status.ControlPlane{Connected: s.Connected, Lost: s.Lost, Refused: s.Rewound, Distrusted: s.Distrusted}
@@ -171,6 +174,17 @@ func (g *Gateway) listen(ctx context.Context) error {
 		return fmt.Errorf("listen for status: %w", err)
 	}
 	return handed.Unused()
+}
+
+// certificateFile says what the certificate of the process's own is; nil if there is none.
+func (g *Gateway) certificateFile() func() status.FileCertificate {
+	if g.settings.TLSCert == "" {
+		return nil
+	}
+	return func() status.FileCertificate {
+		leaf := g.certs.Leaf()
+		return status.FileCertificate{ID: certs.ID(leaf.Raw), NotAfter: leaf.NotAfter}
+	}
 }
 
 // Addresses returns the bound addresses by listener name, and that of the status port as "status".

@@ -266,7 +266,7 @@ func TestNoRequestFailsWhileConfigurationChanges(t *testing.T) {
 
 func TestSettingsNameEveryFault(t *testing.T) {
 	t.Parallel()
-	s := app.Settings{Listen: []string{"https=127.0.0.1:1", "ftp=1:1", "http"}, StatusListen: "x", Labels: []string{"a"}, RootSPKI: "zz", DrainTimeout: -1, SealedCache: "x"}
+	s := app.Settings{Listen: []string{"https=127.0.0.1:1", "ftp=1:1", "http"}, StatusListen: "x", Labels: []string{"a"}, RootSPKI: "zz", TLSCert: "x", DrainTimeout: -1, SealedCache: "x"}
 	err := s.Check()
 	if err == nil {
 		t.Fatal("Check() = nil")

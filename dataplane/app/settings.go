@@ -62,7 +62,7 @@ func (s *Settings) Flags(fs *flag.FlagSet) {
 	settings.ListVar(fs, &s.Labels, "label", nil, "`key=value` that the gateway says of itself; may be repeated")
 	settings.ListVar(fs, &s.Listen, "listen", []string{"http=127.0.0.1:8000"},
 		"`name=host:port` to serve; http speaks plain HTTP, https speaks TLS, and so do names that begin with these and a hyphen; name=fd:socket takes a socket that systemd holds; may be repeated")
-	fs.StringVar(&s.TLSCert, "tls-cert", "", "PEM `file` with the certificate of https listeners; read again when it changes")
+	fs.StringVar(&s.TLSCert, "tls-cert", "", "PEM `file` with the certificate that https listeners show where the group's configuration has none; read again when it changes; empty: none")
 	fs.StringVar(&s.TLSKey, "tls-key", "", "PEM `file` with its key")
 	fs.StringVar(&s.StatusListen, "status-listen", "127.0.0.1:8100", "`host:port` of /livez, /readyz, /metrics and /status")
 	fs.DurationVar(&s.DrainTimeout, "drain-timeout", 30*time.Second, "how `long` requests under way may take after SIGTERM")
@@ -89,12 +89,10 @@ func (s *Settings) Check() error {
 			faults.Add("", fmt.Errorf("%q is not host:port", a))
 		}
 	}
-	listeners, err := s.listeners()
+	_, err := s.listeners()
 	faults.Add("listen", err)
-	for _, l := range listeners {
-		if l.TLS && (s.TLSCert == "" || s.TLSKey == "") {
-			faults.Addf("tls-cert", "and --tls-key are needed for listener %s", l.Name)
-		}
+	if (s.TLSCert == "") != (s.TLSKey == "") {
+		faults.Addf("tls-cert", "goes with --tls-key")
 	}
 	_, err = settings.Pairs(s.Labels)
 	faults.Add("label", err)

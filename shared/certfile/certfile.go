@@ -5,6 +5,7 @@ package certfile
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -44,6 +45,9 @@ func (c *Certificate) Get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	}
 	return nil, errors.New("no certificate")
 }
+
+// Leaf returns the certificate that is in use.
+func (c *Certificate) Leaf() *x509.Certificate { return c.current.Load().Leaf }
 
 // Run watches the files until ctx ends. A pair that cannot be used leaves the last one in use: a file may be half written.
 func (c *Certificate) Run(ctx context.Context) error {

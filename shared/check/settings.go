@@ -23,6 +23,7 @@ func Settings(m *configv1.Settings) []problem.Violation {
 		}
 	}
 	accessLog(&vs, m.GetAccessLog())
+	serverTLS(&vs, m.GetTls())
 	stages(&vs, m.GetRollout().GetStages())
 	return vs
 }

@@ -22,6 +22,7 @@ import (
 	"keyward.dev/dataplane/internal/router"
 	"keyward.dev/dataplane/internal/runtime"
 	"keyward.dev/dataplane/internal/shardmap"
+	"keyward.dev/dataplane/internal/sni"
 	"keyward.dev/dataplane/internal/state"
 	optionsv1 "keyward.dev/proto/gen/keyward/options/v1"
 	"keyward.dev/shared/check/certs"
@@ -103,10 +104,12 @@ func (c *Compiler) Build(set *state.Set, prev *runtime.Runtime) (*runtime.Runtim
 		users: usersOf(prev),
 	}
 	b.rt.Directory = prev.Directory
+	b.rt.Held, b.rt.Certificates = prev.Held, prev.Certificates
 	if len(b.changes[kindConsumers])+len(b.changes[kindCredentials])+len(b.changes[kindPepper]) > 0 {
 		b.directory = prev.Directory.Edit()
 	}
 	b.settings()
+	b.changedCertificates()
 	b.changedServices()
 	b.changedGroups()
 	b.changedRoutes()
@@ -135,6 +138,7 @@ func empty() *runtime.Runtime {
 		Table: router.New(), Directory: directory.New(), Routes: shardmap.New[*runtime.Route](),
 		Services: shardmap.New[*runtime.Service](), Consumers: shardmap.New[*runtime.Consumer](),
 		Groups: shardmap.New[*runtime.Owner](), LostGroups: map[string]struct{}{}, Users: shardmap.New[[]string](),
+		Held:     shardmap.New[*sni.Certificate](),
 		Profiles: shardmap.New[*runtime.Profile](), Faults: map[runtime.Key][]runtime.Fault{},
 	}
 }

@@ -101,6 +101,9 @@ func (b *build) compileSettings(r *state.Record, s *configv1.Settings) (reason s
 	}
 	out.AccessLog = accessLog(s.GetAccessLog())
 	var err error
+	if out.TLS, err = serverTLS(s.GetTls()); err != nil {
+		return "tls: " + err.Error()
+	}
 	if out.Proxies, err = hostsvc.ParsePrefixes(s.GetTrustedProxies()); err != nil {
 		return "trusted_proxies: " + err.Error()
 	}

@@ -4,14 +4,17 @@
 package runtime
 
 import (
+	"crypto/tls"
 	"net/netip"
 	goruntime "runtime"
 	"sync/atomic"
 
+	"keyward.dev/dataplane/internal/exchange"
 	"keyward.dev/dataplane/internal/hostsvc"
 	"keyward.dev/dataplane/internal/policy/directory"
 	"keyward.dev/dataplane/internal/router"
 	"keyward.dev/dataplane/internal/shardmap"
+	"keyward.dev/dataplane/internal/sni"
 	"keyward.dev/dataplane/internal/state"
 )
 
@@ -24,13 +27,16 @@ type Runtime struct {
 	// Broken: Set could not be compiled, and what is here is not what it says. Nothing may be reused.
 	Broken bool
 
-	Settings  *Settings
-	Table     *router.Table
-	Directory *directory.Directory
-	Routes    *shardmap.Map[*Route]    // by uid
-	Services  *shardmap.Map[*Service]  // by name
-	Consumers *shardmap.Map[*Consumer] // by uid
-	Groups    *shardmap.Map[*Owner]    // consumer groups by name
+	Settings *Settings
+	Table    *router.Table
+	// Held are the certificates by name, Certificates those of them that clients are shown.
+	Held         *shardmap.Map[*sni.Certificate]
+	Certificates *sni.Table
+	Directory    *directory.Directory
+	Routes       *shardmap.Map[*Route]    // by uid
+	Services     *shardmap.Map[*Service]  // by name
+	Consumers    *shardmap.Map[*Consumer] // by uid
+	Groups       *shardmap.Map[*Owner]    // consumer groups by name
 	// Users are the uids of the routes to a service, as package compile divides them.
 	Users *shardmap.Map[[]string]
 	// LostGroups are consumer groups of which not even the name is known, by uid.
@@ -68,6 +74,22 @@ type Settings struct {
 	// Listeners is what the group says about listeners, by name.
 	Listeners map[string]ListenerOptions
 	AccessLog AccessLog
+	TLS       TLSOptions
+}
+
+// TLSOptions is what a group says about TLS with clients.
+type TLSOptions struct {
+	// DefaultCertificates are references to what is shown where no certificate is for the name.
+	DefaultCertificates []string
+	// MinVersion and MaxVersion are crypto/tls's numbers, as is all here; 0: 1.2 and the newest.
+	MinVersion, MaxVersion uint16
+	// Suites are those of TLS 1.2, Curves the key exchanges; nil: all that are safe.
+	Suites []uint16
+	Curves []tls.CurveID
+	// NoTickets: no session is resumed.
+	NoTickets bool
+	// HSTS is put on every response over TLS; nil: it is not.
+	HSTS *exchange.Header
 }
 
 // ListenerOptions is what a group says about one listener.

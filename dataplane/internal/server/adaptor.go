@@ -52,8 +52,8 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request, tls bool) {
 		}
 	}()
 	peer, _ := netip.ParseAddrPort(r.RemoteAddr)
-	c.arrived(peer)
-	if bad := a.fill(c, tls); bad != nil {
+	c.arrived(peer, tls)
+	if bad := a.fill(c); bad != nil {
 		c.refuse(bad)
 		return
 	}
@@ -71,15 +71,11 @@ func (a *adaptor) release(c *call) {
 
 // fill writes down the request as it was received. Field names and values, and the framing of HTTP/1.1, have been checked
 // for form by net/http and the guard before it.
-func (a *adaptor) fill(c *call, tls bool) *exchange.Refusal {
+func (a *adaptor) fill(c *call) *exchange.Refusal {
 	q, r := &c.x.Request, a.r
 	q.Method = c.copy(r.Method)
 	q.RawTarget = c.copy(r.RequestURI)
 	q.Proto = r.ProtoMajor*10 + r.ProtoMinor
-	q.TLS, q.Scheme = tls, "http"
-	if tls {
-		q.Scheme = "https"
-	}
 	q.ContentLength = r.ContentLength
 	if r.Body == http.NoBody {
 		q.ContentLength = 0

@@ -72,8 +72,11 @@ func (c *call) reset() {
 
 // arrived notes when and from where the request came, and under which configuration it is served: also one that is
 // refused before anything of it is known is logged as the group says.
-func (c *call) arrived(peer netip.AddrPort) {
+func (c *call) arrived(peer netip.AddrPort, tls bool) {
 	q := &c.x.Request
+	if q.TLS, q.Scheme = tls, "http"; tls {
+		q.Scheme = "https"
+	}
 	q.RemoteAddr, q.ClientIP = peer, peer.Addr().Unmap().WithZone("")
 	c.x.Timings.Received = time.Now()
 	c.server.last.Store(c.x.Timings.Received.UnixNano())
@@ -344,6 +347,9 @@ func (c *call) begin(length int64) {
 	}
 	c.headSent = true
 	trace.Respond(&c.x)
+	if c.x.Request.TLS && c.rt != nil && c.rt.Settings.TLS.HSTS != nil {
+		c.x.Response.Header.Set(*c.rt.Settings.TLS.HSTS)
+	}
 	c.out.Status = c.x.Response.Status
 	c.wire.begin(c, length)
 }

@@ -126,7 +126,7 @@ func (h *h1conn) open() *call {
 	c := h.server.take()
 	c.wire, c.h1.conn = &c.h1, h
 	h.server.active.Add(1)
-	c.arrived(h.remote)
+	c.arrived(h.remote, h.tls)
 	return c
 }
 

@@ -76,10 +76,6 @@ func (w *h1wire) begun(c *call) {
 	q, d, h := &c.x.Request, &w.head, w.conn
 	q.Method, q.RawTarget, q.Header, q.ContentLength = d.Method, d.Target, d.Fields, d.ContentLength
 	q.Proto = 10 + d.Minor
-	q.TLS, q.Scheme = h.tls, "http"
-	if h.tls {
-		q.Scheme = "https"
-	}
 	c.host, c.peer = d.Host, h.peer
 	w.left, w.ended = d.ContentLength, d.ContentLength == 0
 	w.last = d.Close || h.server.draining.Load()

@@ -69,7 +69,13 @@ func overEngines(t *testing.T, test func(t *testing.T, e server.Engine)) {
 
 func start(t *testing.T, e server.Engine, listeners ...server.Listener) *gateway {
 	t.Helper()
-	return startWith(t, server.Config{Engine: e, Listeners: listeners})
+	c := server.Config{Engine: e, Listeners: listeners}
+	for _, l := range c.Listeners {
+		if l.TLS {
+			c.Certificates = certificates(t)
+		}
+	}
+	return startWith(t, c)
 }
 
 // startWith starts a gateway with what c says, and the rest as in all tests.
@@ -86,11 +92,6 @@ func startWith(t *testing.T, c server.Config) *gateway {
 	c.Upstreams = upstream.NewManager(upstream.Config{
 		Sweeper: sweeper, Log: log, Registry: prometheus.NewRegistry(), Engine: string(cmp.Or(c.Engine, server.Keyward)),
 	})
-	for _, l := range c.Listeners {
-		if l.TLS {
-			c.Certificates = certificates(t)
-		}
-	}
 	var err error
 	if g.server, err = server.Listen(t.Context(), c); err != nil {
 		t.Fatal(err)

@@ -28,7 +28,6 @@ type bound struct {
 	Listener
 	server *Server
 	ln     net.Listener
-	tls    *tls.Config // nil: plain
 	// queue hands connections to net/http: those that speak HTTP/2, and all with Engine NetHTTP.
 	queue *queue
 	http  *http.Server
@@ -37,9 +36,6 @@ type bound struct {
 }
 
 func (s *Server) bind(ctx context.Context, l Listener) (*bound, error) {
-	if l.TLS && s.config.Certificates == nil {
-		return nil, errors.New("a TLS listener needs a certificate")
-	}
 	ln, err := s.config.Sockets.Listen(ctx, l.Address)
 	if err != nil {
 		return nil, err
@@ -58,11 +54,6 @@ func (s *Server) bind(ctx context.Context, l Listener) (*bound, error) {
 		ErrorLog:          slog.NewLogLogger(s.config.Log.Handler(), slog.LevelDebug),
 
 		DisableGeneralOptionsHandler: true,
-	}
-	if l.TLS {
-		b.tls = &tls.Config{
-			MinVersion: tls.VersionTLS12, GetCertificate: s.config.Certificates.Get, NextProtos: []string{"h2", "http/1.1"},
-		}
 	}
 	return b, nil
 }
@@ -107,7 +98,7 @@ func (b *bound) greet(c *client) {
 		_ = c.Close()
 		return
 	}
-	if b.tls == nil {
+	if !b.TLS {
 		b.plain(c)
 		return
 	}
@@ -116,7 +107,7 @@ func (b *bound) greet(c *client) {
 
 // secure shakes hands first.
 func (b *bound) secure(c *client) {
-	secure := tls.Server(c, b.tls)
+	secure := tls.Server(c, b.server.shake.base)
 	if err := b.handshake(c, secure); err != nil {
 		_ = c.Close()
 		return
@@ -165,7 +156,7 @@ func (b *bound) handshake(c *client, secure *tls.Conn) error {
 	}
 	defer b.server.caps.handshakes.Add(-1)
 	_ = c.SetDeadline(time.Now().Add(handshakeTimeout))
-	if err := secure.Handshake(); err != nil {
+	if err := b.server.shake.run(secure); err != nil {
 		return err
 	}
 	return c.SetDeadline(time.Time{})

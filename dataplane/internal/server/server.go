@@ -95,7 +95,7 @@ func (t Timeouts) withDefaults() Timeouts {
 // Config is what a server is made from.
 type Config struct {
 	Listeners    []Listener
-	Certificates *certfile.Certificate // needed for TLS listeners
+	Certificates *certfile.Certificate // shown over TLS where the runtime has none; nil: none
 	Runtime      *runtime.Holder
 	Upstreams    *upstream.Manager
 	Sweeper      *conn.Sweeper
@@ -122,6 +122,7 @@ type Server struct {
 	streams  streams
 	conns    connections
 	caps     caps
+	shake    *handshakes
 	calls    sync.Pool
 
 	draining atomic.Bool  // responses announce the end of their connection
@@ -138,6 +139,7 @@ func Listen(ctx context.Context, c Config) (*Server, error) {
 	}
 	s := &Server{config: c, refusals: newRefusals(), goOn: []byte("HTTP/1.1 100 Continue\r\n\r\n")}
 	s.calls.New = func() any { return newCall(s) }
+	s.shake = newHandshakes(c.Runtime, c.Certificates)
 	for _, l := range c.Listeners {
 		b, err := s.bind(ctx, l)
 		if err != nil {
@@ -200,6 +202,9 @@ type Stats struct {
 func (s *Server) Stats() Stats {
 	return Stats{Open: s.caps.open.Load(), Handshakes: s.caps.handshakes.Load(), Refused: s.caps.refused.Load()}
 }
+
+// HandshakeFailures returns how many TLS handshakes have failed, by reason.
+func (s *Server) HandshakeFailures() map[string]uint64 { return s.shake.failures() }
 
 // Run serves until ctx ends, and then until every exchange has ended or the drain timeout is over.
 func (s *Server) Run(ctx context.Context) error {

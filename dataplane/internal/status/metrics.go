@@ -69,7 +69,11 @@ func (m *metrics) ask(c Config) {
 			c.Registry.MustRegister(prometheus.NewCounterFunc(o, func() float64 { return float64(f()) }))
 		}
 	}
+	if c.HandshakeFailures != nil {
+		c.Registry.MustRegister(newHandshakeFailures(c.HandshakeFailures))
+	}
 	if c.Runtime != nil {
+		c.Registry.MustRegister(newExpiries(c))
 		level("config_generations", "Compiled configurations in memory; those that nothing uses any more are collected in time.", c.Runtime.Generations)
 	}
 	level("requests_in_flight", "Requests under way.", c.InFlight)

@@ -38,6 +38,10 @@ type Config struct {
 	Connections, Handshakes func() int64
 	Refused                 func() uint64
 	Dropped                 func() uint64 // access log lines
+	// HandshakeFailures are the TLS handshakes that failed, by reason.
+	HandshakeFailures func() map[string]uint64
+	// File is the certificate that the process was given as files; nil: none.
+	File func() FileCertificate
 	// Cache says how the sealed cache does; nil: there is none.
 	Cache func() Cache
 	// Fallback says how the fallback bundle does; nil: there is none.
@@ -194,7 +198,9 @@ type report struct {
 	ControlPlane controlPlaneReport `json:"control_plane"`
 	Cache        *cacheReport       `json:"sealed_cache,omitempty"`
 	Fallback     *fallbackReport    `json:"fallback_bundle,omitempty"`
-	Faults       []fault            `json:"faults"`
+	// TLS is what clients are shown.
+	TLS    *tlsReport `json:"tls,omitempty"`
+	Faults []fault    `json:"faults"`
 }
 
 const (
@@ -291,7 +297,9 @@ func (s *Status) report() report {
 	if s.config.ControlPlane != nil {
 		r.ControlPlane = s.config.ControlPlane().report()
 	}
-	if rt := s.config.Runtime.Load(); rt != nil {
+	rt := s.config.Runtime.Load()
+	r.TLS = s.tlsReport(rt, time.Now())
+	if rt != nil {
 		r.Source = sourceLive
 		switch {
 		case cache.Serving:

@@ -27,7 +27,9 @@ func fixture() (*status.Status, *runtime.Holder, *prometheus.Registry, *bool) {
 		Registry: reg, Runtime: holder, Version: "v1", Engine: "keyward", Draining: func() bool { return *draining },
 		InFlight: func() int64 { return 3 }, Dropped: func() uint64 { return 2 }, Connections: func() int64 { return 4 },
 		Handshakes: func() int64 { return 5 }, Refused: func() uint64 { return 6 }, MaxRoutes: 3, Log: slog.New(slog.DiscardHandler),
-		ControlPlane: func() status.ControlPlane { return status.ControlPlane{Connected: true, Refused: 7} },
+		ControlPlane:      func() status.ControlPlane { return status.ControlPlane{Connected: true, Refused: 7} },
+		HandshakeFailures: func() map[string]uint64 { return map[string]uint64{"timeout": 8} },
+		File:              func() status.FileCertificate { return status.FileCertificate{ID: "f1", NotAfter: time.Unix(9000, 0)} },
 	})
 	return s, holder, reg, draining
 }
@@ -66,6 +68,7 @@ func TestReport(t *testing.T) {
 	want := map[string]any{
 		"version": "v1", "ready": true, "epoch": "0", "revision": 0.0, "source": "control-plane", "applied_at": "1970-01-01T00:16:40Z",
 		"control_plane": map[string]any{"connected": true, "refused_older": 7.0},
+		"tls":           map[string]any{"certificates": []any{}, "file": map[string]any{"id": "f1", "not_after": "1970-01-01T02:30:00Z"}},
 		"faults":        []any{map[string]any{"kind": "routes", "uid": "u", "name": "r", "reason": "no"}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -178,6 +181,8 @@ func TestMetrics(t *testing.T) {
 	}
 	want := map[string]string{
 		"keyward_gateway_access_log_dropped_total":                                                  "2",
+		"keyward_gateway_certificate_expires_timestamp_seconds,certificate=(file)":                  "9000",
+		"keyward_gateway_tls_handshake_failures_total,reason=timeout":                               "8",
 		"keyward_gateway_config_apply_errors_total":                                                 "0",
 		"keyward_gateway_config_distrusted":                                                         "0",
 		"keyward_gateway_config_refused_older_total":                                                "7",

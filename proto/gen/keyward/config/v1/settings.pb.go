@@ -159,6 +159,8 @@ type Settings struct {
 	AccessLog *AccessLog `protobuf:"bytes,18,opt,name=access_log,json=accessLog,proto3" json:"access_log,omitempty"`
 	// How a change reaches the gateways. Left out: all at once.
 	Rollout *Rollout `protobuf:"bytes,19,opt,name=rollout,proto3" json:"rollout,omitempty"`
+	// How gateways speak TLS with clients. Left out: the defaults of ServerTls.
+	Tls *ServerTls `protobuf:"bytes,20,opt,name=tls,proto3" json:"tls,omitempty"`
 	// Policies for every request of the group.
 	Policies []*Binding `protobuf:"bytes,15,rep,name=policies,proto3" json:"policies,omitempty"`
 	// Never reused. Set by the server.
@@ -278,6 +280,13 @@ func (x *Settings) GetAccessLog() *AccessLog {
 func (x *Settings) GetRollout() *Rollout {
 	if x != nil {
 		return x.Rollout
+	}
+	return nil
+}
+
+func (x *Settings) GetTls() *ServerTls {
+	if x != nil {
+		return x.Tls
 	}
 	return nil
 }
@@ -601,7 +610,8 @@ var File_keyward_config_v1_settings_proto protoreflect.FileDescriptor
 
 const file_keyward_config_v1_settings_proto_rawDesc = "" +
 	"\n" +
-	" keyward/config/v1/settings.proto\x12\x11keyward.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fkeyward/config/v1/binding.proto\x1a\x1fkeyward/config/v1/rollout.proto\x1a keyward/options/v1/options.proto\"\xe4\t\n" +
+	" keyward/config/v1/settings.proto\x12\x11keyward.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fkeyward/config/v1/binding.proto\x1a\x1fkeyward/config/v1/rollout.proto\x1a\x1bkeyward/config/v1/tls.proto\x1a keyward/options/v1/options.proto\"\x9c\n" +
+	"\n" +
 	"\bSettings\x12*\n" +
 	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\vdescription\x12I\n" +
 	"\x06labels\x18\x03 \x03(\v2'.keyward.config.v1.Settings.LabelsEntryB\b\xbaH\x05\x9a\x01\x02\x10@R\x06labels\x124\n" +
@@ -618,7 +628,8 @@ const file_keyward_config_v1_settings_proto_rawDesc = "" +
 	"\tlisteners\x18\x11 \x03(\v2*.keyward.config.v1.Settings.ListenersEntryB\b\xbaH\x05\x9a\x01\x02\x10@R\tlisteners\x12E\n" +
 	"\n" +
 	"access_log\x18\x12 \x01(\v2\x1c.keyward.config.v1.AccessLogB\b\xda\xe7\x18\x04\x12\x02{}R\taccessLog\x12<\n" +
-	"\arollout\x18\x13 \x01(\v2\x1a.keyward.config.v1.RolloutB\x06\xda\xe7\x18\x02H\x01R\arollout\x12J\n" +
+	"\arollout\x18\x13 \x01(\v2\x1a.keyward.config.v1.RolloutB\x06\xda\xe7\x18\x02H\x01R\arollout\x126\n" +
+	"\x03tls\x18\x14 \x01(\v2\x1c.keyward.config.v1.ServerTlsB\x06\xda\xe7\x18\x02P\x01R\x03tls\x12J\n" +
 	"\bpolicies\x18\x0f \x03(\v2\x1a.keyward.config.v1.BindingB\x12\xbaH\x05\x92\x01\x02\x10@\xda\xe7\x18\x06:\x04nameR\bpolicies\x12\x18\n" +
 	"\x03uid\x18d \x01(\tB\x06\xda\xe7\x18\x020\x01R\x03uid\x12\"\n" +
 	"\brevision\x18e \x01(\x03B\x06\xda\xe7\x18\x020\x01R\brevision\x12\x1a\n" +
@@ -693,8 +704,9 @@ var file_keyward_config_v1_settings_proto_goTypes = []any{
 	nil,                           // 7: keyward.config.v1.Settings.LabelsEntry
 	nil,                           // 8: keyward.config.v1.Settings.ListenersEntry
 	(*Rollout)(nil),               // 9: keyward.config.v1.Rollout
-	(*Binding)(nil),               // 10: keyward.config.v1.Binding
-	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
+	(*ServerTls)(nil),             // 10: keyward.config.v1.ServerTls
+	(*Binding)(nil),               // 11: keyward.config.v1.Binding
+	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
 }
 var file_keyward_config_v1_settings_proto_depIdxs = []int32{
 	7,  // 0: keyward.config.v1.Settings.labels:type_name -> keyward.config.v1.Settings.LabelsEntry
@@ -704,16 +716,17 @@ var file_keyward_config_v1_settings_proto_depIdxs = []int32{
 	8,  // 4: keyward.config.v1.Settings.listeners:type_name -> keyward.config.v1.Settings.ListenersEntry
 	6,  // 5: keyward.config.v1.Settings.access_log:type_name -> keyward.config.v1.AccessLog
 	9,  // 6: keyward.config.v1.Settings.rollout:type_name -> keyward.config.v1.Rollout
-	10, // 7: keyward.config.v1.Settings.policies:type_name -> keyward.config.v1.Binding
-	11, // 8: keyward.config.v1.Settings.created_at:type_name -> google.protobuf.Timestamp
-	11, // 9: keyward.config.v1.Settings.updated_at:type_name -> google.protobuf.Timestamp
-	1,  // 10: keyward.config.v1.AccessLog.client_ip:type_name -> keyward.config.v1.ClientIpForm
-	5,  // 11: keyward.config.v1.Settings.ListenersEntry.value:type_name -> keyward.config.v1.Listener
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	10, // 7: keyward.config.v1.Settings.tls:type_name -> keyward.config.v1.ServerTls
+	11, // 8: keyward.config.v1.Settings.policies:type_name -> keyward.config.v1.Binding
+	12, // 9: keyward.config.v1.Settings.created_at:type_name -> google.protobuf.Timestamp
+	12, // 10: keyward.config.v1.Settings.updated_at:type_name -> google.protobuf.Timestamp
+	1,  // 11: keyward.config.v1.AccessLog.client_ip:type_name -> keyward.config.v1.ClientIpForm
+	5,  // 12: keyward.config.v1.Settings.ListenersEntry.value:type_name -> keyward.config.v1.Listener
+	13, // [13:13] is the sub-list for method output_type
+	13, // [13:13] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_keyward_config_v1_settings_proto_init() }
@@ -723,6 +736,7 @@ func file_keyward_config_v1_settings_proto_init() {
 	}
 	file_keyward_config_v1_binding_proto_init()
 	file_keyward_config_v1_rollout_proto_init()
+	file_keyward_config_v1_tls_proto_init()
 	file_keyward_config_v1_settings_proto_msgTypes[0].OneofWrappers = []any{}
 	file_keyward_config_v1_settings_proto_msgTypes[4].OneofWrappers = []any{}
 	type x struct{}

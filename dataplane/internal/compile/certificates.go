@@ -1,0 +1,90 @@
+package compile
+
+import (
+	"bytes"
+	"slices"
+
+	"keyward.dev/dataplane/internal/sni"
+	"keyward.dev/dataplane/internal/state"
+	configv1 "keyward.dev/proto/gen/keyward/config/v1"
+	"keyward.dev/shared/check/certs"
+)
+
+// changedCertificates opens the certificates that changed, and makes a new table of what clients are shown. Keys are parsed
+// only here: a table of a thousand certificates is made in a moment, their keys are not.
+func (b *build) changedCertificates() {
+	changes := slices.DeleteFunc(b.changes[kindCerts], sameBytes)
+	b.changes[kindCerts] = changes
+	before := b.prev.Settings
+	if len(changes) == 0 && before != nil && slices.Equal(before.TLS.DefaultCertificates, b.rt.Settings.TLS.DefaultCertificates) {
+		return
+	}
+	held := b.prev.Held.Edit()
+	for _, ch := range changes {
+		b.forget(kindCerts, ch.uid())
+		name, _ := ch.names()
+		if c, ok := held.Get(name); ok && c.UID == ch.uid() {
+			held.Delete(name)
+		}
+	}
+	for _, ch := range changes { // after all removals: a name may have gone to another certificate
+		if ch.after != nil && ch.after.Name != "" {
+			held.Put(ch.after.Name, b.certificate(ch.after))
+		}
+	}
+	b.rt.Held = held.Map()
+	var shown []*sni.Certificate
+	for _, c := range b.rt.Held.All() {
+		if len(c.Set.SNIs) > 0 {
+			shown = append(shown, c)
+		}
+	}
+	b.rt.Certificates = sni.New(shown, b.defaults())
+}
+
+// sameBytes reports whether a record came again as it was, as all do with a whole set.
+func sameBytes(ch change) bool {
+	return ch.before != nil && ch.after != nil && len(ch.after.Bytes) > 0 && bytes.Equal(ch.before.Bytes, ch.after.Bytes)
+}
+
+// certificate opens a certificate. One that cannot be used keeps its names, and shows nothing for them.
+func (b *build) certificate(r *state.Record) *sni.Certificate {
+	m, reason := decoded[*configv1.Certificate](r)
+	if reason != "" {
+		b.fault(r, reason)
+		return sni.Closed(r.UID, r.Name, nil)
+	}
+	set, violations := certs.Open(m)
+	for _, v := range violations {
+		b.fault(r, v.Path+" "+v.Reason)
+	}
+	if len(violations) > 0 {
+		return sni.Closed(r.UID, r.Name, m.GetSnis())
+	}
+	return sni.Open(r.UID, set)
+}
+
+// defaults are what is shown where no certificate is for the name. Of one that is not there nothing is: to show another one
+// instead is not what was asked for.
+func (b *build) defaults() []*sni.Certificate {
+	var out []*sni.Certificate
+	for _, reference := range b.rt.Settings.TLS.DefaultCertificates {
+		out = append(out, b.referred(reference))
+	}
+	return out
+}
+
+// referred finds what a reference means: the certificate of that name, or the version of that id.
+func (b *build) referred(reference string) *sni.Certificate {
+	if c, ok := b.rt.Held.Get(reference); ok {
+		return c
+	}
+	if certs.IsID(reference) {
+		for _, c := range b.rt.Held.All() {
+			if slices.ContainsFunc(c.Set.Believed(reference), func(v *certs.Version) bool { return v.ID == reference }) {
+				return c.Only(reference)
+			}
+		}
+	}
+	return sni.Closed("", reference, nil)
+}

@@ -1,0 +1,132 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"maps"
+	"net"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"keyward.dev/dataplane/internal/runtime"
+	"keyward.dev/dataplane/internal/sni"
+	"keyward.dev/shared/certfile"
+	"keyward.dev/shared/check/ciphers"
+)
+
+// handshakes says how TLS handshakes go: which certificate is shown, and what is spoken. Each looks at the runtime of its
+// moment, so that a change is there with the next one.
+type handshakes struct {
+	runtime *runtime.Holder
+	files   *certfile.Certificate // shown where the configuration has nothing; nil: none
+	// base is one for all listeners and lives as long as the server. It keeps the keys of session tickets, which are drawn
+	// by this process, replaced daily, and good for a week.
+	base   *tls.Config
+	suites []uint16 // spoken in TLS 1.2 unless the settings say which
+	failed [failureKinds]atomic.Uint64
+}
+
+// failure is why a handshake failed.
+type failure int
+
+const (
+	failedProtocol failure = iota // no version, cipher, curve or protocol in common, or not TLS
+	failedTimeout
+	failedGone          // the client went away
+	failedByClient      // the client refused, mostly the certificate
+	failedNoCertificate // there is none for the name
+	failureKinds
+)
+
+func (f failure) String() string {
+	return [...]string{"protocol", "timeout", "client_gone", "refused_by_client", "no_certificate"}[f]
+}
+
+// handshake is one under way.
+type handshake struct{ failure failure }
+
+type handshakeKey struct{}
+
+func newHandshakes(rt *runtime.Holder, files *certfile.Certificate) *handshakes {
+	h := &handshakes{runtime: rt, files: files, suites: slices.Sorted(maps.Values(ciphers.Suites()))}
+	h.base = &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: protocols(), GetConfigForClient: h.config}
+	return h
+}
+
+func protocols() []string { return []string{"h2", "http/1.1"} }
+
+// run shakes hands.
+func (h *handshakes) run(secure *tls.Conn) error {
+	var this handshake
+	err := secure.HandshakeContext(context.WithValue(context.Background(), handshakeKey{}, &this))
+	if err != nil {
+		h.failed[this.reason(err)].Add(1)
+	}
+	return err
+}
+
+// config is what a handshake goes by, given what the client has said.
+func (h *handshakes) config(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	this, ok := hello.Context().Value(handshakeKey{}).(*handshake)
+	if !ok {
+		return nil, errors.New("not a handshake of the server")
+	}
+	c := &tls.Config{MinVersion: tls.VersionTLS12, CipherSuites: h.suites, NextProtos: protocols()}
+	var shown sni.Choice
+	if rt := h.runtime.Load(); rt != nil {
+		name := strings.ToLower(hello.ServerName)
+		h.speak(c, &rt.Settings.TLS)
+		shown = rt.Certificates.Find(name)
+	}
+	now := time.Now()
+	choose := func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return shown.For(hello, now), nil }
+	switch {
+	case len(shown) == 0 && h.files != nil:
+		choose = h.files.Get
+	case !shown.Valid(now):
+		// Without a certificate the handshake ends with the alert unrecognized_name (RFC 6066 section 3); a session from
+		// before must not get around that.
+		this.failure, c.SessionTicketsDisabled = failedNoCertificate, true
+		choose = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, nil } //nolint:nilnil // there is none
+	}
+	c.GetCertificate = choose
+	return c, nil
+}
+
+// speak puts into a configuration what the settings say.
+func (h *handshakes) speak(c *tls.Config, o *runtime.TLSOptions) {
+	c.MinVersion, c.MaxVersion = max(c.MinVersion, o.MinVersion), o.MaxVersion
+	c.CurvePreferences, c.SessionTicketsDisabled = o.Curves, o.NoTickets
+	if len(o.Suites) > 0 {
+		c.CipherSuites = o.Suites
+	}
+}
+
+// reason says why the handshake failed.
+func (s *handshake) reason(err error) failure {
+	var network net.Error
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "remote error" { // as crypto/tls calls alerts that came
+		return failedByClient
+	}
+	switch {
+	case errors.As(err, &network) && network.Timeout():
+		return failedTimeout
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, net.ErrClosed):
+		return failedGone
+	}
+	return s.failure
+}
+
+// failures returns how many handshakes have failed, by reason.
+func (h *handshakes) failures() map[string]uint64 {
+	out := map[string]uint64{}
+	for f := range failureKinds {
+		out[f.String()] = h.failed[f].Load()
+	}
+	return out
+}
