@@ -32,6 +32,9 @@ func Route(m *configv1.Route) []problem.Violation {
 	branches(&vs, m.GetAuthn())
 	retries(&vs, m.GetRetries().GetMethods(), m.GetRetries().GetBudget())
 	upgrades(&vs, m.GetUpgrade())
+	if c := m.GetClientCertificates(); c != nil {
+		clientCertificates(&vs, c, c.GetInherit())
+	}
 	return vs
 }
 

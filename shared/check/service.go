@@ -37,6 +37,9 @@ func Service(m *configv1.Service) []problem.Violation {
 	activeHealth(&vs, m.GetHealth().GetActive())
 	wholePercents(&vs, "health.passive.max_ejected", m.GetHealth().GetPassive().GetMaxEjected())
 	wholePercents(&vs, "circuit_breaker.failure_ratio", m.GetCircuitBreaker().GetFailureRatio())
+	if c := m.GetClientCertificates(); c != nil {
+		clientCertificates(&vs, c, false)
+	}
 	if m.GetTls() != nil {
 		upstreamTLS(&vs, m.GetTls(), OverTLS(m) || secured(m.GetProtocol())) // a contradiction was told already
 	}

@@ -24,6 +24,9 @@ func Settings(m *configv1.Settings) []problem.Violation {
 	}
 	accessLog(&vs, m.GetAccessLog())
 	serverTLS(&vs, m.GetTls())
+	if c := m.GetClientCertificates(); c != nil {
+		clientCertificates(&vs, c, false)
+	}
 	stages(&vs, m.GetRollout().GetStages())
 	return vs
 }

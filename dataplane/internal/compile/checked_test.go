@@ -1,7 +1,6 @@
 package compile_test
 
 import (
-	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -87,7 +86,7 @@ func TestWhatIsCheckedCompiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := world{rand.New(rand.NewPCG(11, 3))}
+	w := newWorld(t, 11, 3)
 	accepted := map[string]int{}
 	for range 6000 {
 		kind := pick(w, "settings", "services", "routes")

@@ -101,7 +101,7 @@ func (c *Compiler) Build(set *state.Set, prev *runtime.Runtime) (*runtime.Runtim
 		},
 		table: prev.Table.Edit(), routes: prev.Routes.Edit(),
 		services: prev.Services.Edit(), consumers: prev.Consumers.Edit(), groups: prev.Groups.Edit(),
-		users: usersOf(prev),
+		users: usersOf(prev), clients: prev.Clients.Edit(),
 	}
 	b.rt.Directory = prev.Directory
 	b.rt.Held, b.rt.Certificates = prev.Held, prev.Certificates
@@ -110,12 +110,14 @@ func (c *Compiler) Build(set *state.Set, prev *runtime.Runtime) (*runtime.Runtim
 	}
 	b.settings()
 	b.changedCertificates()
+	b.changedAuthorities()
 	b.changedServices()
 	b.changedGroups()
 	b.changedRoutes()
 	b.changedConsumers()
 	b.changedCredentials()
 	b.changedPeppers()
+	b.resolveClients()
 	b.unknownKinds()
 	b.finish()
 	return b.rt, Faults(b.rt)
@@ -138,7 +140,7 @@ func empty() *runtime.Runtime {
 		Table: router.New(), Directory: directory.New(), Routes: shardmap.New[*runtime.Route](),
 		Services: shardmap.New[*runtime.Service](), Consumers: shardmap.New[*runtime.Consumer](),
 		Groups: shardmap.New[*runtime.Owner](), LostGroups: map[string]struct{}{}, Users: shardmap.New[[]string](),
-		Held:     shardmap.New[*sni.Certificate](),
+		Held: shardmap.New[*sni.Certificate](), Authorities: shardmap.New[*runtime.Authority](), Clients: shardmap.New[*runtime.Clients](),
 		Profiles: shardmap.New[*runtime.Profile](), Faults: map[runtime.Key][]runtime.Fault{},
 	}
 }
@@ -198,6 +200,7 @@ type build struct {
 	consumers *shardmap.Editor[*runtime.Consumer]
 	groups    *shardmap.Editor[*runtime.Owner]
 	users     *users
+	clients   *shardmap.Editor[*runtime.Clients]
 
 	everyRoute    bool            // the settings changed
 	staleServices map[string]bool // names of services that changed

@@ -3,7 +3,6 @@ package compile_test
 import (
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	goruntime "runtime"
 	"slices"
 	"testing"
@@ -249,7 +248,7 @@ func TestEmptySetIsARuntime(t *testing.T) {
 func TestEqualSetsEnforceEqually(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(40) {
-		w := world{rand.New(rand.NewPCG(seed, 1))}
+		w := newWorld(t, seed, 1)
 		c := newCompiler()
 		source := statetest.NewSource(1)
 		folder := state.NewFolder(state.Empty(), state.Limits{})
@@ -262,6 +261,16 @@ func TestEqualSetsEnforceEqually(t *testing.T) {
 			fresh, freshFaults := c.Build(set, nil)
 			if diff := cmp.Diff(faultText(freshFaults), faultText(faults)); diff != "" {
 				t.Fatalf("seed %d: faults (-fresh +incremental):\n%s", seed, diff)
+			}
+			for _, host := range []string{"a.test", "b.test", "c.test", "other"} {
+				got, common := rt.Table.Needs([]byte(host))
+				want, wantCommon := fresh.Table.Needs([]byte(host))
+				if !slices.Equal(got, want) || common != wantCommon {
+					t.Fatalf("seed %d: %s needs %v %v after its history, %v %v compiled at once", seed, host, got, common, want, wantCommon)
+				}
+			}
+			if got, want := rt.Clients.Len(), fresh.Clients.Len(); got != want {
+				t.Fatalf("seed %d: there are %d demands after its history, %d compiled at once", seed, got, want)
 			}
 			everyCall(w, func(call call) {
 				if got, want := decide(rt, call), decide(fresh, call); got != want {
@@ -303,7 +312,7 @@ func TestQuarantineOpensNothing(t *testing.T) {
 	t.Parallel()
 	reached := 0
 	for seed := range uint64(300) {
-		w := world{rand.New(rand.NewPCG(seed, 2))}
+		w := newWorld(t, seed, 2)
 		records := map[string]statetest.Record{}
 		for range 30 {
 			r := w.record()
@@ -338,7 +347,7 @@ func TestQuarantineOpensNothing(t *testing.T) {
 // An older runtime stays as it was when newer ones are made from it.
 func TestRuntimesAreIndependent(t *testing.T) {
 	t.Parallel()
-	w := world{rand.New(rand.NewPCG(9, 9))}
+	w := newWorld(t, 9, 9)
 	c := newCompiler()
 	source := statetest.NewSource(1)
 	folder := state.NewFolder(state.Empty(), state.Limits{})

@@ -52,6 +52,7 @@ func (b *build) removeRoute(uid string) {
 		return
 	}
 	b.routes.Delete(uid)
+	b.makes(old.Demand, -1)
 	switch {
 	case old.Lost:
 		b.table.ReopenAll(uid)
@@ -91,6 +92,10 @@ func (b *build) addRoute(r *state.Record, got reading[*configv1.Route]) {
 	}
 	matcher.Target = route
 	b.policies(route, r, m)
+	if route.Demand = b.demand(route, m); route.Demand != nil {
+		matcher.Needs = route.Demand.Key
+		b.makes(route.Demand, 1)
+	}
 	b.table.Put(matcher)
 }
 

@@ -99,7 +99,7 @@ func (b *build) compileSettings(r *state.Record, s *configv1.Settings) (reason s
 		}
 		out.Listeners[name] = runtime.ListenerOptions{ProxyProtocol: l.GetProxyProtocol()}
 	}
-	out.AccessLog = accessLog(s.GetAccessLog())
+	out.AccessLog, out.Clients = accessLog(s.GetAccessLog()), demandOf(s.GetClientCertificates())
 	var err error
 	if out.TLS, err = serverTLS(s.GetTls()); err != nil {
 		return "tls: " + err.Error()

@@ -1,6 +1,8 @@
 package compile_test
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -11,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"keyward.dev/dataplane/internal/clientcert"
 	"keyward.dev/dataplane/internal/compile"
 	"keyward.dev/dataplane/internal/exchange"
 	"keyward.dev/dataplane/internal/hostsvc"
@@ -24,6 +27,8 @@ import (
 	credentialv1 "keyward.dev/proto/gen/keyward/credential/v1"
 	policyv1 "keyward.dev/proto/gen/keyward/policy/v1"
 	systemv1 "keyward.dev/proto/gen/keyward/system/v1"
+	"keyward.dev/shared/check/certs"
+	"keyward.dev/shared/testkit/certtest"
 )
 
 func newCompiler() *compile.Compiler {
@@ -78,7 +83,10 @@ func prefix(p string) *configv1.PathMatch {
 }
 
 // call is a request of the tests.
-type call struct{ host, path, key, ip string }
+type call struct {
+	host, path, key, ip string
+	cert                *certtest.Cert // nil: none
+}
 
 // verdict is what became of it: the route that forwards it, or the status of the refusal.
 type verdict struct {
@@ -106,6 +114,13 @@ func decide(rt *runtime.Runtime, c call) verdict {
 	if route.Closed != "" {
 		return verdict{status: 503}
 	}
+	var shown tls.ConnectionState
+	if c.cert != nil {
+		shown.PeerCertificates = []*x509.Certificate{c.cert.Cert}
+	}
+	if rt.Admits(route, clientcert.NewPeer(&shown), time.Now()) != nil {
+		return verdict{status: 403}
+	}
 	if route.Chain.Request(x) != policy.Next {
 		return verdict{status: x.Response.Status}
 	}
@@ -120,7 +135,43 @@ func decide(rt *runtime.Runtime, c call) verdict {
 }
 
 // world makes random sets.
-type world struct{ *rand.Rand }
+type world struct {
+	*rand.Rand
+	people
+}
+
+// people are clients with certificates, each of an authority of its own.
+type people struct{ authorities, leaves [2]*certtest.Cert }
+
+func newWorld(t testing.TB, seed1, seed2 uint64) world {
+	t.Helper()
+	w := world{Rand: rand.New(rand.NewPCG(seed1, seed2))}
+	for i := range w.leaves {
+		w.authorities[i] = certtest.CA(t, "ca")
+		w.leaves[i] = w.authorities[i].Issue(t, "leaf")
+	}
+	return w
+}
+
+// demand is who may come by certificate, mostly everybody.
+func (w world) demand() (allow, ca []string, some bool) {
+	switch w.IntN(6) {
+	case 0:
+		return []string{pick(w, "cert0", "cert1", w.leaves[w.IntN(2)].ID())}, nil, true
+	case 1:
+		return nil, []string{pick(w, "ca0", "ca1")}, true
+	case 2:
+		return []string{"cert0"}, []string{"ca1"}, true
+	}
+	return nil, nil, false
+}
+
+func (w world) wide() *configv1.ClientCertificates {
+	if allow, ca, some := w.demand(); some && w.IntN(2) == 0 {
+		return &configv1.ClientCertificates{Allow: allow, Ca: ca}
+	}
+	return nil
+}
 
 func pick[T any](w world, list ...T) T { return list[w.IntN(len(list))] }
 
@@ -177,6 +228,9 @@ func (w world) route(i int) statetest.Record {
 	if w.IntN(10) == 0 {
 		r.Enabled = new(bool)
 	}
+	if allow, ca, some := w.demand(); some {
+		r.ClientCertificates = &configv1.RouteClientCertificates{Allow: allow, Ca: ca, Inherit: w.IntN(2) == 0}
+	}
 	if w.IntN(8) == 0 {
 		r.Authn = &configv1.Authn{AnyOf: []*configv1.AuthnBranch{{Bindings: []string{pick(w, "b0", "b1")}}}}
 	}
@@ -185,15 +239,16 @@ func (w world) route(i int) statetest.Record {
 
 func (w world) record() statetest.Record {
 	i := w.IntN(3)
-	switch w.IntN(9) {
+	switch w.IntN(11) {
 	case 0:
 		s := &configv1.Settings{RequireHttps: new(false), Policies: w.bindings("settings")}
 		if w.IntN(2) == 0 {
 			s.Policies = nil
 		}
+		s.ClientCertificates = w.wide()
 		return record("settings", "settings-uid", "settings", s)
 	case 1:
-		s := &configv1.Service{Name: fmt.Sprintf("s%d", i), Url: "http://127.0.0.1:1", Policies: w.bindings("services")}
+		s := &configv1.Service{Name: fmt.Sprintf("s%d", i), Url: "http://127.0.0.1:1", Policies: w.bindings("services"), ClientCertificates: w.wide()}
 		return record("services", fmt.Sprintf("service-uid-%d", i), s.GetName(), s)
 	case 2:
 		g := pick(w, "gold", "silver")
@@ -211,6 +266,13 @@ func (w world) record() statetest.Record {
 	case 6:
 		p, _ := pepper(uint32(1 + i%2))
 		return p
+	case 7:
+		name := fmt.Sprintf("ca%d", i%2)
+		return record(certs.KindCA, "uid-"+name, name, &configv1.CaCertificate{Name: name, Certificates: pick(w, w.authorities[0].PEM(), w.authorities[1].PEM(), "nonsense")})
+	case 8:
+		name := fmt.Sprintf("cert%d", i%2)
+		v := &configv1.CertificateVersion{Chain: pick(w, w.leaves[0].PEM(), w.leaves[1].PEM(), "nonsense")}
+		return record(certs.Kind, "uid-"+name, name, &configv1.Certificate{Name: name, Current: v})
 	default:
 		return w.route(w.IntN(6))
 	}
@@ -220,6 +282,7 @@ func (w world) call() call {
 	return call{
 		host: pick(w, "a.test", "b.test", "c.test", "other"), path: pick(w, "/", "/a", "/a/b/x", "/c", "/d"),
 		key: pick(w, "", "k0", "k1", "k2", "k9"), ip: pick(w, "10.0.0.1", "10.1.0.1", "192.0.2.1"),
+		cert: pick(w, nil, w.leaves[0], w.leaves[1]),
 	}
 }
 

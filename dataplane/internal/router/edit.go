@@ -52,6 +52,7 @@ func (e *Editor) Table() *Table {
 func (e *Editor) Put(r *Route) {
 	for _, h := range e.of(r) {
 		h.routes++
+		h.count(r.Needs, 1)
 		for _, p := range r.paths {
 			e.entry(h, p, func(t *entry) { t.routes = append(t.routes, r) })
 		}
@@ -62,6 +63,7 @@ func (e *Editor) Put(r *Route) {
 func (e *Editor) Remove(r *Route) {
 	for _, h := range e.of(r) {
 		h.routes--
+		h.count(r.Needs, -1)
 		for _, p := range r.paths {
 			e.entry(h, p, func(t *entry) {
 				t.routes = slices.DeleteFunc(t.routes, func(o *Route) bool { return o.UID == r.UID })
@@ -131,6 +133,7 @@ func (e *Editor) ownHost(h *host) *host {
 	}
 	c := *h
 	c.owner, c.regexes, c.closed = e.own, slices.Clone(h.regexes), slices.Clone(h.closed)
+	c.needs = slices.Clone(h.needs)
 	return &c
 }
 

@@ -27,6 +27,10 @@ type Route struct {
 	hosts     []string
 	paths     []path
 	order     match.Order
+
+	// Needs says what the route asks of a connection before there is a request on it; routes that ask for the same have the
+	// same. Empty: nothing. It is set like Target.
+	Needs string
 }
 
 // path is one path of a route.

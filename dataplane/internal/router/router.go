@@ -100,6 +100,7 @@ type host struct {
 	regexes []*entry // by priority, then literal prefix, then text
 	closed  []*Closing
 	routes  int // how many hold a place here, closing ones included
+	needs   []need
 }
 
 // entry is one path; the routes on it are those the request's conditions choose among.

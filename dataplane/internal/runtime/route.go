@@ -27,7 +27,9 @@ type Route struct {
 	Call *CallOptions
 	// MaxBody bounds the request body.
 	MaxBody int64
-	Info    exchange.RouteInfo
+	// Demand is which client certificates are wanted; nil: none.
+	Demand *Demand
+	Info   exchange.RouteInfo
 
 	// ServiceName is the service it names; empty if the route could not be read.
 	ServiceName string

@@ -32,11 +32,15 @@ type Runtime struct {
 	// Held are the certificates by name, Certificates those of them that clients are shown.
 	Held         *shardmap.Map[*sni.Certificate]
 	Certificates *sni.Table
-	Directory    *directory.Directory
-	Routes       *shardmap.Map[*Route]    // by uid
-	Services     *shardmap.Map[*Service]  // by name
-	Consumers    *shardmap.Map[*Consumer] // by uid
-	Groups       *shardmap.Map[*Owner]    // consumer groups by name
+	// Authorities are CA certificates by name.
+	Authorities *shardmap.Map[*Authority]
+	// Clients are the demands that routes make of client certificates, by their keys.
+	Clients   *shardmap.Map[*Clients]
+	Directory *directory.Directory
+	Routes    *shardmap.Map[*Route]    // by uid
+	Services  *shardmap.Map[*Service]  // by name
+	Consumers *shardmap.Map[*Consumer] // by uid
+	Groups    *shardmap.Map[*Owner]    // consumer groups by name
 	// Users are the uids of the routes to a service, as package compile divides them.
 	Users *shardmap.Map[[]string]
 	// LostGroups are consumer groups of which not even the name is known, by uid.
@@ -75,6 +79,8 @@ type Settings struct {
 	Listeners map[string]ListenerOptions
 	AccessLog AccessLog
 	TLS       TLSOptions
+	// Clients are demanded of whoever comes to services and routes that demand nothing themselves; nil: nothing is.
+	Clients *Demand
 }
 
 // TLSOptions is what a group says about TLS with clients.

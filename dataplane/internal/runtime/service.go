@@ -31,6 +31,9 @@ type Service struct {
 	Passive  *PassiveHealth // nil: failures of requests do not count against a target
 	Breaker  *Breaker       // nil: none
 
+	// Clients are demanded of whoever comes to its routes, nil: what the settings say.
+	Clients *Demand
+
 	// Plain belongs to package compile; nil before a route needed it.
 	Plain *Plain
 }

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"keyward.dev/dataplane/internal/clientcert"
 	"keyward.dev/dataplane/internal/conn"
 	"keyward.dev/dataplane/internal/exchange"
 	"keyward.dev/dataplane/internal/httpwire"
@@ -36,7 +37,7 @@ type adaptor struct {
 }
 
 // serveHTTP gives an exchange to a request of net/http's.
-func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request, tls bool) {
+func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	c := s.take()
 	a := &adaptor{w: w, r: r, ctl: http.NewResponseController(w), call: c}
 	c.wire = a
@@ -52,7 +53,8 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request, tls bool) {
 		}
 	}()
 	peer, _ := netip.ParseAddrPort(r.RemoteAddr)
-	c.arrived(peer, tls)
+	secure, _ := r.Context().Value(peerKey{}).(*clientcert.Peer)
+	c.arrived(peer, secure)
 	if bad := a.fill(c); bad != nil {
 		c.refuse(bad)
 		return

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"keyward.dev/dataplane/internal/accesslog"
+	"keyward.dev/dataplane/internal/clientcert"
 	"keyward.dev/dataplane/internal/exchange"
 	"keyward.dev/dataplane/internal/httpwire"
 	"keyward.dev/dataplane/internal/policy"
@@ -41,6 +42,7 @@ type progress struct {
 	prefix  int              // length of the matched prefix
 	trusted bool             // the peer is a trusted proxy
 	entered bool             // the route half of the chain ran
+	secure  *clientcert.Peer // nil: not over TLS
 
 	// host is the host as the client sent it, peer the peer's address in text form, upgrade the protocol the client
 	// offers to switch to; nil: none.
@@ -72,9 +74,10 @@ func (c *call) reset() {
 
 // arrived notes when and from where the request came, and under which configuration it is served: also one that is
 // refused before anything of it is known is logged as the group says.
-func (c *call) arrived(peer netip.AddrPort, tls bool) {
+func (c *call) arrived(peer netip.AddrPort, secure *clientcert.Peer) {
 	q := &c.x.Request
-	if q.TLS, q.Scheme = tls, "http"; tls {
+	c.secure, q.TLS, q.Scheme = secure, secure != nil, "http"
+	if q.TLS {
 		q.Scheme = "https"
 	}
 	q.RemoteAddr, q.ClientIP = peer, peer.Addr().Unmap().WithZone("")
@@ -175,6 +178,9 @@ func (c *call) target(s *runtime.Settings) *exchange.Refusal {
 // find chooses the route.
 func (c *call) find() *exchange.Refusal {
 	q := &c.x.Request
+	if c.rt.Clients.Len() > 0 && c.misdirected() {
+		return c.server.refusals.misdirected
+	}
 	req := router.Request{Host: q.Host, Path: q.Path, Method: q.Method, Query: q.Query, Header: q.Header}
 	res := c.rt.Table.Match(&req)
 	if res.Status == router.NotAllowed && c.preflight() {
@@ -197,6 +203,11 @@ func (c *call) find() *exchange.Refusal {
 	c.x.Route = route.Info
 	if route.Closed != "" {
 		return c.server.refusals.closed
+	}
+	if route.Demand != nil {
+		if r := c.clientRefusal(); r != nil {
+			return r
+		}
 	}
 	return c.upgradeAllowed()
 }

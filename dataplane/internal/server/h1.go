@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"keyward.dev/dataplane/internal/clientcert"
 	"keyward.dev/dataplane/internal/conn"
 	"keyward.dev/dataplane/internal/exchange"
 	"keyward.dev/dataplane/internal/httpwire"
@@ -23,9 +24,9 @@ type h1conn struct {
 	conn   *conn.Conn
 	in     conn.Buffer
 	remote netip.AddrPort
-	peer   []byte // the address in text form
-	tls    bool
-	served bool // a request was read from it
+	peer   []byte           // the address in text form
+	secure *clientcert.Peer // nil: not over TLS
+	served bool             // a request was read from it
 	ending ending
 	state  atomic.Int32
 	shard  *connShard
@@ -38,8 +39,8 @@ const (
 	h1Closing
 )
 
-func newH1(s *Server, c net.Conn, remote netip.AddrPort, tls bool) *h1conn {
-	h := &h1conn{server: s, conn: conn.New(c, s.config.Sweeper), remote: remote, tls: tls}
+func newH1(s *Server, c net.Conn, remote netip.AddrPort, secure *clientcert.Peer) *h1conn {
+	h := &h1conn{server: s, conn: conn.New(c, s.config.Sweeper), remote: remote, secure: secure}
 	h.peer = remote.Addr().Unmap().WithZone("").AppendTo(nil)
 	return h
 }
@@ -126,7 +127,7 @@ func (h *h1conn) open() *call {
 	c := h.server.take()
 	c.wire, c.h1.conn = &c.h1, h
 	h.server.active.Add(1)
-	c.arrived(h.remote, h.tls)
+	c.arrived(h.remote, h.secure)
 	return c
 }
 

@@ -40,15 +40,20 @@ const (
 	failedGone          // the client went away
 	failedByClient      // the client refused, mostly the certificate
 	failedNoCertificate // there is none for the name
+	failedClient        // the client's certificate is missing or refused
 	failureKinds
 )
 
 func (f failure) String() string {
-	return [...]string{"protocol", "timeout", "client_gone", "refused_by_client", "no_certificate"}[f]
+	return [...]string{"protocol", "timeout", "client_gone", "refused_by_client", "no_certificate", "client_certificate"}[f]
 }
 
 // handshake is one under way.
-type handshake struct{ failure failure }
+type handshake struct {
+	failure failure
+	// demanded: it fails without the right certificate of the client's. agreed: versions and ciphers are settled.
+	demanded, agreed bool
+}
 
 type handshakeKey struct{}
 
@@ -81,20 +86,22 @@ func (h *handshakes) config(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	if rt := h.runtime.Load(); rt != nil {
 		name := strings.ToLower(hello.ServerName)
 		h.speak(c, &rt.Settings.TLS)
+		this.demand(c, rt, name)
 		shown = rt.Certificates.Find(name)
 	}
-	now := time.Now()
-	choose := func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return shown.For(hello, now), nil }
-	switch {
-	case len(shown) == 0 && h.files != nil:
-		choose = h.files.Get
-	case !shown.Valid(now):
+	now, fromFiles := time.Now(), len(shown) == 0 && h.files != nil
+	if !fromFiles && !shown.Valid(now) {
 		// Without a certificate the handshake ends with the alert unrecognized_name (RFC 6066 section 3); a session from
 		// before must not get around that.
 		this.failure, c.SessionTicketsDisabled = failedNoCertificate, true
-		choose = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, nil } //nolint:nilnil // there is none
 	}
-	c.GetCertificate = choose
+	c.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		this.agreed = true
+		if fromFiles {
+			return h.files.Get(hello)
+		}
+		return shown.For(hello, now), nil
+	}
 	return c, nil
 }
 
@@ -118,6 +125,8 @@ func (s *handshake) reason(err error) failure {
 		return failedTimeout
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, net.ErrClosed):
 		return failedGone
+	case s.demanded && s.agreed && s.failure == failedProtocol:
+		return failedClient
 	}
 	return s.failure
 }

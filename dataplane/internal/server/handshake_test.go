@@ -192,7 +192,7 @@ func TestFailedHandshakesAreCountedByReason(t *testing.T) {
 	} else {
 		_ = c.Close()
 	}
-	want := map[string]uint64{"protocol": 1, "timeout": 0, "client_gone": 1, "refused_by_client": 1, "no_certificate": 0}
+	want := map[string]uint64{"protocol": 1, "timeout": 0, "client_gone": 1, "refused_by_client": 1, "no_certificate": 0, "client_certificate": 0}
 	testkit.Await(t, 10*time.Second, func() error {
 		if diff := cmp.Diff(want, g.server.HandshakeFailures()); diff != "" {
 			return errors.New(diff)

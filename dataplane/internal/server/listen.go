@@ -45,7 +45,8 @@ func (s *Server) bind(ctx context.Context, l Listener) (*bound, error) {
 	protocols.SetHTTP1(s.config.Engine == NetHTTP || !l.TLS)
 	protocols.SetHTTP2(l.TLS)
 	b.http = &http.Server{
-		Handler:           http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serveHTTP(w, r, l.TLS) }),
+		Handler:           http.HandlerFunc(s.serveHTTP),
+		ConnContext:       withPeer,
 		Protocols:         protocols,
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams, WriteByteTimeout: s.config.Timeouts.Write},
 		ReadHeaderTimeout: s.config.Timeouts.Head,
@@ -118,7 +119,7 @@ func (b *bound) secure(c *client) {
 	case b.server.config.Engine == NetHTTP:
 		b.queue.put(&strictConn{Conn: secure, linger: b.server.config.Timeouts.Linger})
 	default:
-		go newH1(b.server, secure, c.remote, true).serve() // on a stack that no handshake has grown
+		go newH1(b.server, secure, c.remote, peerOf(secure)).serve() // on a stack that no handshake has grown
 	}
 }
 
@@ -127,7 +128,7 @@ func (b *bound) plain(c *client) {
 		b.queue.put(&strictConn{Conn: c, linger: b.server.config.Timeouts.Linger})
 		return
 	}
-	newH1(b.server, c, c.remote, false).serve()
+	newH1(b.server, c, c.remote, nil).serve()
 }
 
 // introduce reads who the client is from a trusted proxy that says so, and looks whether it may have one more connection.

@@ -11,6 +11,7 @@ import (
 type refusals struct {
 	notReady, closed, badTarget, badHost, badMethod, plain, headers, uri, body, badBody, badRequest, notFound, upgrade, timeout *exchange.Refusal
 	internal, unreachable, upstreamTimeout, noTarget, circuitOpen, exhausted, noTrust, headTimeout, lastHop                     *exchange.Refusal
+	noClient, badClient, misdirected                                                                                            *exchange.Refusal
 }
 
 // malformed returns the answer to a message that is refused for what is wrong with it.
@@ -38,6 +39,9 @@ func newRefusals() *refusals {
 		uri:             exchange.NewRefusal(414, "uri_too_long", "The request target is too long."),
 		body:            exchange.NewRefusal(413, "body_too_large", "The request body is too large."),
 		badBody:         exchange.NewRefusal(400, "bad_body", "The request body is not well-formed."),
+		noClient:        exchange.NewRefusal(403, "client_certificate_required", "The route needs a client certificate."),
+		badClient:       exchange.NewRefusal(403, "client_certificate_refused", "The client certificate is not allowed here."),
+		misdirected:     exchange.NewRefusal(421, "misdirected", "The host needs a connection of its own: it asks for other client certificates than the name this one was made for."),
 		notFound:        exchange.NewRefusal(404, "no_route", "No route takes this request."),
 		upgrade:         exchange.NewRefusal(501, "upgrade_not_supported", "The connection cannot be upgraded."),
 		timeout:         exchange.NewRefusal(408, "request_timeout", "The request body did not come in time."),

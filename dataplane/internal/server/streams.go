@@ -125,13 +125,25 @@ func (c *call) outlived(rt *runtime.Runtime, now time.Time) string {
 		return "credential_expired"
 	}
 	if rt == c.rt {
-		return ""
+		return c.certificateGone(rt, c.route, now)
 	}
-	if r, ok := rt.Routes.Get(c.route.Info.UID); !ok || r.Closed != "" || r.Lost || r.MatchFault != "" || rt.Closed != "" {
+	r, ok := rt.Routes.Get(c.route.Info.UID)
+	if !ok || r.Closed != "" || r.Lost || r.MatchFault != "" || rt.Closed != "" {
 		return "route_gone"
+	}
+	if why := c.certificateGone(rt, r, now); why != "" {
+		return why
 	}
 	if p != nil && p.CredentialUID != "" && !rt.Directory.Has(p.CredentialUID) {
 		return "credential_revoked"
+	}
+	return ""
+}
+
+// certificateGone says why a stream must end if the client's certificate has expired, or is not what the route wants any more.
+func (c *call) certificateGone(rt *runtime.Runtime, r *runtime.Route, now time.Time) string {
+	if rt.Admits(r, c.secure, now) != nil {
+		return "client_certificate"
 	}
 	return ""
 }

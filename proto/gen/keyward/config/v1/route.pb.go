@@ -69,6 +69,8 @@ type Route struct {
 	Authn *Authn `protobuf:"bytes,19,opt,name=authn,proto3" json:"authn,omitempty"`
 	// Off: the route answers 404, as if it were not there, but keeps its place: no broader route takes its requests.
 	Enabled *bool `protobuf:"varint,20,opt,name=enabled,proto3,oneof" json:"enabled,omitempty"`
+	// Which clients may come, instead of what its service or the settings say.
+	ClientCertificates *RouteClientCertificates `protobuf:"bytes,27,opt,name=client_certificates,json=clientCertificates,proto3" json:"client_certificates,omitempty"`
 	// Policies for every request of this route.
 	Policies []*Binding `protobuf:"bytes,21,rep,name=policies,proto3" json:"policies,omitempty"`
 	// Never reused. Set by the server.
@@ -246,6 +248,13 @@ func (x *Route) GetEnabled() bool {
 		return *x.Enabled
 	}
 	return false
+}
+
+func (x *Route) GetClientCertificates() *RouteClientCertificates {
+	if x != nil {
+		return x.ClientCertificates
+	}
+	return nil
 }
 
 func (x *Route) GetPolicies() []*Binding {
@@ -868,7 +877,7 @@ var File_keyward_config_v1_route_proto protoreflect.FileDescriptor
 
 const file_keyward_config_v1_route_proto_rawDesc = "" +
 	"\n" +
-	"\x1dkeyward/config/v1/route.proto\x12\x11keyward.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fkeyward/config/v1/binding.proto\x1a keyward/config/v1/upstream.proto\x1a keyward/options/v1/options.proto\"\x92\v\n" +
+	"\x1dkeyward/config/v1/route.proto\x12\x11keyward.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fkeyward/config/v1/binding.proto\x1a\x1bkeyward/config/v1/tls.proto\x1a keyward/config/v1/upstream.proto\x1a keyward/options/v1/options.proto\"\xf7\v\n" +
 	"\x05Route\x12 \n" +
 	"\x04name\x18\x01 \x01(\tB\f\xbaH\x03\xc8\x01\x01\xda\xe7\x18\x02\b\tR\x04name\x12*\n" +
 	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\vdescription\x12F\n" +
@@ -891,7 +900,8 @@ const file_keyward_config_v1_route_proto_rawDesc = "" +
 	"\x06limits\x18\x1a \x01(\v2\x1e.keyward.config.v1.RouteLimitsR\x06limits\x12.\n" +
 	"\x05authn\x18\x13 \x01(\v2\x18.keyward.config.v1.AuthnR\x05authn\x12)\n" +
 	"\aenabled\x18\x14 \x01(\bB\n" +
-	"\xda\xe7\x18\x06\x12\x04trueH\x00R\aenabled\x88\x01\x01\x12J\n" +
+	"\xda\xe7\x18\x06\x12\x04trueH\x00R\aenabled\x88\x01\x01\x12c\n" +
+	"\x13client_certificates\x18\x1b \x01(\v2*.keyward.config.v1.RouteClientCertificatesB\x06\xda\xe7\x18\x02P\x01R\x12clientCertificates\x12J\n" +
 	"\bpolicies\x18\x15 \x03(\v2\x1a.keyward.config.v1.BindingB\x12\xbaH\x05\x92\x01\x02\x10@\xda\xe7\x18\x06:\x04nameR\bpolicies\x12\x18\n" +
 	"\x03uid\x18d \x01(\tB\x06\xda\xe7\x18\x020\x01R\x03uid\x12\"\n" +
 	"\brevision\x18e \x01(\x03B\x06\xda\xe7\x18\x020\x01R\brevision\x12\x1a\n" +
@@ -964,20 +974,21 @@ func file_keyward_config_v1_route_proto_rawDescGZIP() []byte {
 
 var file_keyward_config_v1_route_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_keyward_config_v1_route_proto_goTypes = []any{
-	(*Route)(nil),                 // 0: keyward.config.v1.Route
-	(*PathMatch)(nil),             // 1: keyward.config.v1.PathMatch
-	(*FieldMatch)(nil),            // 2: keyward.config.v1.FieldMatch
-	(*Rewrite)(nil),               // 3: keyward.config.v1.Rewrite
-	(*RouteTimeouts)(nil),         // 4: keyward.config.v1.RouteTimeouts
-	(*RouteRetries)(nil),          // 5: keyward.config.v1.RouteRetries
-	(*RouteLimits)(nil),           // 6: keyward.config.v1.RouteLimits
-	(*Authn)(nil),                 // 7: keyward.config.v1.Authn
-	(*AuthnBranch)(nil),           // 8: keyward.config.v1.AuthnBranch
-	nil,                           // 9: keyward.config.v1.Route.LabelsEntry
-	(*durationpb.Duration)(nil),   // 10: google.protobuf.Duration
-	(*Binding)(nil),               // 11: keyward.config.v1.Binding
-	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
-	(RetryOn)(0),                  // 13: keyward.config.v1.RetryOn
+	(*Route)(nil),                   // 0: keyward.config.v1.Route
+	(*PathMatch)(nil),               // 1: keyward.config.v1.PathMatch
+	(*FieldMatch)(nil),              // 2: keyward.config.v1.FieldMatch
+	(*Rewrite)(nil),                 // 3: keyward.config.v1.Rewrite
+	(*RouteTimeouts)(nil),           // 4: keyward.config.v1.RouteTimeouts
+	(*RouteRetries)(nil),            // 5: keyward.config.v1.RouteRetries
+	(*RouteLimits)(nil),             // 6: keyward.config.v1.RouteLimits
+	(*Authn)(nil),                   // 7: keyward.config.v1.Authn
+	(*AuthnBranch)(nil),             // 8: keyward.config.v1.AuthnBranch
+	nil,                             // 9: keyward.config.v1.Route.LabelsEntry
+	(*durationpb.Duration)(nil),     // 10: google.protobuf.Duration
+	(*RouteClientCertificates)(nil), // 11: keyward.config.v1.RouteClientCertificates
+	(*Binding)(nil),                 // 12: keyward.config.v1.Binding
+	(*timestamppb.Timestamp)(nil),   // 13: google.protobuf.Timestamp
+	(RetryOn)(0),                    // 14: keyward.config.v1.RetryOn
 }
 var file_keyward_config_v1_route_proto_depIdxs = []int32{
 	9,  // 0: keyward.config.v1.Route.labels:type_name -> keyward.config.v1.Route.LabelsEntry
@@ -990,20 +1001,21 @@ var file_keyward_config_v1_route_proto_depIdxs = []int32{
 	10, // 7: keyward.config.v1.Route.max_stream_age:type_name -> google.protobuf.Duration
 	6,  // 8: keyward.config.v1.Route.limits:type_name -> keyward.config.v1.RouteLimits
 	7,  // 9: keyward.config.v1.Route.authn:type_name -> keyward.config.v1.Authn
-	11, // 10: keyward.config.v1.Route.policies:type_name -> keyward.config.v1.Binding
-	12, // 11: keyward.config.v1.Route.created_at:type_name -> google.protobuf.Timestamp
-	12, // 12: keyward.config.v1.Route.updated_at:type_name -> google.protobuf.Timestamp
-	10, // 13: keyward.config.v1.RouteTimeouts.connect:type_name -> google.protobuf.Duration
-	10, // 14: keyward.config.v1.RouteTimeouts.response_head:type_name -> google.protobuf.Duration
-	10, // 15: keyward.config.v1.RouteTimeouts.idle:type_name -> google.protobuf.Duration
-	10, // 16: keyward.config.v1.RouteTimeouts.total:type_name -> google.protobuf.Duration
-	13, // 17: keyward.config.v1.RouteRetries.on:type_name -> keyward.config.v1.RetryOn
-	8,  // 18: keyward.config.v1.Authn.any_of:type_name -> keyward.config.v1.AuthnBranch
-	19, // [19:19] is the sub-list for method output_type
-	19, // [19:19] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	11, // 10: keyward.config.v1.Route.client_certificates:type_name -> keyward.config.v1.RouteClientCertificates
+	12, // 11: keyward.config.v1.Route.policies:type_name -> keyward.config.v1.Binding
+	13, // 12: keyward.config.v1.Route.created_at:type_name -> google.protobuf.Timestamp
+	13, // 13: keyward.config.v1.Route.updated_at:type_name -> google.protobuf.Timestamp
+	10, // 14: keyward.config.v1.RouteTimeouts.connect:type_name -> google.protobuf.Duration
+	10, // 15: keyward.config.v1.RouteTimeouts.response_head:type_name -> google.protobuf.Duration
+	10, // 16: keyward.config.v1.RouteTimeouts.idle:type_name -> google.protobuf.Duration
+	10, // 17: keyward.config.v1.RouteTimeouts.total:type_name -> google.protobuf.Duration
+	14, // 18: keyward.config.v1.RouteRetries.on:type_name -> keyward.config.v1.RetryOn
+	8,  // 19: keyward.config.v1.Authn.any_of:type_name -> keyward.config.v1.AuthnBranch
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_keyward_config_v1_route_proto_init() }
@@ -1012,6 +1024,7 @@ func file_keyward_config_v1_route_proto_init() {
 		return
 	}
 	file_keyward_config_v1_binding_proto_init()
+	file_keyward_config_v1_tls_proto_init()
 	file_keyward_config_v1_upstream_proto_init()
 	file_keyward_config_v1_route_proto_msgTypes[0].OneofWrappers = []any{}
 	file_keyward_config_v1_route_proto_msgTypes[1].OneofWrappers = []any{

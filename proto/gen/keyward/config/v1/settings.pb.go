@@ -161,6 +161,8 @@ type Settings struct {
 	Rollout *Rollout `protobuf:"bytes,19,opt,name=rollout,proto3" json:"rollout,omitempty"`
 	// How gateways speak TLS with clients. Left out: the defaults of ServerTls.
 	Tls *ServerTls `protobuf:"bytes,20,opt,name=tls,proto3" json:"tls,omitempty"`
+	// Which clients may come at all; services and routes may say otherwise. Left out: clients need no certificate.
+	ClientCertificates *ClientCertificates `protobuf:"bytes,21,opt,name=client_certificates,json=clientCertificates,proto3" json:"client_certificates,omitempty"`
 	// Policies for every request of the group.
 	Policies []*Binding `protobuf:"bytes,15,rep,name=policies,proto3" json:"policies,omitempty"`
 	// Never reused. Set by the server.
@@ -287,6 +289,13 @@ func (x *Settings) GetRollout() *Rollout {
 func (x *Settings) GetTls() *ServerTls {
 	if x != nil {
 		return x.Tls
+	}
+	return nil
+}
+
+func (x *Settings) GetClientCertificates() *ClientCertificates {
+	if x != nil {
+		return x.ClientCertificates
 	}
 	return nil
 }
@@ -610,7 +619,7 @@ var File_keyward_config_v1_settings_proto protoreflect.FileDescriptor
 
 const file_keyward_config_v1_settings_proto_rawDesc = "" +
 	"\n" +
-	" keyward/config/v1/settings.proto\x12\x11keyward.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fkeyward/config/v1/binding.proto\x1a\x1fkeyward/config/v1/rollout.proto\x1a\x1bkeyward/config/v1/tls.proto\x1a keyward/options/v1/options.proto\"\x9c\n" +
+	" keyward/config/v1/settings.proto\x12\x11keyward.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fkeyward/config/v1/binding.proto\x1a\x1fkeyward/config/v1/rollout.proto\x1a\x1bkeyward/config/v1/tls.proto\x1a keyward/options/v1/options.proto\"\xfc\n" +
 	"\n" +
 	"\bSettings\x12*\n" +
 	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\vdescription\x12I\n" +
@@ -629,7 +638,8 @@ const file_keyward_config_v1_settings_proto_rawDesc = "" +
 	"\n" +
 	"access_log\x18\x12 \x01(\v2\x1c.keyward.config.v1.AccessLogB\b\xda\xe7\x18\x04\x12\x02{}R\taccessLog\x12<\n" +
 	"\arollout\x18\x13 \x01(\v2\x1a.keyward.config.v1.RolloutB\x06\xda\xe7\x18\x02H\x01R\arollout\x126\n" +
-	"\x03tls\x18\x14 \x01(\v2\x1c.keyward.config.v1.ServerTlsB\x06\xda\xe7\x18\x02P\x01R\x03tls\x12J\n" +
+	"\x03tls\x18\x14 \x01(\v2\x1c.keyward.config.v1.ServerTlsB\x06\xda\xe7\x18\x02P\x01R\x03tls\x12^\n" +
+	"\x13client_certificates\x18\x15 \x01(\v2%.keyward.config.v1.ClientCertificatesB\x06\xda\xe7\x18\x02P\x01R\x12clientCertificates\x12J\n" +
 	"\bpolicies\x18\x0f \x03(\v2\x1a.keyward.config.v1.BindingB\x12\xbaH\x05\x92\x01\x02\x10@\xda\xe7\x18\x06:\x04nameR\bpolicies\x12\x18\n" +
 	"\x03uid\x18d \x01(\tB\x06\xda\xe7\x18\x020\x01R\x03uid\x12\"\n" +
 	"\brevision\x18e \x01(\x03B\x06\xda\xe7\x18\x020\x01R\brevision\x12\x1a\n" +
@@ -705,8 +715,9 @@ var file_keyward_config_v1_settings_proto_goTypes = []any{
 	nil,                           // 8: keyward.config.v1.Settings.ListenersEntry
 	(*Rollout)(nil),               // 9: keyward.config.v1.Rollout
 	(*ServerTls)(nil),             // 10: keyward.config.v1.ServerTls
-	(*Binding)(nil),               // 11: keyward.config.v1.Binding
-	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
+	(*ClientCertificates)(nil),    // 11: keyward.config.v1.ClientCertificates
+	(*Binding)(nil),               // 12: keyward.config.v1.Binding
+	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
 }
 var file_keyward_config_v1_settings_proto_depIdxs = []int32{
 	7,  // 0: keyward.config.v1.Settings.labels:type_name -> keyward.config.v1.Settings.LabelsEntry
@@ -717,16 +728,17 @@ var file_keyward_config_v1_settings_proto_depIdxs = []int32{
 	6,  // 5: keyward.config.v1.Settings.access_log:type_name -> keyward.config.v1.AccessLog
 	9,  // 6: keyward.config.v1.Settings.rollout:type_name -> keyward.config.v1.Rollout
 	10, // 7: keyward.config.v1.Settings.tls:type_name -> keyward.config.v1.ServerTls
-	11, // 8: keyward.config.v1.Settings.policies:type_name -> keyward.config.v1.Binding
-	12, // 9: keyward.config.v1.Settings.created_at:type_name -> google.protobuf.Timestamp
-	12, // 10: keyward.config.v1.Settings.updated_at:type_name -> google.protobuf.Timestamp
-	1,  // 11: keyward.config.v1.AccessLog.client_ip:type_name -> keyward.config.v1.ClientIpForm
-	5,  // 12: keyward.config.v1.Settings.ListenersEntry.value:type_name -> keyward.config.v1.Listener
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	11, // 8: keyward.config.v1.Settings.client_certificates:type_name -> keyward.config.v1.ClientCertificates
+	12, // 9: keyward.config.v1.Settings.policies:type_name -> keyward.config.v1.Binding
+	13, // 10: keyward.config.v1.Settings.created_at:type_name -> google.protobuf.Timestamp
+	13, // 11: keyward.config.v1.Settings.updated_at:type_name -> google.protobuf.Timestamp
+	1,  // 12: keyward.config.v1.AccessLog.client_ip:type_name -> keyward.config.v1.ClientIpForm
+	5,  // 13: keyward.config.v1.Settings.ListenersEntry.value:type_name -> keyward.config.v1.Listener
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_keyward_config_v1_settings_proto_init() }

@@ -44,7 +44,7 @@ type ServerTls struct {
 	// `X25519`, `P-256`, `P-384` and `P-521`. Gateways prefer them in this order, whatever the order here. Left out: all.
 	Curves []string `protobuf:"bytes,5,rep,name=curves,proto3" json:"curves,omitempty"`
 	// Let clients resume sessions. The keys of tickets are each gateway's own: it replaces them daily and takes old ones for a
-	// week.
+	// week. Names for which client certificates are asked never have tickets.
 	SessionTickets *bool `protobuf:"varint,6,opt,name=session_tickets,json=sessionTickets,proto3,oneof" json:"session_tickets,omitempty"`
 	// Tell browsers to come over TLS only (Strict-Transport-Security, RFC 6797), on every response over TLS. Left out: what
 	// services say themselves goes through.
@@ -196,6 +196,129 @@ func (x *Hsts) GetPreload() bool {
 	return false
 }
 
+// ClientCertificates say which clients may come: those with a certificate of `allow`, and those with one that an authority of
+// `ca` has issued. The narrowest level that says something decides, the route before its service before the settings. Clients
+// are asked for a certificate only under names whose routes need one.
+type ClientCertificates struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Certificates that are believed as they are, whoever issued them: by name (its `current` and `next` version), or one
+	// version by its id.
+	Allow []string `protobuf:"bytes,1,rep,name=allow,proto3" json:"allow,omitempty"`
+	// CA certificates, by name. What they issued must be for client authentication.
+	Ca            []string `protobuf:"bytes,2,rep,name=ca,proto3" json:"ca,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClientCertificates) Reset() {
+	*x = ClientCertificates{}
+	mi := &file_keyward_config_v1_tls_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClientCertificates) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClientCertificates) ProtoMessage() {}
+
+func (x *ClientCertificates) ProtoReflect() protoreflect.Message {
+	mi := &file_keyward_config_v1_tls_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClientCertificates.ProtoReflect.Descriptor instead.
+func (*ClientCertificates) Descriptor() ([]byte, []int) {
+	return file_keyward_config_v1_tls_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ClientCertificates) GetAllow() []string {
+	if x != nil {
+		return x.Allow
+	}
+	return nil
+}
+
+func (x *ClientCertificates) GetCa() []string {
+	if x != nil {
+		return x.Ca
+	}
+	return nil
+}
+
+// RouteClientCertificates say which clients may come to a route, instead of what its service or the settings say.
+type RouteClientCertificates struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Certificates that are believed as they are, whoever issued them: by name (its `current` and `next` version), or one
+	// version by its id.
+	Allow []string `protobuf:"bytes,1,rep,name=allow,proto3" json:"allow,omitempty"`
+	// CA certificates, by name. What they issued must be for client authentication.
+	Ca []string `protobuf:"bytes,2,rep,name=ca,proto3" json:"ca,omitempty"`
+	// Clients that the service allows, or the settings where the service says nothing, may come as well.
+	Inherit       bool `protobuf:"varint,3,opt,name=inherit,proto3" json:"inherit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RouteClientCertificates) Reset() {
+	*x = RouteClientCertificates{}
+	mi := &file_keyward_config_v1_tls_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RouteClientCertificates) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RouteClientCertificates) ProtoMessage() {}
+
+func (x *RouteClientCertificates) ProtoReflect() protoreflect.Message {
+	mi := &file_keyward_config_v1_tls_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RouteClientCertificates.ProtoReflect.Descriptor instead.
+func (*RouteClientCertificates) Descriptor() ([]byte, []int) {
+	return file_keyward_config_v1_tls_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *RouteClientCertificates) GetAllow() []string {
+	if x != nil {
+		return x.Allow
+	}
+	return nil
+}
+
+func (x *RouteClientCertificates) GetCa() []string {
+	if x != nil {
+		return x.Ca
+	}
+	return nil
+}
+
+func (x *RouteClientCertificates) GetInherit() bool {
+	if x != nil {
+		return x.Inherit
+	}
+	return false
+}
+
 var File_keyward_config_v1_tls_proto protoreflect.FileDescriptor
 
 const file_keyward_config_v1_tls_proto_rawDesc = "" +
@@ -216,7 +339,14 @@ const file_keyward_config_v1_tls_proto_rawDesc = "" +
 	"\amax_age\x18\x01 \x01(\v2\x19.google.protobuf.DurationB\x19\xbaH\x10\xc8\x01\x01\xaa\x01\n" +
 	"\"\x06\b\x80\x86\xb0\x96\x012\x00\xda\xe7\x18\x02P\x01R\x06maxAge\x125\n" +
 	"\x12include_subdomains\x18\x02 \x01(\bB\x06\xda\xe7\x18\x02P\x01R\x11includeSubdomains\x12 \n" +
-	"\apreload\x18\x03 \x01(\bB\x06\xda\xe7\x18\x02P\x01R\apreloadB2Z0keyward.dev/proto/gen/keyward/config/v1;configv1b\x06proto3"
+	"\apreload\x18\x03 \x01(\bB\x06\xda\xe7\x18\x02P\x01R\apreload\"\x82\x01\n" +
+	"\x12ClientCertificates\x127\n" +
+	"\x05allow\x18\x01 \x03(\tB!\xbaH\x06\x92\x01\x03\x10\x80\b\xda\xe7\x18\x14\x1a\fcertificates \x01@\x01P\x01R\x05allow\x123\n" +
+	"\x02ca\x18\x02 \x03(\tB#\xbaH\x05\x92\x01\x02\x10@\xda\xe7\x18\x17\x1a\x0fca-certificates \x01@\x01P\x01R\x02ca\"\xa9\x01\n" +
+	"\x17RouteClientCertificates\x127\n" +
+	"\x05allow\x18\x01 \x03(\tB!\xbaH\x06\x92\x01\x03\x10\x80\b\xda\xe7\x18\x14\x1a\fcertificates \x01@\x01P\x01R\x05allow\x123\n" +
+	"\x02ca\x18\x02 \x03(\tB#\xbaH\x05\x92\x01\x02\x10@\xda\xe7\x18\x17\x1a\x0fca-certificates \x01@\x01P\x01R\x02ca\x12 \n" +
+	"\ainherit\x18\x03 \x01(\bB\x06\xda\xe7\x18\x02P\x01R\ainheritB2Z0keyward.dev/proto/gen/keyward/config/v1;configv1b\x06proto3"
 
 var (
 	file_keyward_config_v1_tls_proto_rawDescOnce sync.Once
@@ -230,15 +360,17 @@ func file_keyward_config_v1_tls_proto_rawDescGZIP() []byte {
 	return file_keyward_config_v1_tls_proto_rawDescData
 }
 
-var file_keyward_config_v1_tls_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_keyward_config_v1_tls_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_keyward_config_v1_tls_proto_goTypes = []any{
-	(*ServerTls)(nil),           // 0: keyward.config.v1.ServerTls
-	(*Hsts)(nil),                // 1: keyward.config.v1.Hsts
-	(*durationpb.Duration)(nil), // 2: google.protobuf.Duration
+	(*ServerTls)(nil),               // 0: keyward.config.v1.ServerTls
+	(*Hsts)(nil),                    // 1: keyward.config.v1.Hsts
+	(*ClientCertificates)(nil),      // 2: keyward.config.v1.ClientCertificates
+	(*RouteClientCertificates)(nil), // 3: keyward.config.v1.RouteClientCertificates
+	(*durationpb.Duration)(nil),     // 4: google.protobuf.Duration
 }
 var file_keyward_config_v1_tls_proto_depIdxs = []int32{
 	1, // 0: keyward.config.v1.ServerTls.hsts:type_name -> keyward.config.v1.Hsts
-	2, // 1: keyward.config.v1.Hsts.max_age:type_name -> google.protobuf.Duration
+	4, // 1: keyward.config.v1.Hsts.max_age:type_name -> google.protobuf.Duration
 	2, // [2:2] is the sub-list for method output_type
 	2, // [2:2] is the sub-list for method input_type
 	2, // [2:2] is the sub-list for extension type_name
@@ -258,7 +390,7 @@ func file_keyward_config_v1_tls_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keyward_config_v1_tls_proto_rawDesc), len(file_keyward_config_v1_tls_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

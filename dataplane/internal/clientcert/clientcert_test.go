@@ -1,0 +1,121 @@
+package clientcert_test
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"testing"
+	"time"
+
+	"keyward.dev/dataplane/internal/clientcert"
+	"keyward.dev/shared/testkit/certtest"
+)
+
+func chain(certificates ...*certtest.Cert) (out []*x509.Certificate) {
+	for _, c := range certificates {
+		out = append(out, c.Cert)
+	}
+	return out
+}
+
+func pin(c *certtest.Cert) [][sha256.Size]byte { return [][sha256.Size]byte{sha256.Sum256(c.Cert.Raw)} }
+
+func TestVerify(t *testing.T) {
+	t.Parallel()
+	now := time.Now().Truncate(time.Second)
+	ca, other := certtest.CA(t, "ca"), certtest.CA(t, "ca") // of the same name
+	short := ca.CA(t, "short", certtest.Valid(now.Add(-time.Hour), now.Add(time.Minute)))
+	leaf, foreign, deep := ca.Issue(t, "leaf"), other.Issue(t, "leaf"), short.Issue(t, "deep")
+	own := certtest.SelfSigned(t, "own")
+	valid := func(from, to time.Duration) certtest.Option { return certtest.Valid(now.Add(from), now.Add(to)) }
+	expired, early := ca.Issue(t, "leaf", valid(-2*time.Hour, -time.Hour)), ca.Issue(t, "leaf", valid(time.Hour, 2*time.Hour))
+	server := ca.Issue(t, "leaf", certtest.Template(func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }))
+	expiredOwn := certtest.SelfSigned(t, "own", valid(-2*time.Hour, -time.Hour))
+	byCA := clientcert.New(nil, chain(ca))
+	for _, tt := range []struct {
+		name   string
+		policy *clientcert.Policy
+		shown  []*x509.Certificate
+		want   error
+		until  time.Time
+	}{
+		{"issued by the authority", byCA, chain(leaf), nil, leaf.Cert.NotAfter},
+		{"through an intermediate, as long as it lasts", byCA, chain(deep, short), nil, short.Cert.NotAfter},
+		{"without the intermediate", byCA, chain(deep), clientcert.ErrRefused, time.Time{}},
+		{"an intermediate that is believed itself", clientcert.New(nil, chain(short)), chain(deep), nil, short.Cert.NotAfter},
+		{"issued by another one of the same name", byCA, chain(foreign), clientcert.ErrRefused, time.Time{}},
+		{"its own issuer", byCA, chain(own), clientcert.ErrRefused, time.Time{}},
+		{"for servers only", byCA, chain(server), clientcert.ErrRefused, time.Time{}},
+		{"expired", byCA, chain(expired), clientcert.ErrInvalid, time.Time{}},
+		{"not valid yet", byCA, chain(early), clientcert.ErrInvalid, time.Time{}},
+		{"none", byCA, nil, clientcert.ErrMissing, time.Time{}},
+		{"allowed as it is", clientcert.New(pin(own), nil), chain(own), nil, own.Cert.NotAfter},
+		{"allowed as it is, but another one", clientcert.New(pin(own), nil), chain(leaf), clientcert.ErrRefused, time.Time{}},
+		{"allowed as it is, and expired", clientcert.New(pin(expiredOwn), nil), chain(expiredOwn), clientcert.ErrInvalid, time.Time{}},
+		{"allowed, but only in the chain", clientcert.New(pin(ca), nil), chain(leaf, ca), clientcert.ErrRefused, time.Time{}},
+		{"one of both: as it is", clientcert.New(pin(own), chain(ca)), chain(own), nil, own.Cert.NotAfter},
+		{"one of both: by the authority", clientcert.New(pin(own), chain(ca)), chain(leaf), nil, leaf.Cert.NotAfter},
+		{"nobody is believed", clientcert.New(nil, nil), chain(leaf), clientcert.ErrRefused, time.Time{}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			until, err := tt.policy.Verify(tt.shown, now)
+			if !errors.Is(err, tt.want) || tt.want == nil && err != nil || !until.Equal(tt.until) {
+				t.Errorf("Verify() = %v, %v, want %v, %v", until, err, tt.until, tt.want)
+			}
+		})
+	}
+	if byCA.Authorities() == nil || clientcert.New(pin(own), chain(ca)).Authorities() != nil {
+		t.Error("clients are to be told of authorities if and only if nobody else is believed")
+	}
+}
+
+// TestPeersAreJudgedAnew asks several policies about one peer, and one policy over time.
+func TestPeersAreJudgedAnew(t *testing.T) {
+	t.Parallel()
+	now := time.Now().Truncate(time.Second)
+	ca := certtest.CA(t, "ca")
+	leaf := ca.Issue(t, "leaf", certtest.Valid(now.Add(-time.Hour), now.Add(time.Hour)))
+	p := clientcert.NewPeer(&tls.ConnectionState{ServerName: "A.Test", PeerCertificates: chain(leaf)})
+	if p.Name != "a.test" {
+		t.Errorf("the name is %q", p.Name)
+	}
+	good, bad := clientcert.New(nil, chain(ca)), clientcert.New(nil, nil)
+	for i, tt := range []struct {
+		policy *clientcert.Policy
+		at     time.Time
+		want   error
+	}{
+		{good, now, nil},
+		{good, now.Add(time.Minute), nil},
+		{bad, now.Add(time.Minute), clientcert.ErrRefused},
+		{bad, now.Add(time.Minute), clientcert.ErrRefused},
+		{good, now.Add(time.Minute), nil},
+		{good, now.Add(2 * time.Hour), clientcert.ErrInvalid},
+	} {
+		if err := p.Verify(tt.policy, tt.at); !errors.Is(err, tt.want) || tt.want == nil && err != nil {
+			t.Errorf("%d: Verify() = %v, want %v", i, err, tt.want)
+		}
+	}
+	early := clientcert.NewPeer(&tls.ConnectionState{PeerCertificates: chain(ca.Issue(t, "leaf", certtest.Valid(now.Add(time.Hour), now.Add(3*time.Hour))))})
+	if err := early.Verify(good, now); !errors.Is(err, clientcert.ErrInvalid) {
+		t.Errorf("before its time: %v", err)
+	}
+	if err := early.Verify(good, now.Add(2*time.Hour)); err != nil {
+		t.Errorf("a refusal holds for ever: %v", err)
+	}
+	for name, none := range map[string]*clientcert.Peer{"no TLS": nil, "no certificate": clientcert.NewPeer(&tls.ConnectionState{})} {
+		if err := none.Verify(good, now); !errors.Is(err, clientcert.ErrMissing) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestASecondLookAllocatesNothing(t *testing.T) {
+	ca := certtest.CA(t, "ca")
+	p, policy, now := clientcert.NewPeer(&tls.ConnectionState{PeerCertificates: chain(ca.Issue(t, "leaf"))}), clientcert.New(nil, chain(ca)), time.Now()
+	if n := testing.AllocsPerRun(100, func() { _ = p.Verify(policy, now) }); n > 0 {
+		t.Errorf("Verify() allocates %v times", n)
+	}
+}
