@@ -247,6 +247,41 @@ func TestWhatAGatewayCannotRunIsClosedThereAndWarnedOf(t *testing.T) {
 	}
 }
 
+// TestCertificatesDoNotOpenOlderGateways gives certificates to a gateway that does not know them, and then has a route ask
+// clients for one.
+func TestCertificatesDoNotOpenOlderGateways(t *testing.T) {
+	t.Parallel()
+	old := previous(t)
+	c := harness.New(t, harness.Options{})
+	c.Apply(baseDocument(t))
+	c.Programs = old
+	g := c.StartGateway("default")
+	c.Programs = harness.Release{}
+	ca := certtest.CA(t, "ca")
+	leaf := ca.Issue(t, "leaf", certtest.Names("hello.test"))
+	g.AwaitRevision(c.Apply(fmt.Sprintf("group: default\ncertificates: [{name: web, snis: [hello.test], current: %q}]\nca-certificates: [{name: ca, certificates: %q}]\n",
+		leaf.PEM()+leaf.KeyPEM(t), ca.PEM())))
+	serves(t, "with certificates", g)
+	id := c.Gateways("default")[0].ID
+	if said := c.MustCLI("", "gateways", "describe", id); !strings.Contains(said, "this gateway does not know resources of this kind") {
+		t.Errorf("gateways describe says\n%s", said)
+	}
+	const mutual = "group: default\nroutes: [{name: mutual, service: hello, hosts: [mutual.test], client_certificates: {ca: ca}}]\n"
+	if out := c.CLI(mutual, "apply", "-f", "-", "--dry-run"); !strings.Contains(out.Stderr, "Route.client_certificates") || !strings.Contains(out.Stderr, id) {
+		t.Errorf("the dry run says %s, want a warning that names the field and the gateway", out.Stderr)
+	}
+	revision := c.Apply(mutual)
+	g.AwaitRevision(revision)
+	for _, host := range []string{"mutual.test", "hello.test"} { // it does not know which requests such a route would take
+		if code, body := g.Get(t, host, "/"); code != http.StatusServiceUnavailable {
+			t.Errorf("with a route that asks for a certificate %s answers %d %s, want 503", host, code, body)
+		}
+	}
+	c.MustCLI("", "delete", "routes", "mutual")
+	g.AwaitRevision(revision + 1)
+	serves(t, "after the route is gone", g)
+}
+
 // TestTheCommandLineOfTheNeighbouringReleaseWorks runs what people and pipelines run.
 func TestTheCommandLineOfTheNeighbouringReleaseWorks(t *testing.T) {
 	t.Parallel()
