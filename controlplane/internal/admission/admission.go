@@ -154,6 +154,7 @@ func (a *Admitter) Admit(view View, req Request) (Admitted, error) {
 	j.certificateIDs()
 	j.routes()
 	j.shown()
+	j.defaults()
 	j.bindings()
 	j.upgrades()
 	j.loggedKeys()

@@ -6,6 +6,8 @@ import (
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
 
 	"keyward.dev/controlplane/internal/claims"
+	"keyward.dev/shared/catalog"
+	"keyward.dev/shared/check/certs"
 	"keyward.dev/shared/problem"
 )
 
@@ -27,4 +29,61 @@ func (j *judge) shown() {
 			}
 		}
 	}
+}
+
+// defaults refuses default certificates that gateways could not show, for want of a key, or not choose between.
+func (j *judge) defaults() {
+	m, _ := j.set.get("settings", "settings")
+	s, ok := m.msg.(*configv1.Settings)
+	if !ok {
+		return
+	}
+	kinds := map[string]string{}
+	for i, reference := range s.GetTls().GetDefaultCertificate() {
+		holder, v := j.meant(reference)
+		if v == nil || m.entry == nil && holder.entry == nil {
+			continue
+		}
+		ref, at := catalog.Ref(certs.Kind, holder.name), problem.Index("tls.default_certificate", i)
+		if key := v.GetPrivateKey(); key.GetValue() == nil && !key.GetSet() {
+			if m.entry != nil {
+				j.fail(problem.Join(m.entry.path, at), "%s has no private key, so it cannot be presented", ref)
+			} else {
+				j.fail(problem.Join(holder.entry.path, "current.private_key"), "required: tls.default_certificate of the settings names it")
+			}
+		}
+		kind := certs.KeyKind(v)
+		if other, ok := kinds[kind]; ok {
+			j.failWith(problem.Conflict, problem.Join(m.path(holder.path("")), at), "%s has a key of the same kind, %s, as %s: gateways could not choose", ref, kind, other)
+		}
+		kinds[kind] = ref
+	}
+}
+
+// meant finds the version that gateways present for a reference, nil if there is none or it cannot be read.
+func (j *judge) meant(reference string) (member, *configv1.CertificateVersion) {
+	if m, ok := j.set.get(certs.Kind, reference); ok {
+		c, _ := m.msg.(*configv1.Certificate)
+		return m, c.GetCurrent()
+	}
+	var found member
+	if ref, ok := j.set.view.Claimant(claims.Certificate(reference)); ok {
+		found, _ = j.set.get(ref.Kind, ref.Name)
+	}
+	for _, e := range j.entries {
+		if c, ok := e.msg.(*configv1.Certificate); ok && versionOf(c, reference) != nil {
+			found = member{certs.Kind, e.name, e.msg, e}
+		}
+	}
+	c, _ := found.msg.(*configv1.Certificate)
+	return found, versionOf(c, reference)
+}
+
+func versionOf(c *configv1.Certificate, reference string) *configv1.CertificateVersion {
+	for _, slot := range certs.Slots(c) {
+		if certs.VersionID(slot.Version) == reference {
+			return slot.Version
+		}
+	}
+	return nil
 }
