@@ -2,7 +2,17 @@
 
 package compile_test
 
-import "testing"
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"testing"
+	"time"
+
+	"keyward.dev/dataplane/internal/clientcert"
+	configv1 "keyward.dev/proto/gen/keyward/config/v1"
+	"keyward.dev/shared/check/certs"
+	"keyward.dev/shared/testkit/certtest"
+)
 
 // A whole decision — match, edge, authentication, authorisation, limit — allocates nothing once it is warm. The race
 // detector makes pools drop what they are given, so it is not measured under it.
@@ -10,5 +20,25 @@ func TestDecisionDoesNotAllocate(t *testing.T) {
 	_, decideOnce := busy(t, 100)
 	if n := testing.AllocsPerRun(1000, decideOnce); n != 0 {
 		t.Errorf("a decision makes %v allocations, want 0", n)
+	}
+}
+
+// A client's certificate is looked at on every request, and costs a lookup.
+func TestJudgingAClientDoesNotAllocate(t *testing.T) {
+	ca := certtest.CA(t, "ca")
+	rt, faults := build(t, record(certs.KindCA, "uid-ca", "ca", &configv1.CaCertificate{Name: "ca", Certificates: ca.PEM()}),
+		record("services", "uid-s", "s", &configv1.Service{Name: "s", Url: "http://127.0.0.1:1"}),
+		record("routes", "uid-r", "r", &configv1.Route{Name: "r", Service: "s", ClientCertificates: &configv1.RouteClientCertificates{Ca: []string{"ca"}}}))
+	if len(faults) > 0 {
+		t.Fatal(faults)
+	}
+	route, _ := rt.Routes.Get("uid-r")
+	peer, now := clientcert.NewPeer(&tls.ConnectionState{PeerCertificates: []*x509.Certificate{ca.Issue(t, "leaf").Cert}}), time.Now()
+	if n := testing.AllocsPerRun(1000, func() {
+		if err := rt.Admits(route, peer, now); err != nil {
+			t.Fatal(err)
+		}
+	}); n != 0 {
+		t.Errorf("it makes %v allocations, want 0", n)
 	}
 }
