@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"crypto/x509"
 	"time"
 )
 
@@ -11,7 +12,7 @@ type Service struct {
 	Closed    string // why its routes are answered 503
 	// Key is equal as long as it is the same service whose targets are dialled in the same way: of its fields, uid,
 	// Protocol and TLS. Connections, balancing and health live under it, for each target's
-	// address; targets, weights, Call, Pool, Balancer, Active, Passive and Breaker may change beneath it.
+	// address; targets, their identities, weights, Call, Pool, Balancer, Active, Passive and Breaker may change beneath it.
 	Key string
 
 	Targets  []Target
@@ -75,6 +76,8 @@ const (
 type Target struct {
 	Address string // host:port
 	Weight  int
+	// Identity is what the gateway proves itself with over TLS, if it is asked; nil: nothing.
+	Identity *Identity
 }
 
 // Protocol is what is spoken to targets.
@@ -91,17 +94,22 @@ const (
 type TLS struct {
 	// Verify is off only if the user says so.
 	Verify bool
-	// CA are files of PEM certificates on this machine, below the roots of the process's settings; nil: the system's. A
-	// file that cannot be read closes the service.
-	CA []string
+	// CA are files of PEM certificates on this machine, below the roots of the process's settings. A file that cannot be
+	// read closes the service. Authorities are believed beside them. If there are neither, those of the system are.
+	CA          []string
+	Authorities []*x509.Certificate
+	// Depth is how many certificates there may be between the target's and the authority's; nil: any number.
+	Depth *int
 	// ServerName is sent as SNI and, without SANs, verified; empty: the target's host.
 	ServerName string
 	// SANs: the certificate must be for one of these instead.
 	SANs []string
 	// Pins are SHA-256 hashes of public keys (SPKI), one of which must be in the verified chain; nil: any.
 	Pins [][32]byte
-	// MinVersion and MaxVersion are crypto/tls's numbers; 0: 1.2 and the newest.
+	// MinVersion and MaxVersion are crypto/tls's numbers; 0: 1.2 and the newest. Suites are its numbers of cipher suites for
+	// TLS 1.2; nil: all that are safe.
 	MinVersion, MaxVersion uint16
+	Suites                 []uint16
 }
 
 // Pool bounds kept-alive connections, for each gateway and target.

@@ -74,7 +74,7 @@ func unconnected(err error) *failure {
 	var timeout interface{ Timeout() bool }
 	var handshake *handshakeError
 	switch {
-	case errors.Is(err, errTrustLost):
+	case errors.Is(err, errTrustLost), errors.Is(err, errNoIdentity):
 		return fail(503, "upstream_tls_unavailable", err)
 	case errors.Is(err, hostsvc.ErrDenied):
 		return unreached(502, "egress_denied", err)

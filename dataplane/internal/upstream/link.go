@@ -39,17 +39,17 @@ func (l *link) quietFor(c *call) bool {
 // truncated says whether the stream ended without TLS saying so.
 func (l *link) truncated() bool { return l.socket.tls && l.socket.ended }
 
-// dial connects to an address of the service: TCP, and TLS over it if the service says so.
-func (s *service) dial(ctx context.Context, address, hostname string) (net.Conn, *socket, error) {
+// dial connects to a target of the service: TCP, and TLS over it if the service says so.
+func (s *service) dial(ctx context.Context, t *target) (net.Conn, *socket, error) {
 	var config *tls.Config
 	if s.trust != nil {
 		var err error
-		if config, err = s.trust.forTarget(hostname); err != nil {
+		if config, err = s.trust.forTarget(t); err != nil {
 			return nil, nil, err
 		}
 	}
 	s.stats.dials.Add(1)
-	c, err := s.dialer.DialContext(ctx, "tcp", address)
+	c, err := s.dialer.DialContext(ctx, "tcp", t.Address())
 	if err != nil {
 		s.stats.dialFailures.Add(1)
 		return nil, nil, err

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"keyward.dev/dataplane/internal/runtime"
+	"keyward.dev/dataplane/internal/upstream/balance"
 	"keyward.dev/dataplane/internal/upstream/guard"
 )
 
@@ -178,10 +179,15 @@ func (s *service) count(t *tally, now int64) {
 	t.stats = append(t.stats, &s.stats)
 	t.breaker = max(t.breaker, s.breaker.State())
 	t.panicking = t.panicking || s.panics.Load()
+	seen := map[*balance.Target]bool{}
 	for _, target := range s.all() {
 		open, idle := target.pool.counts()
 		t.open += open
 		t.idle += idle
+		if seen[target.Target] { // under another identity
+			continue
+		}
+		seen[target.Target] = true
 		switch {
 		case target.Up(now):
 			t.targets[0]++

@@ -38,7 +38,8 @@ func (netHTTP) try(c *call) *failure {
 		s.close()
 		return c.gone()
 	}
-	resp, err := c.view.roundTripper().RoundTrip(s.request()) //nolint:bodyclose // close of the stream does it
+	s.transport = c.view.enter()
+	resp, err := s.transport.of.RoundTrip(s.request()) //nolint:bodyclose // close of the stream does it
 	s.headCame()
 	if err != nil {
 		f := s.failed(err)
@@ -63,62 +64,23 @@ func (netHTTP) try(c *call) *failure {
 	return nil
 }
 
-// roundTripper returns the service's transport. There is one for all its targets.
-func (v *view) roundTripper() http.RoundTripper {
-	s := v.service
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.transport.of == nil || s.transport.pool != v.conf.Pool {
-		s.transport.close()
-		s.transport.of, s.transport.pool = s.newTransport(v.conf), v.conf.Pool
-	}
-	return s.transport.of
-}
-
-func (s *service) newTransport(conf *runtime.Service) *http.Transport {
-	idle := conf.Pool.MaxIdle
-	if idle == 0 {
-		idle = -1 // for net/http 0 means a default and a negative number none
-	}
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(conf.Protocol == runtime.HTTP1)
-	protocols.SetHTTP2(conf.Protocol == runtime.HTTP2 && conf.TLS != nil)
-	protocols.SetUnencryptedHTTP2(conf.Protocol == runtime.HTTP2 && conf.TLS == nil)
-	dial := func(ctx context.Context, _, address string) (net.Conn, error) {
-		host, _, err := net.SplitHostPort(address)
-		if err != nil {
-			return nil, err
-		}
-		c, _, err := s.dial(ctx, address, host)
-		return c, err
-	}
-	return &http.Transport{
-		DialContext: dial, DialTLSContext: dial, MaxIdleConnsPerHost: idle, MaxConnsPerHost: conf.Pool.MaxConns,
-		IdleConnTimeout: conf.Pool.IdleTimeout, MaxResponseHeaderBytes: maxResponseHead, Protocols: protocols,
-		DisableCompression: true, // what the upstream sends is what the client gets
-		HTTP2: &http.HTTP2Config{
-			SendPingTimeout: pingAfter, PingTimeout: pingTimeout,
-			MaxReceiveBufferPerStream: streamWindow, MaxReceiveBufferPerConnection: connectionWindow,
-		},
-	}
-}
-
 // netStream is an exchange by net/http's transport, which may go on with it on goroutines of its own when the call has
 // ended already: those use nothing of the call.
 type netStream struct {
-	call   *call
-	opts   *runtime.CallOptions
-	stats  *stats
-	ctx    context.Context //nolint:containedctx // of this one exchange
-	cancel context.CancelCauseFunc
-	all    limit    // on everything
-	up     limit    // on what is sent, and on the time to the head
-	down   limit    // on what is received
-	body   *netBody // nil without one
-	resp   *http.Response
-	buf    *[pumpPiece]byte
-	late   error // comes after the piece that was handed out with it
-	trail  exchange.Headers
+	call      *call
+	transport *transport // nil before it is tried
+	opts      *runtime.CallOptions
+	stats     *stats
+	ctx       context.Context //nolint:containedctx // of this one exchange
+	cancel    context.CancelCauseFunc
+	all       limit    // on everything
+	up        limit    // on what is sent, and on the time to the head
+	down      limit    // on what is received
+	body      *netBody // nil without one
+	resp      *http.Response
+	buf       *[pumpPiece]byte
+	late      error // comes after the piece that was handed out with it
+	trail     exchange.Headers
 
 	switched bool // the connection is a tunnel now
 

@@ -150,6 +150,7 @@ func (s *netStream) close() {
 		s.resp.Body.Close()
 	}
 	s.end(errAborted)
+	s.transport.leave()
 	if s.body != nil {
 		s.body.detach()
 	}

@@ -88,7 +88,7 @@ func (p *pool) dial(c *call, by deadline) (*link, *failure) {
 		return nil, c.gone()
 	}
 	epoch := p.current()
-	nc, s, err := p.target.service.dial(ctx, p.target.Address(), p.target.hostname)
+	nc, s, err := p.target.service.dial(ctx, p.target)
 	if err != nil {
 		p.leave()
 		if !c.resp.hold(nil) {

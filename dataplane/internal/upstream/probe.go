@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"keyward.dev/dataplane/internal/runtime"
+	"keyward.dev/dataplane/internal/upstream/balance"
 )
 
 // probers probe the targets of all services that want it, each on a goroutine of its own.
@@ -36,7 +37,7 @@ func newProbers() *probers { return &probers{running: map[*target]*prober{}} }
 // reconcile has probed what is to be probed by how the services are configured now, and nothing else; nothing at all after
 // the end of ctx.
 func (p *probers) reconcile(ctx context.Context, services []*service) {
-	wanted := map[*target]*view{}
+	wanted, probed := map[*target]*view{}, map[*balance.Target]bool{}
 	for _, s := range services {
 		v := s.current.Load()
 		if v == nil || v.conf.Active == nil || s.gone.Load() {
@@ -44,7 +45,7 @@ func (p *probers) reconcile(ctx context.Context, services []*service) {
 		}
 		for i, t := range v.targets {
 			if v.conf.Targets[i].Weight > 0 {
-				wanted[t] = v
+				wanted[t], probed[t.Target] = v, true
 			}
 		}
 	}
@@ -52,7 +53,7 @@ func (p *probers) reconcile(ctx context.Context, services []*service) {
 		if v := wanted[t]; v == nil || v.conf != one.view.conf {
 			one.stop()
 			delete(p.running, t)
-			if v == nil {
+			if !probed[t.Target] {
 				t.SetWell(true, t.service.manager.now()) // nobody knows better any more
 			}
 		}
@@ -66,7 +67,7 @@ func (p *probers) reconcile(ctx context.Context, services []*service) {
 
 func (p *probers) start(ctx context.Context, t *target, v *view) {
 	ctx, cancel := context.WithCancel(ctx)
-	transport := t.service.newTransport(v.conf)
+	transport := t.service.newTransport(v.conf, func(string) *target { return t })
 	transport.DisableKeepAlives = true // a connection that can be made is part of what is probed
 	one := &prober{target: t, view: v, conf: v.conf.Active, stop: cancel, client: &http.Client{
 		Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

@@ -2,10 +2,10 @@ package upstream
 
 import (
 	"net"
-	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"keyward.dev/dataplane/internal/hostsvc"
 	"keyward.dev/dataplane/internal/runtime"
@@ -34,17 +34,22 @@ type service struct {
 	panics  atomic.Bool          // no target is up: told already
 
 	mu        sync.Mutex
-	targets   map[string]*target // guarded by mu, by address
-	transport transport          // guarded by mu
+	targets   map[targetKey]*target // guarded by mu
+	transport *transport            // guarded by mu; nil: none
 }
 
-// target is an address of a service with its connections.
+// targetKey is equal for what may share connections within a service.
+type targetKey struct{ address, identity string }
+
+// target is an address of a service with its connections, all of which show the same identity. Health and load are those of
+// the address, whatever it is shown.
 type target struct {
 	*balance.Target
 	service *service
 	pool    pool
 	// host is sent as Host, and hostname is verified, unless the service says another.
 	host, hostname string
+	shown          identity
 }
 
 // view is a service as it is configured at one time. Calls under way may use an older one.
@@ -96,7 +101,8 @@ func (m *Manager) newView(s *runtime.Service, g *runtime.Settings) *view {
 
 func (m *Manager) newService(k serviceKey, s *runtime.Service, g *runtime.Settings) *service {
 	kept := &service{
-		manager: m, key: k, name: s.Name, dialer: hostsvc.NewDialer(g.Egress, 0), group: balance.NewGroup(), targets: map[string]*target{},
+		manager: m, key: k, name: s.Name, dialer: hostsvc.NewDialer(g.Egress, 0), group: balance.NewGroup(),
+		targets: map[targetKey]*target{},
 	}
 	if s.TLS != nil {
 		kept.trust = newTrust(s, m.files, m.log)
@@ -111,10 +117,11 @@ func (s *service) view(conf *runtime.Service, now int64) *view {
 	first := len(s.targets) == 0
 	members := make([]balance.Member, len(conf.Targets))
 	for i, t := range conf.Targets {
-		kept := s.targets[t.Address]
+		k := keyOf(t)
+		kept := s.targets[k]
 		if kept == nil {
-			kept = s.newTarget(t.Address, first, now)
-			s.targets[t.Address] = kept
+			kept = s.newTarget(t, first, now)
+			s.targets[k] = kept
 		}
 		v.targets = append(v.targets, kept)
 		members[i] = balance.Member{Target: kept.Target, Weight: t.Weight}
@@ -124,8 +131,19 @@ func (s *service) view(conf *runtime.Service, now int64) *view {
 	return v
 }
 
-func (s *service) newTarget(address string, first bool, now int64) *target {
+func keyOf(t runtime.Target) targetKey {
+	k := targetKey{address: t.Address}
+	if t.Identity != nil {
+		k.identity = t.Identity.Key
+	}
+	return k
+}
+
+func (s *service) newTarget(conf runtime.Target, first bool, now int64) *target {
+	address := conf.Address
 	t := &target{Target: s.group.Join(address, first, now), service: s}
+	t.shown.of = conf.Identity
+	t.shown.turned(time.Now())
 	t.pool.target = t
 	t.hostname = address
 	if host, _, err := net.SplitHostPort(address); err == nil {
@@ -141,8 +159,28 @@ func (s *service) newTarget(address string, first bool, now int64) *target {
 
 // adopt makes the view what the service is now.
 func (v *view) adopt() {
-	if before := v.current.Swap(v); before != v && (v.conf.Active != nil || before != nil && before.conf.Active != nil) {
+	before := v.current.Swap(v)
+	if before == v || before == nil && v.conf.Active == nil {
+		return
+	}
+	if v.conf.Active != nil || before.conf.Active != nil {
 		v.manager.reprobe()
+	}
+	if before != nil {
+		v.replace(before.targets)
+	}
+}
+
+// replace has connections end with their exchanges that show another identity than the one that they shall show now.
+func (v *view) replace(before []*target) {
+	now := make(map[*balance.Target]*target, len(v.targets))
+	for _, t := range v.targets {
+		now[t.Target] = t
+	}
+	for _, t := range before {
+		if by := now[t.Target]; by != nil && by != t {
+			t.pool.flush(false)
+		}
 	}
 }
 
@@ -173,12 +211,19 @@ func (v *view) appendHost(b []byte, r *Request, t *target) []byte {
 func (s *service) retire(live map[*target]bool) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for address, t := range s.targets {
-		if !live[t] {
-			delete(s.targets, address)
-			s.group.Leave(address)
-			t.pool.flush(true)
+	kept := map[*balance.Target]bool{}
+	for _, t := range s.targets {
+		kept[t.Target] = kept[t.Target] || live[t]
+	}
+	for k, t := range s.targets {
+		if live[t] {
+			continue
 		}
+		delete(s.targets, k)
+		if !kept[t.Target] {
+			s.group.Leave(k.address)
+		}
+		t.pool.flush(true)
 	}
 	if v := s.current.Load(); v != nil && len(v.targets) == 0 && s.named.Load() {
 		return 1 // it has none, but it is there
@@ -202,6 +247,7 @@ func (s *service) sweep(now int64, stamps map[string]string) {
 	if s.trust != nil && s.trust.check(stamps) {
 		s.flush()
 	}
+	s.turn(time.Now())
 	v := s.current.Load()
 	if v == nil {
 		return
@@ -212,34 +258,43 @@ func (s *service) sweep(now int64, stamps map[string]string) {
 	}
 }
 
+// turn has connections end with their exchanges that show a certificate which has given way to the next.
+func (s *service) turn(now time.Time) {
+	turned := false
+	for _, t := range s.all() {
+		if id, ok := t.shown.turned(now); ok {
+			turned = true
+			t.pool.flush(false)
+			if id == "" {
+				s.manager.log.Error("target closed: its client certificate is not valid", "service", s.name, "target", t.Address())
+			} else {
+				s.manager.log.Info("another client certificate is shown", "service", s.name, "target", t.Address(), "certificate", id)
+			}
+		}
+	}
+	if turned {
+		s.closeTransport()
+	}
+}
+
+func (s *service) closeTransport() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.transport.close()
+	s.transport = nil
+}
+
 // flush has no connection used again that exists now.
 func (s *service) flush() {
 	for _, t := range s.all() {
 		t.pool.flush(false)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.transport.close()
+	s.closeTransport()
 }
 
 func (s *service) close() {
 	for _, t := range s.all() {
 		t.pool.flush(true)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.transport.close()
-}
-
-// transport is net/http's, for one way to configure it.
-type transport struct {
-	of   *http.Transport
-	pool runtime.Pool
-}
-
-func (t *transport) close() {
-	if t.of != nil {
-		t.of.CloseIdleConnections()
-		t.of = nil
-	}
+	s.closeTransport()
 }

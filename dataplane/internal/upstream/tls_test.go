@@ -51,12 +51,18 @@ func newAuthority(t testing.TB) *authority {
 
 func (a *authority) sign(template, parent *x509.Certificate, key *ecdsa.PrivateKey) *x509.Certificate {
 	a.t.Helper()
-	template.SerialNumber = big.NewInt(time.Now().UnixNano())
 	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
 	if parent == nil {
 		parent = template
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, a.key)
+	return a.signFor(template, parent, &key.PublicKey)
+}
+
+// signFor signs a certificate with the validity of the template.
+func (a *authority) signFor(template, parent *x509.Certificate, key *ecdsa.PublicKey) *x509.Certificate {
+	a.t.Helper()
+	template.SerialNumber = big.NewInt(time.Now().UnixNano())
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, key, a.key)
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -178,6 +184,20 @@ func TestTargetsProveWhoTheyAre(t *testing.T) {
 		{name: "unverified", tls: runtime.TLS{}, host: "localhost", want: "200 localhost"},
 		{name: "unverified but pinned", tls: runtime.TLS{Pins: [][32]byte{pin(leaf.Leaf)}}, host: "localhost", want: "200 localhost"},
 		{name: "unverified and the CA pinned", tls: runtime.TLS{Pins: [][32]byte{pin(ours.cert)}}, host: "localhost", want: bad},
+		{name: "CA of the configuration", tls: runtime.TLS{Verify: true, Authorities: []*x509.Certificate{others.cert, ours.cert}}, host: "localhost", want: "200 localhost"},
+		{name: "other CA of the configuration", tls: runtime.TLS{Verify: true, Authorities: []*x509.Certificate{others.cert}}, host: "localhost", want: bad},
+		{
+			name: "CA of the configuration and a file", tls: runtime.TLS{Verify: true, CA: []string{"ours.pem"}, Authorities: []*x509.Certificate{others.cert}},
+			host: "localhost", want: "200 localhost",
+		},
+		{
+			name: "CA of the configuration and a missing file", tls: runtime.TLS{Verify: true, CA: []string{"missing.pem"}, Authorities: []*x509.Certificate{ours.cert}},
+			host: "localhost", want: lost,
+		},
+		{
+			name: "pin and SAN of the configuration's CA", host: "localhost", want: "200 localhost",
+			tls: runtime.TLS{Verify: true, Authorities: []*x509.Certificate{ours.cert}, SANs: []string{"api.test"}, Pins: [][32]byte{pin(ours.cert)}},
+		},
 		{name: "old version", tls: runtime.TLS{MaxVersion: tls.VersionTLS12}, host: "localhost", want: bad},
 	}
 	eachEngine(t, func(t *testing.T, engine string) {

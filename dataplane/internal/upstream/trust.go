@@ -1,15 +1,14 @@
 package upstream
 
 import (
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"keyward.dev/dataplane/internal/hostsvc"
 	"keyward.dev/dataplane/internal/runtime"
@@ -83,10 +82,13 @@ func (t *trust) load() {
 
 // roots returns nil for the system's.
 func (t *trust) roots() (*x509.CertPool, error) {
-	if len(t.conf.CA) == 0 {
+	if len(t.conf.CA)+len(t.conf.Authorities) == 0 {
 		return nil, nil
 	}
 	roots := x509.NewCertPool()
+	for _, c := range t.conf.Authorities {
+		roots.AddCert(c)
+	}
 	for _, path := range t.conf.CA {
 		pem, err := t.files.Read(path)
 		if err != nil {
@@ -99,84 +101,19 @@ func (t *trust) roots() (*x509.CertPool, error) {
 	return roots, nil
 }
 
-func (t *trust) newConfig(roots *x509.CertPool) *tls.Config {
-	c := &tls.Config{
-		RootCAs: roots, ServerName: t.conf.ServerName, MinVersion: max(t.conf.MinVersion, tls.VersionTLS12), MaxVersion: t.conf.MaxVersion,
-		NextProtos: []string{"http/1.1"}, ClientSessionCache: tls.NewLRUClientSessionCache(sessionsPerService),
-	}
-	if t.http2 {
-		c.NextProtos = []string{"h2"}
-	}
-	switch {
-	case !t.conf.Verify:
-		c.InsecureSkipVerify = true // the user says so
-		c.VerifyConnection = func(s tls.ConnectionState) error {
-			return t.pinned([][]*x509.Certificate{s.PeerCertificates[:min(1, len(s.PeerCertificates))]})
-		}
-	case len(t.conf.SANs) > 0:
-		c.InsecureSkipVerify = true // verified below, against other names than the one that is sent
-		c.VerifyConnection = func(s tls.ConnectionState) error { return t.verify(s, roots) }
-	default:
-		c.VerifyConnection = func(s tls.ConnectionState) error { return t.pinned(s.VerifiedChains) }
-	}
-	return c
-}
-
-// verify does what crypto/tls would, but for names of our own.
-func (t *trust) verify(s tls.ConnectionState, roots *x509.CertPool) error {
-	leaf := s.PeerCertificates[0]
-	o := x509.VerifyOptions{Roots: roots, Intermediates: x509.NewCertPool()}
-	for _, c := range s.PeerCertificates[1:] {
-		o.Intermediates.AddCert(c)
-	}
-	chains, err := leaf.Verify(o)
-	if err != nil {
-		return &tls.CertificateVerificationError{UnverifiedCertificates: s.PeerCertificates, Err: err}
-	}
-	if !slices.ContainsFunc(t.conf.SANs, func(name string) bool { return isFor(leaf, name) }) {
-		return errors.New("the certificate is for none of the names that are allowed")
-	}
-	return t.pinned(chains)
-}
-
-// isFor says whether a certificate is for a host name, an address or a URI.
-func isFor(c *x509.Certificate, name string) bool {
-	if strings.Contains(name, "://") {
-		for _, u := range c.URIs {
-			if u.String() == name {
-				return true
-			}
-		}
-		return false
-	}
-	return c.VerifyHostname(name) == nil
-}
-
-// pinned checks that a pinned key is in one of the chains. It is in addition to their verification; where that is switched
-// off only the certificate whose key was proven is given.
-func (t *trust) pinned(chains [][]*x509.Certificate) error {
-	if len(t.conf.Pins) == 0 {
-		return nil
-	}
-	for _, chain := range chains {
-		for _, c := range chain {
-			if slices.Contains(t.conf.Pins, sha256.Sum256(c.RawSubjectPublicKeyInfo)) {
-				return nil
-			}
-		}
-	}
-	return errors.New("no key of the certificate chain is pinned")
-}
-
-// forTarget returns the configuration for a connection to a target with this name.
-func (t *trust) forTarget(hostname string) (*tls.Config, error) {
+// forTarget returns the configuration for a connection to a target.
+func (t *trust) forTarget(to *target) (*tls.Config, error) {
 	c := t.config.Load()
 	if c == nil {
 		return nil, errTrustLost
 	}
+	c, err := to.shown.config(c, time.Now())
+	if err != nil {
+		return nil, err
+	}
 	if c.ServerName == "" {
 		c = c.Clone()
-		c.ServerName = hostname
+		c.ServerName = to.hostname
 	}
 	return c, nil
 }

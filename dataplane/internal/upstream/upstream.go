@@ -131,14 +131,25 @@ func (m *Manager) Adopt(rt *runtime.Runtime) {
 			m.view(s, rt.Settings).adopt()
 		}
 	}
+	for _, s := range m.name(named) {
+		s.flush() // what was made under rules that hold no more ends with its exchange
+	}
+}
+
+// name notes which services there are and returns those that were and are not any more.
+func (m *Manager) name(named map[serviceKey]bool) (gone []*service) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for k, s := range m.services {
 		s.named.Store(named[k])
 		if s.gone.Swap(!named[k]) != !named[k] {
 			m.reprobe()
+			if !named[k] {
+				gone = append(gone, s)
+			}
 		}
 	}
+	return gone
 }
 
 func (m *Manager) keeps(k serviceKey) bool {
