@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"iter"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -18,6 +19,9 @@ type Reference struct {
 	// Kind and Name of what is referred to.
 	Kind, Name string
 }
+
+// authorities is the kind for whose names places can stand.
+const authorities = "ca-certificates"
 
 // References yields what a resource refers to, as the schema declares it, also inside policy and credential
 // configurations. Configurations that cannot be read are passed over.
@@ -58,6 +62,8 @@ func referencesIn(fd protoreflect.FieldDescriptor, v protoreflect.Value, path st
 func referenceAt(fd protoreflect.FieldDescriptor, v protoreflect.Value, path string, yield func(Reference) bool) bool {
 	o, _ := proto.GetExtension(fd.Options(), optionsv1.E_Field).(*optionsv1.FieldOptions)
 	switch {
+	case o.GetReference() == authorities && strings.ContainsAny(v.String(), ":/{"):
+		return true // a place, such as a file on the gateways; package check says which may be
 	case o.GetReference() != "":
 		return yield(Reference{Path: path, Kind: o.GetReference(), Name: v.String()})
 	case fd.Message() != nil:

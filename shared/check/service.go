@@ -1,8 +1,6 @@
 package check
 
 import (
-	"net/netip"
-	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -37,12 +35,17 @@ func Service(m *configv1.Service) []problem.Violation {
 	activeHealth(&vs, m.GetHealth().GetActive())
 	wholePercents(&vs, "health.passive.max_ejected", m.GetHealth().GetPassive().GetMaxEjected())
 	wholePercents(&vs, "circuit_breaker.failure_ratio", m.GetCircuitBreaker().GetFailureRatio())
+	overTLS := OverTLS(m) || secured(m.GetProtocol()) // a contradiction was told already
 	if c := m.GetClientCertificates(); c != nil {
 		clientCertificates(&vs, c, false)
 	}
 	if m.GetTls() != nil {
-		upstreamTLS(&vs, m.GetTls(), OverTLS(m) || secured(m.GetProtocol())) // a contradiction was told already
+		upstreamTLS(&vs, m.GetTls(), overTLS)
 	}
+	if len(m.GetUpstreamCertificates()) > 0 && !overTLS {
+		vs.add("upstream_certificates", "go with TLS only: a protocol of https, h2 or grpcs, or an https url")
+	}
+	upstreamCertificates(&vs, m.GetUpstreamCertificates())
 	return vs
 }
 
@@ -138,31 +141,4 @@ func activeHealth(vs *violations, h *configv1.ActiveHealth) {
 	if h.GetInterval() != nil && h.GetTimeout().AsDuration() > h.GetInterval().AsDuration() {
 		vs.add("health.active.timeout", "is longer than the interval from one probe to the next")
 	}
-}
-
-func upstreamTLS(vs *violations, t *configv1.UpstreamTls, overTLS bool) {
-	if !overTLS {
-		vs.add("tls", "goes with TLS only: a protocol of https, h2 or grpcs, or an https url")
-	}
-	for i, ref := range t.GetCa() {
-		if _, ok := GatewayFile(ref); !ok {
-			vs.add(problem.Index("tls.ca", i), "is not gateway:/path: only files on the gateways can be named")
-		}
-	}
-	if _, err := netip.ParseAddr(t.GetSni()); err == nil {
-		vs.add("tls.sni", "is an address, which is never asked for as a server name; say in san what must be in the certificate")
-	}
-	if t.Verify != nil && !t.GetVerify() && len(t.GetCa())+len(t.GetSan()) > 0 {
-		vs.add("tls.verify", "off makes ca and san void; leave them out")
-	}
-	if t.GetMaxVersion() != "" && t.GetMaxVersion() < t.GetMinVersion() {
-		vs.add("tls.max_version", "is below min_version")
-	}
-}
-
-// GatewayFile returns the file that gateways are to read, which is named by `gateway:` and its absolute path.
-func GatewayFile(ref string) (file string, ok bool) {
-	file, ok = strings.CutPrefix(ref, "gateway:")
-	printable := !strings.ContainsFunc(file, func(r rune) bool { return r < ' ' || r == 0x7f })
-	return file, ok && printable && len(file) > 1 && path.IsAbs(file) && path.Clean(file) == file
 }

@@ -62,7 +62,7 @@ func TestServiceRules(t *testing.T) {
 			"TLS of targets", &configv1.Service{Targets: targets, Protocol: configv1.Protocol_PROTOCOL_GRPCS, Tls: &configv1.UpstreamTls{}},
 			&configv1.Service{Targets: targets, Protocol: protoH2C, Tls: &configv1.UpstreamTls{}}, "tls",
 		},
-		{"authorities", withTLS(&configv1.UpstreamTls{Ca: []string{"gateway:/etc/ca.pem"}}), withTLS(&configv1.UpstreamTls{Ca: []string{"partners-ca"}}), "tls.ca[0]"},
+		{"authorities", withTLS(&configv1.UpstreamTls{Ca: []string{"gateway:/etc/ca.pem", "partners-ca"}}), withTLS(&configv1.UpstreamTls{Ca: []string{"{vault://a/b#c}"}}), "tls.ca[0]"},
 		{"files of the control plane", withTLS(&configv1.UpstreamTls{Ca: []string{"gateway:/a"}}), withTLS(&configv1.UpstreamTls{Ca: []string{"/a"}}), "tls.ca[0]"},
 		{"plain file names", withTLS(&configv1.UpstreamTls{Ca: []string{"gateway:/a/..b"}}), withTLS(&configv1.UpstreamTls{Ca: []string{"gateway:/a/../b"}}), "tls.ca[0]"},
 		{"absolute file names", withTLS(&configv1.UpstreamTls{Ca: []string{"gateway:/a b"}}), withTLS(&configv1.UpstreamTls{Ca: []string{"gateway:a"}}), "tls.ca[0]"},
@@ -76,7 +76,32 @@ func TestServiceRules(t *testing.T) {
 			"versions of TLS", withTLS(&configv1.UpstreamTls{MinVersion: "1.3", MaxVersion: "1.3"}),
 			withTLS(&configv1.UpstreamTls{MinVersion: "1.3", MaxVersion: "1.2"}), "tls.max_version",
 		},
+		{"depth", withTLS(&configv1.UpstreamTls{VerifyDepth: new(uint32)}), withTLS(&configv1.UpstreamTls{Verify: new(bool), VerifyDepth: new(uint32)}), "tls.verify"},
+		{
+			"cipher suites", withTLS(&configv1.UpstreamTls{CipherSuites: []string{"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"}}),
+			withTLS(&configv1.UpstreamTls{CipherSuites: []string{"TLS_RSA_WITH_AES_128_GCM_SHA256"}}), "tls.cipher_suites[0]",
+		},
+		{
+			"cipher suites of TLS 1.2", withTLS(&configv1.UpstreamTls{MinVersion: "1.2", CipherSuites: []string{"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"}}),
+			withTLS(&configv1.UpstreamTls{MinVersion: "1.3", CipherSuites: []string{"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"}}), "tls.cipher_suites",
+		},
+		{"client certificates", shows(overTLS, "*.b.test:443", "*"), shows(overTLS, "*", "https://b.test"), "upstream_certificates[1].domain"},
+		{"client certificates on TLS", shows(overTLS, "*"), shows(overTCP, "*"), "upstream_certificates"},
+		{"domains once", shows(overTLS, "b.test", "b.test:443"), shows(overTLS, "b.test", "B.test."), "upstream_certificates[1].domain"},
+		{
+			"client certificates of the settings", &configv1.Settings{UpstreamCertificates: shows("", "*.b.test").GetUpstreamCertificates()},
+			&configv1.Settings{UpstreamCertificates: shows("", "*.*.test").GetUpstreamCertificates()}, "upstream_certificates[0].domain",
+		},
 	})
+}
+
+// shows returns a service whose targets of some domains are shown a certificate.
+func shows(url string, domains ...string) *configv1.Service {
+	s := &configv1.Service{Url: url}
+	for _, d := range domains {
+		s.UpstreamCertificates = append(s.UpstreamCertificates, &configv1.UpstreamCertificate{Domain: d, Certificate: "client"})
+	}
+	return s
 }
 
 func withTLS(t *configv1.UpstreamTls) *configv1.Service {

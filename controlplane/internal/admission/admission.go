@@ -156,6 +156,7 @@ func (a *Admitter) Admit(view View, req Request) (Admitted, error) {
 	j.shown()
 	j.defaults()
 	j.bindings()
+	j.identities()
 	j.upgrades()
 	j.loggedKeys()
 	j.quota()

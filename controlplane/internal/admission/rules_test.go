@@ -228,7 +228,7 @@ func TestRules(t *testing.T) {
 		{"connections", "settings: {limits: {connections: 10000000, connections_per_client: 100}}", "settings: {limits: {connections: 10000001}}", []string{"settings.limits.connections"}, "less than or equal to"},
 		{"PROXY headers of somebody", "settings: {trusted_proxies: [10.0.0.0/8], listeners: {http: {proxy_protocol: true}}}", "settings: {listeners: {http: {proxy_protocol: true}}}", []string{"settings.listeners.http.proxy_protocol"}, "needs trusted_proxies"},
 		{"hashes of something", "services: [{name: x, url: http://a.test, balancer: {algorithm: consistent-hash, hash_on: {by: cookie, name: sid}}}]", "services: [{name: x, url: http://a.test, balancer: {algorithm: consistent-hash, hash_on: cookie}}]", []string{"services[0].balancer.hash_on"}, "needs the name"},
-		{"authorities", "services: [{name: x, url: https://a.test, tls: {ca: gateway:/etc/ca.pem}}]", "services: [{name: x, url: https://a.test, tls: {ca: partners-ca}}]", []string{"services[0].tls.ca"}, "is not gateway:/path"},
+		{"authorities", "services: [{name: x, url: https://a.test, tls: {ca: gateway:/etc/ca.pem}}]", "services: [{name: x, url: https://a.test, tls: {ca: /etc/ca.pem}}]", []string{"services[0].tls.ca"}, "gateway:/path"},
 		{"output-only fields", "routes: [{name: r, service: s, hosts: [r.test], uid: uid-4, revision: 1, etag: \"1\"}]", "routes: [{name: r, service: s, hosts: [r.test], uid: uid-4, revision: 2}]", []string{"routes[0].revision"}, "set by the server"},
 		{"output-only fields of new resources", "routes: [{name: x, service: s}]", "routes: [{name: x, service: s, uid: x}]", []string{"routes[0].uid"}, "set by the server"},
 	} {

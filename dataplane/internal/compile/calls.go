@@ -14,6 +14,7 @@ import (
 	"keyward.dev/dataplane/internal/runtime"
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
 	"keyward.dev/shared/check"
+	"keyward.dev/shared/check/ciphers"
 )
 
 // onePercent is what the schema keeps one percent as.
@@ -213,12 +214,25 @@ const (
 // targetTLS refuses whatever it does not understand: half of what is asked of a certificate is no check.
 func targetTLS(m *configv1.UpstreamTls) (*runtime.TLS, error) {
 	t := &runtime.TLS{Verify: m == nil || m.Verify == nil || m.GetVerify(), ServerName: m.GetSni(), SANs: m.GetSan()}
+	names := check.AuthorityNames(m.GetCa()) // which are opened elsewhere
 	for _, ref := range m.GetCa() {
 		file, ok := check.GatewayFile(ref)
-		if !ok {
-			return nil, errors.New("ca is not gateway:/path")
+		switch {
+		case ok:
+			t.CA = append(t.CA, file)
+		case !slices.Contains(names, ref):
+			return nil, errors.New("ca is neither a name nor gateway:/path")
 		}
-		t.CA = append(t.CA, file)
+	}
+	if m != nil && m.VerifyDepth != nil {
+		t.Depth = new(int(m.GetVerifyDepth()))
+	}
+	for _, name := range m.GetCipherSuites() {
+		suite, ok := ciphers.Suites()[name]
+		if !ok {
+			return nil, errors.New("a cipher suite cannot be asked for")
+		}
+		t.Suites = append(t.Suites, suite)
 	}
 	for _, pin := range m.GetPins() {
 		hash, err := hex.DecodeString(pin)

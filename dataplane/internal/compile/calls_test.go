@@ -128,7 +128,7 @@ func TestServices(t *testing.T) {
 			if len(faults) > 0 {
 				t.Fatal(faults)
 			}
-			if diff := cmp.Diff(plain(change), got, ignoring("Owner", "Key")); diff != "" {
+			if diff := cmp.Diff(plain(change), got, ignoring("Owner", "Key", "Refs")); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
@@ -168,7 +168,7 @@ func TestDefaultsAreThoseOfTheSchema(t *testing.T) {
 	if diff := cmp.Diff(a, b, ignoring("Owner", "Plain")); diff != "" {
 		t.Errorf("service (-left out +written):\n%s", diff)
 	}
-	if diff := cmp.Diff(one.Settings, two.Settings, cmpopts.IgnoreFields(runtime.Settings{}, "Owner", "Egress")); diff != "" {
+	if diff := cmp.Diff(one.Settings, two.Settings, cmpopts.IgnoreFields(runtime.Settings{}, "Owner", "Egress", "Identities")); diff != "" {
 		t.Errorf("settings (-left out +written):\n%s", diff)
 	}
 	r, _ := one.Routes.Get("3")
@@ -292,6 +292,8 @@ func TestKeySaysWhetherConnectionsMayBeShared(t *testing.T) {
 		"san":          {func(s *configv1.Service) { s.Tls.San = []string{"b.test"} }, false},
 		"pins":         {func(s *configv1.Service) { s.Tls.Pins = []string{strings.Repeat("00", 32)} }, false},
 		"version":      {func(s *configv1.Service) { s.Tls.MinVersion = "1.3" }, false},
+		"suites":       {func(s *configv1.Service) { s.Tls.CipherSuites = []string{"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"} }, false},
+		"depth":        {func(s *configv1.Service) { s.Tls.VerifyDepth = new(uint32) }, false},
 		"most version": {func(s *configv1.Service) { s.Tls.MaxVersion = "1.2" }, false},
 	} {
 		after, faults := compiled(t, service(tt.change))
@@ -315,7 +317,14 @@ func TestNothingLessThanTheTLSThatIsAskedFor(t *testing.T) {
 		"protocol and url":   {Url: "http://a.test", Protocol: configv1.Protocol_PROTOCOL_H2},
 		"url and protocol":   {Url: "https://a.test", Protocol: configv1.Protocol_PROTOCOL_H2C},
 		"tls without TLS":    {Url: "http://a.test", Tls: &configv1.UpstreamTls{}},
-		"ca of another kind": {Url: "https://a.test", Tls: &configv1.UpstreamTls{Ca: []string{"partners"}}},
+		"ca of another kind": {Url: "https://a.test", Tls: &configv1.UpstreamTls{Ca: []string{"/partners"}}},
+		"ca that is missing": {Url: "https://a.test", Tls: &configv1.UpstreamTls{Ca: []string{"partners"}}},
+		"unsafe suite":       {Url: "https://a.test", Tls: &configv1.UpstreamTls{CipherSuites: []string{"TLS_RSA_WITH_AES_128_GCM_SHA256"}}},
+		"missing client":     {Url: "https://a.test", Tls: &configv1.UpstreamTls{ClientCertificate: "client"}},
+		"missing in a map":   {Url: "https://a.test", UpstreamCertificates: []*configv1.UpstreamCertificate{{Domain: "*", Certificate: "client"}}},
+		"nobody in a map":    {Url: "https://a.test", UpstreamCertificates: []*configv1.UpstreamCertificate{{Domain: "*"}}},
+		"scheme in a map":    {Url: "https://a.test", UpstreamCertificates: []*configv1.UpstreamCertificate{{Domain: "https://b.test", Certificate: "client"}}},
+		"map without TLS":    {Url: "http://a.test", UpstreamCertificates: []*configv1.UpstreamCertificate{{Domain: "b.test", Certificate: "client"}}},
 		"short pin":          {Url: "https://a.test", Tls: &configv1.UpstreamTls{Pins: []string{"00"}}},
 		"long pin":           {Url: "https://a.test", Tls: &configv1.UpstreamTls{Pins: []string{strings.Repeat("00", 33)}}},
 		"newer version":      {Url: "https://a.test", Tls: &configv1.UpstreamTls{MinVersion: "1.4"}},

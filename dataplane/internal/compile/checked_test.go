@@ -1,6 +1,7 @@
 package compile_test
 
 import (
+	"cmp"
 	"strings"
 	"testing"
 	"time"
@@ -71,11 +72,12 @@ func (w world) value(fd protoreflect.FieldDescriptor) protoreflect.Value {
 // texts are values that some fields take and some that they do not.
 func texts() map[protoreflect.Name][]string {
 	return map[protoreflect.Name][]string{
-		"url": {"http://a.test", "https://a.test:1/p"}, "address": {"a.test:1", "[::1]:80"}, "ca": {"gateway:/ca.pem", "/ca.pem"},
+		"url": {"http://a.test", "https://a.test:1/p"}, "address": {"a.test:1", "[::1]:80"}, "ca": {"gateway:/ca.pem", "/ca.pem", "partners"},
 		"pins": {strings.Repeat("0a", 32), "x"}, "methods": {"GET", "idempotent"}, "host_header": {"preserve", "b.test"}, "sni": {"a.test", "::1"},
 		"min_version": {"1.2", "772"}, "max_version": {"1.3", "771"}, "upgrade": {"websocket", "H2C"}, "redact": {"path", "x"},
 		"trusted_proxies": {"10.0.0.0/8"}, "allow": {"10.0.0.1"}, "deny": {"::/0", "x"}, "hosts": {"a.test", "*.b.test"}, "san": {"spiffe://a.test/b", "10.0.0.1"},
-		"regex": {"/x", "("},
+		"regex": {"/x", "("}, "client_certificate": {"client", ""}, "certificate": {"client"}, "domain": {"a.test:1", "*", "*.*"},
+		"cipher_suites": {"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_RSA_WITH_AES_128_CBC_SHA"},
 	}
 }
 
@@ -87,6 +89,7 @@ func TestWhatIsCheckedCompiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := newWorld(t, 11, 3)
+	shown, partners := client("client", version(t, "client"), nil), authorities(t, "partners")
 	accepted := map[string]int{}
 	for range 6000 {
 		kind := pick(w, "settings", "services", "routes")
@@ -98,6 +101,9 @@ func TestWhatIsCheckedCompiles(t *testing.T) {
 			if (m.GetUrl() != "") == (len(m.GetTargets()) > 0) {
 				continue
 			}
+			for _, t := range m.GetTargets() {
+				t.Address = cmp.Or(t.GetAddress(), "a.test:1")
+			}
 		case *configv1.Route:
 			m.Service = "s"
 		}
@@ -105,7 +111,16 @@ func TestWhatIsCheckedCompiles(t *testing.T) {
 			continue
 		}
 		accepted[kind]++
-		records := []statetest.Record{record(kind, "1", "s", m.Interface())}
+		if o, ok := m.Interface().(interface {
+			GetUpstreamCertificates() []*configv1.UpstreamCertificate
+		}); ok {
+			for _, e := range o.GetUpstreamCertificates() {
+				e.Certificate = "client" // the schema wants it
+			}
+		}
+		records := []statetest.Record{
+			record(kind, "1", "s", m.Interface()), record("certificates", "3", "client", shown), record("ca-certificates", "4", "partners", partners),
+		}
 		if kind == "routes" {
 			records = append(records, record("services", "2", "s", &configv1.Service{Name: "s", Url: "http://a.test"}))
 		}

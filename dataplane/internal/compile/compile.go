@@ -101,7 +101,9 @@ func (c *Compiler) Build(set *state.Set, prev *runtime.Runtime) (*runtime.Runtim
 		},
 		table: prev.Table.Edit(), routes: prev.Routes.Edit(),
 		services: prev.Services.Edit(), consumers: prev.Consumers.Edit(), groups: prev.Groups.Edit(),
-		users: usersOf(prev), clients: prev.Clients.Edit(),
+		users: usersOf(prev.Users), versions: usersOf(prev.Versions), dependents: usersOf(prev.Dependents),
+		identities: map[string]identified{}, authorities: map[string]believed{},
+		clients: prev.Clients.Edit(),
 	}
 	b.rt.Directory = prev.Directory
 	b.rt.Held, b.rt.Certificates = prev.Held, prev.Certificates
@@ -140,6 +142,7 @@ func empty() *runtime.Runtime {
 		Table: router.New(), Directory: directory.New(), Routes: shardmap.New[*runtime.Route](),
 		Services: shardmap.New[*runtime.Service](), Consumers: shardmap.New[*runtime.Consumer](),
 		Groups: shardmap.New[*runtime.Owner](), LostGroups: map[string]struct{}{}, Users: shardmap.New[[]string](),
+		Versions: shardmap.New[[]string](), Dependents: shardmap.New[[]string](),
 		Held: shardmap.New[*sni.Certificate](), Authorities: shardmap.New[*runtime.Authority](), Clients: shardmap.New[*runtime.Clients](),
 		Profiles: shardmap.New[*runtime.Profile](), Faults: map[runtime.Key][]runtime.Fault{},
 	}
@@ -200,6 +203,10 @@ type build struct {
 	consumers *shardmap.Editor[*runtime.Consumer]
 	groups    *shardmap.Editor[*runtime.Owner]
 	users     *users
+	// versions are the certificates by the ids of their versions, dependents the services by what their TLS is made from.
+	versions, dependents *users
+	identities           map[string]identified // by reference; opened already
+	authorities          map[string]believed   // by name; opened already
 	clients   *shardmap.Editor[*runtime.Clients]
 
 	everyRoute    bool            // the settings changed
@@ -213,12 +220,12 @@ func (b *build) finish() {
 		b.rt.Directory = b.directory.Directory()
 	}
 	b.rt.Routes = b.routes.Map()
-	if b.rt.Services = b.prev.Services; len(b.changes[kindServices]) > 0 {
+	if b.rt.Services = b.prev.Services; len(b.staleServices) > 0 {
 		b.rt.Services = b.services.Map() // else who asks whether they changed need not look at each
 	}
 	b.rt.Consumers = b.consumers.Map()
 	b.rt.Groups = b.groups.Map()
-	b.rt.Users = b.users.edit.Map()
+	b.rt.Users, b.rt.Versions, b.rt.Dependents = b.users.edit.Map(), b.versions.edit.Map(), b.dependents.edit.Map()
 }
 
 // fault records that something of a record does not work.

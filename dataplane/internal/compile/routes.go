@@ -30,7 +30,7 @@ func (b *build) changedRoutes() {
 	default:
 		b.addRoutes(after(b.changes[kindRoutes]))
 		for service := range b.staleServices {
-			eachUser(b.prev, service, func(uid string) {
+			eachUser(b.prev.Users, service, func(uid string) {
 				if record := b.rt.Set.ByUID(kindRoutes, uid); record != nil {
 					b.removeRoute(uid)
 					b.addRoute(record, read[*configv1.Route](record))

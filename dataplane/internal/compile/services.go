@@ -16,22 +16,29 @@ import (
 	"keyward.dev/shared/check/match"
 )
 
-// changedServices compiles the services that changed. Routes to them are compiled again.
+// changedServices compiles the services that changed, or what their TLS is made from. Routes to them are compiled again.
 func (b *build) changedServices() {
 	b.staleServices = map[string]bool{}
-	for _, ch := range b.changes[kindServices] {
+	changes := append(b.changes[kindServices], b.dependentServices(b.changedTrust())...)
+	for _, ch := range changes {
 		b.forget(kindServices, ch.uid())
 		before, after := ch.names()
 		if s, ok := b.services.Get(before); ok && s.UID == ch.uid() {
 			b.services.Delete(before)
+			for _, ref := range s.Refs {
+				b.dependents.remove(ref, s.UID)
+			}
 		}
 		b.staleServices[before], b.staleServices[after] = true, true
 	}
-	for _, ch := range b.changes[kindServices] { // after all removals: a name may have gone to another service
+	for _, ch := range changes { // after all removals: a name may have gone to another service
 		if ch.after != nil {
 			s := b.service(ch.after)
 			if ch.after.Name != "" {
 				b.services.Put(ch.after.Name, s)
+				for _, ref := range s.Refs {
+					b.dependents.add(ref, s.UID)
+				}
 			}
 		}
 	}
@@ -44,7 +51,7 @@ func (b *build) service(r *state.Record) *runtime.Service {
 		return &runtime.Service{UID: r.UID, Name: r.Name, Closed: "its service cannot be read"}
 	}
 	s := &runtime.Service{UID: r.UID, Name: r.Name}
-	if err := fillService(s, m); err != nil {
+	if err := joined(fillService(s, m), b.fillTrust(s, m)); err != nil {
 		b.fault(r, err.Error())
 		s.Closed = "its service does not compile"
 	}
@@ -83,7 +90,13 @@ func dialKey(s *runtime.Service) string {
 	sum := sha256.New()
 	fmt.Fprintf(sum, "%d", s.Protocol)
 	if t := s.TLS; t != nil {
-		fmt.Fprintf(sum, " %t %q %q %q %x %d %d", t.Verify, t.CA, t.ServerName, t.SANs, t.Pins, t.MinVersion, t.MaxVersion)
+		fmt.Fprintf(sum, " %t %q %q %q %x %d %d %d", t.Verify, t.CA, t.ServerName, t.SANs, t.Pins, t.MinVersion, t.MaxVersion, t.Suites)
+		if t.Depth != nil {
+			fmt.Fprintf(sum, " depth %d", *t.Depth)
+		}
+		for _, c := range t.Authorities {
+			fmt.Fprintf(sum, " %x", sha256.Sum256(c.Raw))
+		}
 	}
 	return hex.EncodeToString(sum.Sum(nil)[:16])
 }

@@ -9,6 +9,7 @@ import (
 	"keyward.dev/dataplane/internal/runtime"
 	"keyward.dev/dataplane/internal/state"
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
+	"keyward.dev/shared/check/certmap"
 	"keyward.dev/shared/check/chain"
 )
 
@@ -112,6 +113,11 @@ func (b *build) compileSettings(r *state.Record, s *configv1.Settings) (reason s
 		return "upstream_networks: " + err.Error()
 	}
 	out.EgressKey = strings.Join(nets.GetAllow(), ",") + ";" + strings.Join(nets.GetDeny(), ",")
+	var wrong map[int]error
+	if out.Identities, wrong = certmap.New(s.GetUpstreamCertificates()); len(wrong) > 0 {
+		return "upstream_certificates: " + firstOf(wrong)
+	}
+	out.IdentitiesKey = identitiesKey(s.GetUpstreamCertificates())
 	if r != nil {
 		out.Owner = b.owner(r, s.GetPolicies())
 		b.ownFaults(r, chain.Input{Settings: &out.Owner.Owner})

@@ -13,14 +13,14 @@ import (
 const buckets = 64
 
 // users keeps, for each service name, the uids of the routes to it, so that the change of a service costs as much as it
-// has routes.
+// has routes; likewise for certificates and authorities the uids of what is made from them.
 type users struct {
 	edit *shardmap.Editor[[]string]
 	own  map[string]bool // lists that were made here and may be changed
 }
 
-func usersOf(prev *runtime.Runtime) *users {
-	return &users{edit: prev.Users.Edit(), own: map[string]bool{}}
+func usersOf(prev *shardmap.Map[[]string]) *users {
+	return &users{edit: prev.Edit(), own: map[string]bool{}}
 }
 
 func bucketOf(service string, n byte) string { return service + "\x00" + string(rune(n)) }
@@ -82,10 +82,10 @@ func (u *users) list(key string) []string {
 	return slices.Clone(list)
 }
 
-// eachUser visits the routes to a service as they were in the runtime.
-func eachUser(rt *runtime.Runtime, service string, visit func(uid string)) {
+// eachUser visits what is kept for a name.
+func eachUser(users *shardmap.Map[[]string], name string, visit func(uid string)) {
 	for n := range byte(buckets) {
-		list, _ := rt.Users.Get(bucketOf(service, n))
+		list, _ := users.Get(bucketOf(name, n))
 		for _, uid := range list {
 			visit(uid)
 		}

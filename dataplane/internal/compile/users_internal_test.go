@@ -13,7 +13,7 @@ import (
 
 func listed(rt *runtime.Runtime, service string) []string {
 	var uids []string
-	eachUser(rt, service, func(uid string) { uids = append(uids, uid) })
+	eachUser(rt.Users, service, func(uid string) { uids = append(uids, uid) })
 	slices.Sort(uids)
 	return uids
 }
@@ -30,7 +30,7 @@ func TestUsersFollowChanges(t *testing.T) {
 	versions := []version{{rt: empty(), want: map[string][]string{}}}
 	at := map[string]string{} // uid → service
 	for range 60 {
-		u := usersOf(versions[len(versions)-1].rt)
+		u := usersOf(versions[len(versions)-1].rt.Users)
 		for range rng.IntN(200) {
 			uid := fmt.Sprint("route-", rng.IntN(300))
 			if old, ok := at[uid]; ok {

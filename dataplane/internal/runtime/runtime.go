@@ -16,6 +16,7 @@ import (
 	"keyward.dev/dataplane/internal/shardmap"
 	"keyward.dev/dataplane/internal/sni"
 	"keyward.dev/dataplane/internal/state"
+	"keyward.dev/shared/check/certmap"
 )
 
 // Runtime is everything a gateway needs to serve its group.
@@ -43,6 +44,9 @@ type Runtime struct {
 	Groups    *shardmap.Map[*Owner]    // consumer groups by name
 	// Users are the uids of the routes to a service, as package compile divides them.
 	Users *shardmap.Map[[]string]
+	// Versions are the uids of certificates by the ids of their versions, Dependents the uids of services by what their TLS is
+	// made from, both as package compile divides them.
+	Versions, Dependents *shardmap.Map[[]string]
 	// LostGroups are consumer groups of which not even the name is known, by uid.
 	LostGroups map[string]struct{}
 	// Profiles are those of consumers without policies of their own, by the uids of their groups.
@@ -67,10 +71,13 @@ type Settings struct {
 	Proxies      []netip.Prefix
 	Egress       *hostsvc.EgressRules
 	EgressKey    string // equal for equal rules
-	MaxHeaders   int
-	MaxHead      int
-	MaxURI       int
-	MaxBody      int64
+	// Identities says what the gateway proves itself with to upstreams for which their service says nothing.
+	Identities    *certmap.Map
+	IdentitiesKey string // equal for equal ones
+	MaxHeaders    int
+	MaxHead       int
+	MaxURI        int
+	MaxBody       int64
 	// Upgrades: connections may be switched to other protocols where a route says so.
 	Upgrades bool
 	// MaxConns bounds the clients' connections to this gateway, MaxConnsPerClient those of one address; 0: no bound.

@@ -14,6 +14,8 @@ type Service struct {
 	// Protocol and TLS. Connections, balancing and health live under it, for each target's
 	// address; targets, their identities, weights, Call, Pool, Balancer, Active, Passive and Breaker may change beneath it.
 	Key string
+	// Refs are the resources that TLS and identities were made from, as package compile names them.
+	Refs []string
 
 	Targets  []Target
 	Weight   int // of all targets together

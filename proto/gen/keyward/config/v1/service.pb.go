@@ -128,6 +128,9 @@ type Service struct {
 	// How targets prove who they are. Only with TLS: a protocol of `https`, `h2` or `grpcs`, or an https url. Left out: by a
 	// certificate of an authority that the system believes, for the target's name.
 	Tls *UpstreamTls `protobuf:"bytes,22,opt,name=tls,proto3" json:"tls,omitempty"`
+	// Certificates with which gateways prove who they are to targets that ask, by the targets' addresses; only with TLS. What
+	// they say goes before `upstream_certificates` of the settings; `tls.client_certificate` goes before both.
+	UpstreamCertificates []*UpstreamCertificate `protobuf:"bytes,24,rep,name=upstream_certificates,json=upstreamCertificates,proto3" json:"upstream_certificates,omitempty"`
 	// Which clients may come to its routes, instead of what the settings say.
 	ClientCertificates *ClientCertificates `protobuf:"bytes,25,opt,name=client_certificates,json=clientCertificates,proto3" json:"client_certificates,omitempty"`
 	// Policies for every request to this service.
@@ -277,6 +280,13 @@ func (x *Service) GetCircuitBreaker() *CircuitBreaker {
 func (x *Service) GetTls() *UpstreamTls {
 	if x != nil {
 		return x.Tls
+	}
+	return nil
+}
+
+func (x *Service) GetUpstreamCertificates() []*UpstreamCertificate {
+	if x != nil {
+		return x.UpstreamCertificates
 	}
 	return nil
 }
@@ -529,7 +539,7 @@ var File_keyward_config_v1_service_proto protoreflect.FileDescriptor
 
 const file_keyward_config_v1_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1fkeyward/config/v1/service.proto\x12\x11keyward.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fkeyward/config/v1/binding.proto\x1a\x1bkeyward/config/v1/tls.proto\x1a keyward/config/v1/upstream.proto\x1a keyward/options/v1/options.proto\"\xff\v\n" +
+	"\x1fkeyward/config/v1/service.proto\x12\x11keyward.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fkeyward/config/v1/binding.proto\x1a\x1bkeyward/config/v1/tls.proto\x1a keyward/config/v1/upstream.proto\x1a keyward/options/v1/options.proto\"\xf5\f\n" +
 	"\aService\x12 \n" +
 	"\x04name\x18\x01 \x01(\tB\f\xbaH\x03\xc8\x01\x01\xda\xe7\x18\x02\b\tR\x04name\x12*\n" +
 	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\vdescription\x12H\n" +
@@ -550,7 +560,9 @@ const file_keyward_config_v1_service_proto_rawDesc = "" +
 	"\bbalancer\x18\x13 \x01(\v2\x1b.keyward.config.v1.BalancerB\b\xda\xe7\x18\x04\x12\x02{}R\bbalancer\x121\n" +
 	"\x06health\x18\x14 \x01(\v2\x19.keyward.config.v1.HealthR\x06health\x12J\n" +
 	"\x0fcircuit_breaker\x18\x15 \x01(\v2!.keyward.config.v1.CircuitBreakerR\x0ecircuitBreaker\x120\n" +
-	"\x03tls\x18\x16 \x01(\v2\x1e.keyward.config.v1.UpstreamTlsR\x03tls\x12^\n" +
+	"\x03tls\x18\x16 \x01(\v2\x1e.keyward.config.v1.UpstreamTlsR\x03tls\x12t\n" +
+	"\x15upstream_certificates\x18\x18 \x03(\v2&.keyward.config.v1.UpstreamCertificateB\x17\xbaH\x06\x92\x01\x03\x10\x80\x04\xda\xe7\x18\n" +
+	":\x06domainP\x01R\x14upstreamCertificates\x12^\n" +
 	"\x13client_certificates\x18\x19 \x01(\v2%.keyward.config.v1.ClientCertificatesB\x06\xda\xe7\x18\x02P\x01R\x12clientCertificates\x12J\n" +
 	"\bpolicies\x18\x11 \x03(\v2\x1a.keyward.config.v1.BindingB\x12\xbaH\x05\x92\x01\x02\x10@\xda\xe7\x18\x06:\x04nameR\bpolicies\x12\x18\n" +
 	"\x03uid\x18d \x01(\tB\x06\xda\xe7\x18\x020\x01R\x03uid\x12\"\n" +
@@ -616,10 +628,11 @@ var file_keyward_config_v1_service_proto_goTypes = []any{
 	(*Health)(nil),                // 8: keyward.config.v1.Health
 	(*CircuitBreaker)(nil),        // 9: keyward.config.v1.CircuitBreaker
 	(*UpstreamTls)(nil),           // 10: keyward.config.v1.UpstreamTls
-	(*ClientCertificates)(nil),    // 11: keyward.config.v1.ClientCertificates
-	(*Binding)(nil),               // 12: keyward.config.v1.Binding
-	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 14: google.protobuf.Duration
+	(*UpstreamCertificate)(nil),   // 11: keyward.config.v1.UpstreamCertificate
+	(*ClientCertificates)(nil),    // 12: keyward.config.v1.ClientCertificates
+	(*Binding)(nil),               // 13: keyward.config.v1.Binding
+	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 15: google.protobuf.Duration
 }
 var file_keyward_config_v1_service_proto_depIdxs = []int32{
 	5,  // 0: keyward.config.v1.Service.labels:type_name -> keyward.config.v1.Service.LabelsEntry
@@ -632,20 +645,21 @@ var file_keyward_config_v1_service_proto_depIdxs = []int32{
 	8,  // 7: keyward.config.v1.Service.health:type_name -> keyward.config.v1.Health
 	9,  // 8: keyward.config.v1.Service.circuit_breaker:type_name -> keyward.config.v1.CircuitBreaker
 	10, // 9: keyward.config.v1.Service.tls:type_name -> keyward.config.v1.UpstreamTls
-	11, // 10: keyward.config.v1.Service.client_certificates:type_name -> keyward.config.v1.ClientCertificates
-	12, // 11: keyward.config.v1.Service.policies:type_name -> keyward.config.v1.Binding
-	13, // 12: keyward.config.v1.Service.created_at:type_name -> google.protobuf.Timestamp
-	13, // 13: keyward.config.v1.Service.updated_at:type_name -> google.protobuf.Timestamp
-	14, // 14: keyward.config.v1.Timeouts.connect:type_name -> google.protobuf.Duration
-	14, // 15: keyward.config.v1.Timeouts.response_head:type_name -> google.protobuf.Duration
-	14, // 16: keyward.config.v1.Timeouts.idle:type_name -> google.protobuf.Duration
-	14, // 17: keyward.config.v1.Timeouts.total:type_name -> google.protobuf.Duration
-	14, // 18: keyward.config.v1.Pool.idle_timeout:type_name -> google.protobuf.Duration
-	19, // [19:19] is the sub-list for method output_type
-	19, // [19:19] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	11, // 10: keyward.config.v1.Service.upstream_certificates:type_name -> keyward.config.v1.UpstreamCertificate
+	12, // 11: keyward.config.v1.Service.client_certificates:type_name -> keyward.config.v1.ClientCertificates
+	13, // 12: keyward.config.v1.Service.policies:type_name -> keyward.config.v1.Binding
+	14, // 13: keyward.config.v1.Service.created_at:type_name -> google.protobuf.Timestamp
+	14, // 14: keyward.config.v1.Service.updated_at:type_name -> google.protobuf.Timestamp
+	15, // 15: keyward.config.v1.Timeouts.connect:type_name -> google.protobuf.Duration
+	15, // 16: keyward.config.v1.Timeouts.response_head:type_name -> google.protobuf.Duration
+	15, // 17: keyward.config.v1.Timeouts.idle:type_name -> google.protobuf.Duration
+	15, // 18: keyward.config.v1.Timeouts.total:type_name -> google.protobuf.Duration
+	15, // 19: keyward.config.v1.Pool.idle_timeout:type_name -> google.protobuf.Duration
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_keyward_config_v1_service_proto_init() }

@@ -148,6 +148,9 @@ type Settings struct {
 	PathPolicy PathPolicy `protobuf:"varint,12,opt,name=path_policy,json=pathPolicy,proto3,enum=keyward.config.v1.PathPolicy" json:"path_policy,omitempty"`
 	// Where gateways may connect to, checked at dial time after name resolution.
 	UpstreamNetworks *UpstreamNetworks `protobuf:"bytes,13,opt,name=upstream_networks,json=upstreamNetworks,proto3" json:"upstream_networks,omitempty"`
+	// Certificates with which gateways prove who they are to upstreams that ask, by the upstreams' addresses, where a service
+	// says nothing else.
+	UpstreamCertificates []*UpstreamCertificate `protobuf:"bytes,25,rep,name=upstream_certificates,json=upstreamCertificates,proto3" json:"upstream_certificates,omitempty"`
 	// Bounds on every request and connection.
 	Limits *RequestLimits `protobuf:"bytes,14,opt,name=limits,proto3" json:"limits,omitempty"`
 	// Off: no connection is switched to another protocol, whatever routes say in `upgrade`.
@@ -247,6 +250,13 @@ func (x *Settings) GetPathPolicy() PathPolicy {
 func (x *Settings) GetUpstreamNetworks() *UpstreamNetworks {
 	if x != nil {
 		return x.UpstreamNetworks
+	}
+	return nil
+}
+
+func (x *Settings) GetUpstreamCertificates() []*UpstreamCertificate {
+	if x != nil {
+		return x.UpstreamCertificates
 	}
 	return nil
 }
@@ -619,8 +629,7 @@ var File_keyward_config_v1_settings_proto protoreflect.FileDescriptor
 
 const file_keyward_config_v1_settings_proto_rawDesc = "" +
 	"\n" +
-	" keyward/config/v1/settings.proto\x12\x11keyward.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fkeyward/config/v1/binding.proto\x1a\x1fkeyward/config/v1/rollout.proto\x1a\x1bkeyward/config/v1/tls.proto\x1a keyward/options/v1/options.proto\"\xfc\n" +
-	"\n" +
+	" keyward/config/v1/settings.proto\x12\x11keyward.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fkeyward/config/v1/binding.proto\x1a\x1fkeyward/config/v1/rollout.proto\x1a keyward/config/v1/upstream.proto\x1a\x1bkeyward/config/v1/tls.proto\x1a keyward/options/v1/options.proto\"\xf2\v\n" +
 	"\bSettings\x12*\n" +
 	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\vdescription\x12I\n" +
 	"\x06labels\x18\x03 \x03(\v2'.keyward.config.v1.Settings.LabelsEntryB\b\xbaH\x05\x9a\x01\x02\x10@R\x06labels\x124\n" +
@@ -630,7 +639,9 @@ const file_keyward_config_v1_settings_proto_rawDesc = "" +
 	"\x0ftrusted_proxies\x18\v \x03(\tB\x11\xbaH\x06\x92\x01\x03\x10\x80\x02\xda\xe7\x18\x04\b\x03@\x01R\x0etrustedProxies\x12L\n" +
 	"\vpath_policy\x18\f \x01(\x0e2\x1d.keyward.config.v1.PathPolicyB\f\xda\xe7\x18\b\x12\x06strictR\n" +
 	"pathPolicy\x12Z\n" +
-	"\x11upstream_networks\x18\r \x01(\v2#.keyward.config.v1.UpstreamNetworksB\b\xda\xe7\x18\x04\x12\x02{}R\x10upstreamNetworks\x12B\n" +
+	"\x11upstream_networks\x18\r \x01(\v2#.keyward.config.v1.UpstreamNetworksB\b\xda\xe7\x18\x04\x12\x02{}R\x10upstreamNetworks\x12t\n" +
+	"\x15upstream_certificates\x18\x19 \x03(\v2&.keyward.config.v1.UpstreamCertificateB\x17\xbaH\x06\x92\x01\x03\x10\x80\x04\xda\xe7\x18\n" +
+	":\x06domainP\x01R\x14upstreamCertificates\x12B\n" +
 	"\x06limits\x18\x0e \x01(\v2 .keyward.config.v1.RequestLimitsB\b\xda\xe7\x18\x04\x12\x02{}R\x06limits\x12+\n" +
 	"\bupgrades\x18\x10 \x01(\bB\n" +
 	"\xda\xe7\x18\x06\x12\x04trueH\x01R\bupgrades\x88\x01\x01\x12R\n" +
@@ -713,32 +724,34 @@ var file_keyward_config_v1_settings_proto_goTypes = []any{
 	(*AccessLog)(nil),             // 6: keyward.config.v1.AccessLog
 	nil,                           // 7: keyward.config.v1.Settings.LabelsEntry
 	nil,                           // 8: keyward.config.v1.Settings.ListenersEntry
-	(*Rollout)(nil),               // 9: keyward.config.v1.Rollout
-	(*ServerTls)(nil),             // 10: keyward.config.v1.ServerTls
-	(*ClientCertificates)(nil),    // 11: keyward.config.v1.ClientCertificates
-	(*Binding)(nil),               // 12: keyward.config.v1.Binding
-	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
+	(*UpstreamCertificate)(nil),   // 9: keyward.config.v1.UpstreamCertificate
+	(*Rollout)(nil),               // 10: keyward.config.v1.Rollout
+	(*ServerTls)(nil),             // 11: keyward.config.v1.ServerTls
+	(*ClientCertificates)(nil),    // 12: keyward.config.v1.ClientCertificates
+	(*Binding)(nil),               // 13: keyward.config.v1.Binding
+	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
 }
 var file_keyward_config_v1_settings_proto_depIdxs = []int32{
 	7,  // 0: keyward.config.v1.Settings.labels:type_name -> keyward.config.v1.Settings.LabelsEntry
 	0,  // 1: keyward.config.v1.Settings.path_policy:type_name -> keyward.config.v1.PathPolicy
 	3,  // 2: keyward.config.v1.Settings.upstream_networks:type_name -> keyward.config.v1.UpstreamNetworks
-	4,  // 3: keyward.config.v1.Settings.limits:type_name -> keyward.config.v1.RequestLimits
-	8,  // 4: keyward.config.v1.Settings.listeners:type_name -> keyward.config.v1.Settings.ListenersEntry
-	6,  // 5: keyward.config.v1.Settings.access_log:type_name -> keyward.config.v1.AccessLog
-	9,  // 6: keyward.config.v1.Settings.rollout:type_name -> keyward.config.v1.Rollout
-	10, // 7: keyward.config.v1.Settings.tls:type_name -> keyward.config.v1.ServerTls
-	11, // 8: keyward.config.v1.Settings.client_certificates:type_name -> keyward.config.v1.ClientCertificates
-	12, // 9: keyward.config.v1.Settings.policies:type_name -> keyward.config.v1.Binding
-	13, // 10: keyward.config.v1.Settings.created_at:type_name -> google.protobuf.Timestamp
-	13, // 11: keyward.config.v1.Settings.updated_at:type_name -> google.protobuf.Timestamp
-	1,  // 12: keyward.config.v1.AccessLog.client_ip:type_name -> keyward.config.v1.ClientIpForm
-	5,  // 13: keyward.config.v1.Settings.ListenersEntry.value:type_name -> keyward.config.v1.Listener
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	9,  // 3: keyward.config.v1.Settings.upstream_certificates:type_name -> keyward.config.v1.UpstreamCertificate
+	4,  // 4: keyward.config.v1.Settings.limits:type_name -> keyward.config.v1.RequestLimits
+	8,  // 5: keyward.config.v1.Settings.listeners:type_name -> keyward.config.v1.Settings.ListenersEntry
+	6,  // 6: keyward.config.v1.Settings.access_log:type_name -> keyward.config.v1.AccessLog
+	10, // 7: keyward.config.v1.Settings.rollout:type_name -> keyward.config.v1.Rollout
+	11, // 8: keyward.config.v1.Settings.tls:type_name -> keyward.config.v1.ServerTls
+	12, // 9: keyward.config.v1.Settings.client_certificates:type_name -> keyward.config.v1.ClientCertificates
+	13, // 10: keyward.config.v1.Settings.policies:type_name -> keyward.config.v1.Binding
+	14, // 11: keyward.config.v1.Settings.created_at:type_name -> google.protobuf.Timestamp
+	14, // 12: keyward.config.v1.Settings.updated_at:type_name -> google.protobuf.Timestamp
+	1,  // 13: keyward.config.v1.AccessLog.client_ip:type_name -> keyward.config.v1.ClientIpForm
+	5,  // 14: keyward.config.v1.Settings.ListenersEntry.value:type_name -> keyward.config.v1.Listener
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_keyward_config_v1_settings_proto_init() }
@@ -748,6 +761,7 @@ func file_keyward_config_v1_settings_proto_init() {
 	}
 	file_keyward_config_v1_binding_proto_init()
 	file_keyward_config_v1_rollout_proto_init()
+	file_keyward_config_v1_upstream_proto_init()
 	file_keyward_config_v1_tls_proto_init()
 	file_keyward_config_v1_settings_proto_msgTypes[0].OneofWrappers = []any{}
 	file_keyward_config_v1_settings_proto_msgTypes[4].OneofWrappers = []any{}

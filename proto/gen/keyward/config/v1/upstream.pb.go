@@ -722,15 +722,15 @@ func (x *CircuitBreaker) GetProbes() uint32 {
 	return 0
 }
 
-// UpstreamTls says how targets prove who they are. A target that does not is not spoken to: 502.
+// UpstreamTls says how targets prove who they are, and how gateways do to them. A target that does not is not spoken to: 502.
 type UpstreamTls struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Off: any certificate is believed, so anybody on the way to the target can read and change everything, unless `pins` say
-	// which key the certificate must be for. Not with `ca` and `san`, which would be void.
+	// which key the certificate must be for. Not with `ca`, `san` and `verify_depth`, which would be void.
 	Verify *bool `protobuf:"varint,1,opt,name=verify,proto3,oneof" json:"verify,omitempty"`
-	// Authorities that are believed instead of the system's: `gateway:/path` names a file of PEM certificates on the gateways,
-	// below a directory that their process settings allow (`--file-root`). It is read again when it changes; while it cannot
-	// be read, no connection is made: 503.
+	// Authorities that are believed instead of the system's, all of them together: names of ca-certificates. `gateway:/path`
+	// names a file of PEM certificates on the gateways, below a directory that their process settings allow (`--file-root`). It is
+	// read again when it changes; while it cannot be read, no connection is made: 503.
 	Ca []string `protobuf:"bytes,2,rep,name=ca,proto3" json:"ca,omitempty"`
 	// Server name that is asked for (SNI) and, without `san`, must be in the certificate. Left out: the target's own name or
 	// address.
@@ -743,7 +743,17 @@ type UpstreamTls struct {
 	// Lowest version of TLS: `1.2` or `1.3`.
 	MinVersion string `protobuf:"bytes,6,opt,name=min_version,json=minVersion,proto3" json:"min_version,omitempty"`
 	// Highest version of TLS: `1.2` or `1.3`. Left out: the newest.
-	MaxVersion    string `protobuf:"bytes,7,opt,name=max_version,json=maxVersion,proto3" json:"max_version,omitempty"`
+	MaxVersion string `protobuf:"bytes,7,opt,name=max_version,json=maxVersion,proto3" json:"max_version,omitempty"`
+	// Certificate with which gateways prove who they are to targets that ask, its name or the id of one of its versions; it has
+	// its private key. It goes before `upstream_certificates` of the service and of the settings. While it cannot be used, the
+	// service's routes are closed: 503. Left out: what those say, or none.
+	ClientCertificate string `protobuf:"bytes,8,opt,name=client_certificate,json=clientCertificate,proto3" json:"client_certificate,omitempty"`
+	// How many intermediate certificates there may be between the target's certificate and the authority that is believed.
+	// 0 to 64. Left out: as many as there are.
+	VerifyDepth *uint32 `protobuf:"varint,9,opt,name=verify_depth,json=verifyDepth,proto3,oneof" json:"verify_depth,omitempty"`
+	// Cipher suites that are offered for TLS 1.2, by their IANA names: those with forward secrecy and authenticated encryption.
+	// Those of TLS 1.3 are all safe and cannot be chosen. Left out: all of them.
+	CipherSuites  []string `protobuf:"bytes,10,rep,name=cipher_suites,json=cipherSuites,proto3" json:"cipher_suites,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -827,6 +837,85 @@ func (x *UpstreamTls) GetMaxVersion() string {
 	return ""
 }
 
+func (x *UpstreamTls) GetClientCertificate() string {
+	if x != nil {
+		return x.ClientCertificate
+	}
+	return ""
+}
+
+func (x *UpstreamTls) GetVerifyDepth() uint32 {
+	if x != nil && x.VerifyDepth != nil {
+		return *x.VerifyDepth
+	}
+	return 0
+}
+
+func (x *UpstreamTls) GetCipherSuites() []string {
+	if x != nil {
+		return x.CipherSuites
+	}
+	return nil
+}
+
+// UpstreamCertificate says with which certificate gateways prove who they are to the upstreams of a domain.
+type UpstreamCertificate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Host and port as targets have them, `host:port`; without a port any one. `*.parent` stands for all names with exactly one
+	// label more, `*` for everything. No scheme; IPv6 in brackets. The most specific entry decides: `host:port`, then `host`,
+	// `*.parent:port`, `*.parent`, `*`.
+	Domain string `protobuf:"bytes,1,opt,name=domain,proto3" json:"domain,omitempty"`
+	// Name of the certificate or the id of one of its versions; it has its private key. While it cannot be used, the routes of
+	// services for which it decides are closed: 503.
+	Certificate   string `protobuf:"bytes,2,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpstreamCertificate) Reset() {
+	*x = UpstreamCertificate{}
+	mi := &file_keyward_config_v1_upstream_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpstreamCertificate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpstreamCertificate) ProtoMessage() {}
+
+func (x *UpstreamCertificate) ProtoReflect() protoreflect.Message {
+	mi := &file_keyward_config_v1_upstream_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpstreamCertificate.ProtoReflect.Descriptor instead.
+func (*UpstreamCertificate) Descriptor() ([]byte, []int) {
+	return file_keyward_config_v1_upstream_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *UpstreamCertificate) GetDomain() string {
+	if x != nil {
+		return x.Domain
+	}
+	return ""
+}
+
+func (x *UpstreamCertificate) GetCertificate() string {
+	if x != nil {
+		return x.Certificate
+	}
+	return ""
+}
+
 var File_keyward_config_v1_upstream_proto protoreflect.FileDescriptor
 
 const file_keyward_config_v1_upstream_proto_rawDesc = "" +
@@ -874,19 +963,27 @@ const file_keyward_config_v1_upstream_proto_rawDesc = "" +
 	"\fmin_requests\x18\x02 \x01(\rB\x13\xbaH\b*\x06\x18\xc0\x84=(\x01\xda\xe7\x18\x04\x12\x0220R\vminRequests\x12K\n" +
 	"\x06window\x18\x03 \x01(\v2\x19.google.protobuf.DurationB\x18\xbaH\f\xaa\x01\t\"\x03\b\xd8\x042\x02\b\x01\xda\xe7\x18\x05\x12\x0310sR\x06window\x12J\n" +
 	"\x04open\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\x1b\xbaH\x0f\xaa\x01\f\"\x03\b\x90\x1c2\x05\x10\x80\xc2\xd7/\xda\xe7\x18\x05\x12\x0330sR\x04open\x12)\n" +
-	"\x06probes\x18\x05 \x01(\rB\x11\xbaH\a*\x05\x18\xe8\a(\x01\xda\xe7\x18\x03\x12\x013R\x06probes\"\xa9\x02\n" +
+	"\x06probes\x18\x05 \x01(\rB\x11\xbaH\a*\x05\x18\xe8\a(\x01\xda\xe7\x18\x03\x12\x013R\x06probes\"\x80\x04\n" +
 	"\vUpstreamTls\x12'\n" +
 	"\x06verify\x18\x01 \x01(\bB\n" +
-	"\xda\xe7\x18\x06\x12\x04trueH\x00R\x06verify\x88\x01\x01\x12'\n" +
-	"\x02ca\x18\x02 \x03(\tB\x17\xbaH\f\x92\x01\t\x10\x10\"\x05r\x03\x18\x80\b\xda\xe7\x18\x04 \x01@\x01R\x02ca\x12\x18\n" +
+	"\xda\xe7\x18\x06\x12\x04trueH\x00R\x06verify\x88\x01\x01\x128\n" +
+	"\x02ca\x18\x02 \x03(\tB(\xbaH\f\x92\x01\t\x10\x10\"\x05r\x03\x18\x80\b\xda\xe7\x18\x15\x1a\x0fca-certificates \x01@\x01R\x02ca\x12\x18\n" +
 	"\x03sni\x18\x03 \x01(\tB\x06\xda\xe7\x18\x02\b\fR\x03sni\x12$\n" +
 	"\x03san\x18\x04 \x03(\tB\x12\xbaH\x05\x92\x01\x02\x10@\xda\xe7\x18\x06\b\x10 \x01@\x01R\x03san\x12&\n" +
 	"\x04pins\x18\x05 \x03(\tB\x12\xbaH\x05\x92\x01\x02\x10@\xda\xe7\x18\x06\b\r \x01@\x01R\x04pins\x12,\n" +
 	"\vmin_version\x18\x06 \x01(\tB\v\xda\xe7\x18\a\b\x0e\x12\x031.2R\n" +
 	"minVersion\x12'\n" +
 	"\vmax_version\x18\a \x01(\tB\x06\xda\xe7\x18\x02\b\x0eR\n" +
-	"maxVersionB\t\n" +
-	"\a_verify*\xbd\x01\n" +
+	"maxVersion\x12C\n" +
+	"\x12client_certificate\x18\b \x01(\tB\x14\xda\xe7\x18\x10\x1a\fcertificatesP\x01R\x11clientCertificate\x125\n" +
+	"\fverify_depth\x18\t \x01(\rB\r\xbaH\x04*\x02\x18@\xda\xe7\x18\x02P\x01H\x01R\vverifyDepth\x88\x01\x01\x127\n" +
+	"\rcipher_suites\x18\n" +
+	" \x03(\tB\x12\xbaH\x05\x92\x01\x02\x10\x10\xda\xe7\x18\x06 \x01@\x01P\x01R\fcipherSuitesB\t\n" +
+	"\a_verifyB\x0f\n" +
+	"\r_verify_depth\"{\n" +
+	"\x13UpstreamCertificate\x12&\n" +
+	"\x06domain\x18\x01 \x01(\tB\x0e\xbaH\x05r\x03\x18\xc0\x02\xda\xe7\x18\x02P\x01R\x06domain\x12<\n" +
+	"\vcertificate\x18\x02 \x01(\tB\x1a\xbaH\x03\xc8\x01\x01\xda\xe7\x18\x10\x1a\fcertificatesP\x01R\vcertificate*\xbd\x01\n" +
 	"\aRetryOn\x12\x18\n" +
 	"\x14RETRY_ON_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10RETRY_ON_CONNECT\x10\x01\x12\x12\n" +
@@ -920,7 +1017,7 @@ func file_keyward_config_v1_upstream_proto_rawDescGZIP() []byte {
 }
 
 var file_keyward_config_v1_upstream_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_keyward_config_v1_upstream_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_keyward_config_v1_upstream_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_keyward_config_v1_upstream_proto_goTypes = []any{
 	(RetryOn)(0),                // 0: keyward.config.v1.RetryOn
 	(BalancerAlgorithm)(0),      // 1: keyward.config.v1.BalancerAlgorithm
@@ -933,21 +1030,22 @@ var file_keyward_config_v1_upstream_proto_goTypes = []any{
 	(*PassiveHealth)(nil),       // 8: keyward.config.v1.PassiveHealth
 	(*CircuitBreaker)(nil),      // 9: keyward.config.v1.CircuitBreaker
 	(*UpstreamTls)(nil),         // 10: keyward.config.v1.UpstreamTls
-	(*durationpb.Duration)(nil), // 11: google.protobuf.Duration
+	(*UpstreamCertificate)(nil), // 11: keyward.config.v1.UpstreamCertificate
+	(*durationpb.Duration)(nil), // 12: google.protobuf.Duration
 }
 var file_keyward_config_v1_upstream_proto_depIdxs = []int32{
 	0,  // 0: keyward.config.v1.Retries.on:type_name -> keyward.config.v1.RetryOn
 	1,  // 1: keyward.config.v1.Balancer.algorithm:type_name -> keyward.config.v1.BalancerAlgorithm
 	5,  // 2: keyward.config.v1.Balancer.hash_on:type_name -> keyward.config.v1.HashOn
-	11, // 3: keyward.config.v1.Balancer.slow_start:type_name -> google.protobuf.Duration
+	12, // 3: keyward.config.v1.Balancer.slow_start:type_name -> google.protobuf.Duration
 	2,  // 4: keyward.config.v1.HashOn.by:type_name -> keyward.config.v1.HashOnSource
 	7,  // 5: keyward.config.v1.Health.active:type_name -> keyward.config.v1.ActiveHealth
 	8,  // 6: keyward.config.v1.Health.passive:type_name -> keyward.config.v1.PassiveHealth
-	11, // 7: keyward.config.v1.ActiveHealth.interval:type_name -> google.protobuf.Duration
-	11, // 8: keyward.config.v1.ActiveHealth.timeout:type_name -> google.protobuf.Duration
-	11, // 9: keyward.config.v1.PassiveHealth.ejection:type_name -> google.protobuf.Duration
-	11, // 10: keyward.config.v1.CircuitBreaker.window:type_name -> google.protobuf.Duration
-	11, // 11: keyward.config.v1.CircuitBreaker.open:type_name -> google.protobuf.Duration
+	12, // 7: keyward.config.v1.ActiveHealth.interval:type_name -> google.protobuf.Duration
+	12, // 8: keyward.config.v1.ActiveHealth.timeout:type_name -> google.protobuf.Duration
+	12, // 9: keyward.config.v1.PassiveHealth.ejection:type_name -> google.protobuf.Duration
+	12, // 10: keyward.config.v1.CircuitBreaker.window:type_name -> google.protobuf.Duration
+	12, // 11: keyward.config.v1.CircuitBreaker.open:type_name -> google.protobuf.Duration
 	12, // [12:12] is the sub-list for method output_type
 	12, // [12:12] is the sub-list for method input_type
 	12, // [12:12] is the sub-list for extension type_name
@@ -968,7 +1066,7 @@ func file_keyward_config_v1_upstream_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keyward_config_v1_upstream_proto_rawDesc), len(file_keyward_config_v1_upstream_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   8,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
