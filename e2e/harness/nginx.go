@@ -77,3 +77,35 @@ func nginxTemp(dir string) string {
 	}
 	return temp.String()
 }
+
+// TLSNginx starts an nginx of one process that demands client certificates over TLS and answers with the subject of the one
+// that it is shown, and returns its address. It is given its certificate, the key of that and the authorities of clients in PEM.
+func TLSNginx(t testing.TB, certificate, key, clients string) string {
+	t.Helper()
+	path, err := program("nginx")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, addr := t.TempDir(), testkit.Addr(t)
+	conf := fmt.Sprintf(`daemon off; master_process off; pid %[1]s/pid; error_log %[1]s/error;
+events { worker_connections 1024; }
+http {
+	%[2]s
+	access_log off; keepalive_requests 1000000; default_type text/plain;
+	server {
+		listen %[3]s ssl; ssl_certificate %[1]s/tls.crt; ssl_certificate_key %[1]s/tls.key; ssl_protocols TLSv1.2 TLSv1.3;
+		ssl_client_certificate %[1]s/clients.crt; ssl_verify_client on; ssl_session_cache shared:tls:1m;
+		location / { return 200 "$ssl_client_s_dn"; }
+	}
+}
+`, dir, nginxTemp(dir), addr)
+	for name, content := range map[string]string{"tls.crt": certificate, "tls.key": key, "clients.crt": clients, "nginx.conf": conf} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := NewProcess(t, "TLS nginx", path, nil, "-p", dir, "-c", filepath.Join(dir, "nginx.conf"))
+	p.Start()
+	p.awaitListening(addr)
+	return addr
+}

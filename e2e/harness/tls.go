@@ -3,8 +3,10 @@ package harness
 import (
 	"crypto/ecdsa"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/pem"
 	"math/big"
 	"os"
@@ -78,6 +80,12 @@ func issue(t testing.TB, template, parent *x509.Certificate, key, by *ecdsa.Priv
 		t.Fatal(err)
 	}
 	return cert
+}
+
+// PinOf is the hash of a certificate's public key in Base64.
+func PinOf(c *x509.Certificate) string {
+	sum := sha256.Sum256(c.RawSubjectPublicKeyInfo)
+	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
 func encode(kind string, der []byte) []byte {
