@@ -329,3 +329,56 @@ func TestErrorsNameThePlaceAndNotTheContent(t *testing.T) {
 		t.Errorf("error %q holds content", err)
 	}
 }
+
+func TestARewrappedCiphertextIsUnderTheNewestTermOfTheSamePlace(t *testing.T) {
+	t.Parallel()
+	first := keyring.New()
+	old := mustSeal(t, first, place(), []byte("content"))
+	second := first.AddTerm()
+	sealed, err := second.Rewrap(place(), old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if term, err := keyring.Term(sealed); term != 2 || err != nil {
+		t.Errorf("it is under term %d, %v", term, err)
+	}
+	if got, err := second.Open(place(), sealed); err != nil || string(got) != "content" {
+		t.Errorf("Open = %q, %v", got, err)
+	}
+	elsewhere := place()
+	elsewhere.UID = "u-2"
+	if got, err := second.Rewrap(elsewhere, old); !errors.Is(err, keyring.ErrDamaged) || got != nil {
+		t.Errorf("a ciphertext of another place was rewrapped: %v", err)
+	}
+}
+
+func TestARingFollowsOnlyWhatItWasMadeOf(t *testing.T) {
+	t.Parallel()
+	first := keyring.New()
+	second := first.AddTerm()
+	third, err := second.RemoveTerm(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		newer, older *keyring.Ring
+		want         bool
+	}{
+		"a term more":            {second, first, true},
+		"a term less":            {third, second, true},
+		"two steps":              {third, first, false},
+		"itself":                 {second, second, false},
+		"the other way round":    {first, second, false},
+		"a term comes back":      {second.AddTerm(), third, false},
+		"another ring's term":    {keyring.New().AddTerm(), first, false},
+		"another second term":    {first.AddTerm().AddTerm(), second, false},
+		"a term more after less": {third.AddTerm(), third, true},
+	} {
+		if got := c.newer.Follows(c.older); got != c.want {
+			t.Errorf("%s: Follows = %v, want %v", name, got, c.want)
+		}
+	}
+	if got := third.Verifying(); !slices.Equal(got, []uint32{1}) || first.Verifying() != nil {
+		t.Errorf("Verifying = %v, %v", got, first.Verifying())
+	}
+}

@@ -86,6 +86,35 @@ func (r *Ring) RemoveTerm(number uint32) (*Ring, error) {
 	return n, nil
 }
 
+// Verifying are the numbers of the terms that were removed: they open nothing and still verify what they authenticated.
+func (r *Ring) Verifying() []uint32 {
+	var numbers []uint32
+	for _, t := range r.terms {
+		if t.removed {
+			numbers = append(numbers, t.number)
+		}
+	}
+	return numbers
+}
+
+// Follows reports whether the ring is what AddTerm or RemoveTerm may have made of the older one: it verifies and, but for
+// what was removed, opens the same.
+func (r *Ring) Follows(older *Ring) bool {
+	if r.version != older.version+1 || len(r.terms) < len(older.terms) || len(r.terms) > len(older.terms)+1 {
+		return false
+	}
+	for i, was := range older.terms {
+		is := r.terms[i]
+		if is.number != was.number || subtle.ConstantTimeCompare(is.mac[:], was.mac[:]) != 1 || was.removed && !is.removed {
+			return false
+		}
+		if !is.removed && subtle.ConstantTimeCompare(is.key[:], was.key[:]) != 1 {
+			return false
+		}
+	}
+	return true
+}
+
 // Marshal gives the ring in plain text, to be wrapped at once.
 func (r *Ring) Marshal() []byte {
 	b := make([]byte, 0, 1+4+4+len(r.terms)*termSize)

@@ -69,6 +69,17 @@ func (r *Ring) Open(p Place, ciphertext []byte) ([]byte, error) {
 	return plaintext, nil
 }
 
+// Rewrap seals anew, with the newest term, what an older one sealed for the place. What is inside stays what it was, and so
+// does the place.
+func (r *Ring) Rewrap(p Place, ciphertext []byte) ([]byte, error) {
+	plaintext, err := r.Open(p, ciphertext)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(plaintext)
+	return r.Seal(p, plaintext)
+}
+
 // Term answers the number of the term that sealed a ciphertext.
 func Term(ciphertext []byte) (uint32, error) {
 	if len(ciphertext) < Overhead || ciphertext[0] != sealFormat {

@@ -36,6 +36,7 @@ func (g *Group) OpenPastRecord(row store.Row) ([]byte, error) {
 }
 
 func (g *Group) seal(p keyring.Place, plaintext []byte) ([]byte, error) {
+	g.seals.Add(1)
 	sealed, err := g.ring.Load().Seal(p, plaintext)
 	if err != nil {
 		return nil, unavailable("seal "+p.Purpose, err)

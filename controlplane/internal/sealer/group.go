@@ -20,6 +20,7 @@ const (
 	purposeAdminToken = "admin_tokens"
 	purposeJoinToken  = "join_tokens"
 	purposeRollout    = "rollouts"
+	purposeTerm       = "keyring_terms"
 )
 
 // Group seals and opens what belongs to one group. It is safe for concurrent use and stays good when its keyring is
@@ -29,6 +30,10 @@ type Group struct {
 	ring      atomic.Pointer[keyring.Ring]
 	// stored is how the ring was stored when it was read last; nil if this process made it.
 	stored atomic.Pointer[form]
+	// next is the form of the keyring that is prepared, if this replica has read it.
+	next atomic.Pointer[nextRing]
+	// seals counts what was sealed, less what was told.
+	seals atomic.Int64
 }
 
 func newGroup(uid, name string, ring *keyring.Ring) *Group {
@@ -49,6 +54,7 @@ func (g *Group) KeyringVersion() int32 { return g.ring.Load().Version() }
 // Seal encrypts the record of a resource for its row.
 func (g *Group) Seal(kind, uid, name string, labels map[string]string, revision int64, record []byte) ([]byte, error) {
 	clear := keyring.Clear{Name: name, Labels: labels}
+	g.seals.Add(1)
 	sealed, err := g.ring.Load().SealRow(g.resource(kind, uid, revision), clear, record)
 	if err != nil {
 		return nil, unavailable("seal resource", err)
@@ -69,11 +75,7 @@ func (g *Group) Open(row store.Row) ([]byte, error) {
 
 // SealChange encrypts the body of a revision.
 func (g *Group) SealChange(revision int64, body []byte) ([]byte, error) {
-	sealed, err := g.ring.Load().Seal(g.change(revision), body)
-	if err != nil {
-		return nil, unavailable("seal change", err)
-	}
-	return sealed, nil
+	return g.seal(g.change(revision), body)
 }
 
 // OpenChange decrypts the body of a stored revision. The epoch is in the body; the caller compares it.
@@ -87,11 +89,7 @@ func (g *Group) OpenChange(c store.Change) ([]byte, error) {
 
 // SealBlob encrypts something that is neither resource nor change, e.g. a private key. The purpose is its table.
 func (g *Group) SealBlob(purpose, id string, plaintext []byte) ([]byte, error) {
-	sealed, err := g.ring.Load().Seal(keyring.Place{Purpose: purpose, Group: g.uid, UID: id}, plaintext)
-	if err != nil {
-		return nil, unavailable("seal "+purpose, err)
-	}
-	return sealed, nil
+	return g.seal(keyring.Place{Purpose: purpose, Group: g.uid, UID: id}, plaintext)
 }
 
 // OpenBlob decrypts what SealBlob made for the same purpose and id.

@@ -103,7 +103,7 @@ func TestTwoReplicasMoveKeyringsAtOnce(t *testing.T) {
 		})
 	}
 	wg.Go(func() { // and a rotation in between, which the mover does not undo
-		if err := w.sealer.Rotate(t.Context(), "g3", "test", now()); err != nil {
+		if err := rotate(t, w.sealer, "g3"); err != nil {
 			t.Errorf("Rotate: %v", err)
 		}
 	})
@@ -145,7 +145,7 @@ func TestNothingMovesToAKEKThatDoesNotGiveBack(t *testing.T) {
 		if _, err := s.CreateGroup(t.Context(), sealer.NewGroup{Name: "c", At: now()}); !errors.Is(err, sealer.ErrUnavailable) {
 			t.Errorf("%s: CreateGroup = %v", name, err)
 		}
-		if err := s.Rotate(t.Context(), "a", "test", now()); !errors.Is(err, sealer.ErrUnavailable) {
+		if err := rotate(t, s, "a"); !errors.Is(err, sealer.ErrUnavailable) {
 			t.Errorf("%s: Rotate = %v", name, err)
 		}
 	}

@@ -13,9 +13,13 @@ func (g *Group) MACHead(h store.Head) []byte {
 	return g.ring.Load().MAC(purposeHead, headParts(h)...)
 }
 
-// VerifyHead reports whether a head is this group's, unaltered, and made under the keyring that is loaded.
+// VerifyHead reports whether a head is this group's, unaltered, and made under the keyring that is loaded. A head that names
+// the next form of the keyring, which this replica has read, makes it the one that is loaded.
 func (g *Group) VerifyHead(h store.Head) error {
 	ring := g.ring.Load()
+	if h.KeyringVersion > ring.Version() && h.GroupUID == g.uid && h.Group == g.name {
+		ring = g.adopt(h)
+	}
 	switch {
 	case h.GroupUID != g.uid || h.Group != g.name:
 		return g.badHead("belongs to group %s (%s)", h.Group, h.GroupUID)
@@ -26,13 +30,15 @@ func (g *Group) VerifyHead(h store.Head) error {
 	case !ring.VerifyMAC(h.MAC, purposeHead, headParts(h)...):
 		return g.badHead("its MAC does not verify: it was altered, or belongs to another keyring")
 	case h.KeyringVersion < ring.Version():
-		return g.badHead("names keyring version %d, which is older than %d: an older head was put in place", h.KeyringVersion,
+		err := g.badHead("names keyring version %d, which is older than %d: an older head was put in place", h.KeyringVersion,
 			ring.Version())
+		err.err = store.ErrOutrun // or it was read just before the keyring changed
+		return err
 	}
 	return nil
 }
 
-func (g *Group) badHead(format string, args ...any) error {
+func (g *Group) badHead(format string, args ...any) *UnreadableError {
 	return &UnreadableError{Table: purposeHead, Group: g.name, Reason: fmt.Sprintf(format, args...)}
 }
 
@@ -89,6 +95,16 @@ func (g *Group) VerifyRollout(r store.Rollout) error {
 	return nil
 }
 
+// MACTerm authenticates what is kept of a term of the group's keyring.
+func (g *Group) MACTerm(t store.KeyringTerm) []byte {
+	return g.ring.Load().MAC(purposeTerm, g.termParts(t)...)
+}
+
+// VerifyTerm reports whether what is kept of a term was written by a control plane.
+func (g *Group) VerifyTerm(t store.KeyringTerm) bool {
+	return g.ring.Load().VerifyMAC(t.MAC, purposeTerm, g.termParts(t)...)
+}
+
 func (g *Group) badRow(table, id string) error {
 	return &UnreadableError{Table: table, Group: g.name, UID: id, Reason: "its MAC does not verify: it was altered or put there"}
 }
@@ -127,6 +143,10 @@ func (g *Group) joinTokenParts(t store.JoinToken) [][]byte {
 		[]byte(g.uid), []byte(t.ID), []byte(t.Description), t.SecretHash, number(t.Uses), instant(t.CreatedAt),
 		[]byte(t.CreatedBy), instant(t.ExpiresAt),
 	}
+}
+
+func (g *Group) termParts(t store.KeyringTerm) [][]byte {
+	return [][]byte{[]byte(g.uid), number(int64(t.Term)), instant(t.CreatedAt)}
 }
 
 func (g *Group) rolloutParts(r store.Rollout) [][]byte {

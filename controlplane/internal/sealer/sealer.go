@@ -62,7 +62,7 @@ func (s *Sealer) Refresh(ctx context.Context) error {
 		stored[row.GroupUID] = row
 	}
 	var errs []error
-	for _, g := range s.loaded() {
+	for _, g := range s.Opened() {
 		row := stored[g.uid]
 		if was := g.stored.Load(); was != nil && *was == formOf(row) {
 			continue
@@ -216,7 +216,8 @@ func (s *Sealer) keep(g *Group) *Group {
 	return g
 }
 
-func (s *Sealer) loaded() []*Group {
+// Opened answers the groups whose keyrings are in memory, the system among them.
+func (s *Sealer) Opened() []*Group {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	groups := make([]*Group, 0, len(s.groups))

@@ -53,6 +53,14 @@ where (r.uid = '` + uid(1) + `' and o.uid = '` + uid(2) + `') or (r.uid = '` + u
 			[]string{`update resources set sealed = set_byte(sealed, 4, get_byte(sealed, 4) # 2) where uid = '` + uid(1) + `'`},
 			[]string{"resources of group a", uid(1), "no such term"},
 		},
+		"header of another format": {
+			[]string{`update resources set sealed = set_byte(sealed, 0, 0) where uid = '` + uid(1) + `'`},
+			[]string{"resources of group a", uid(1), "malformed ciphertext"},
+		},
+		"truncated by a byte": {
+			[]string{`update resources set sealed = substring(sealed for octet_length(sealed) - 1) where uid = '` + uid(1) + `'`},
+			[]string{"resources of group a", uid(1), "was altered"},
+		},
 		"truncated": {
 			[]string{`update resources set sealed = substring(sealed for 30) where uid = '` + uid(1) + `'`},
 			[]string{"resources of group a", uid(1), "malformed ciphertext"},

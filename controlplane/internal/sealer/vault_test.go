@@ -40,7 +40,7 @@ func TestVaultIsSealedAtEachStep(t *testing.T) {
 			_, err := s.CreateGroup(t.Context(), sealer.NewGroup{Name: "c", Actor: "test", At: now()})
 			return err
 		}},
-		{"rotation", func() error { return s.Rotate(t.Context(), "a", "test", now()) }},
+		{"rotation", func() error { return rotate(t, s, "a") }},
 		{"start", func() error {
 			_, err := sealer.New(w.Store, vault.New(client, "transit", "k")).OpenAll(t.Context())
 			return err

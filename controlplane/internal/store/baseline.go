@@ -108,6 +108,10 @@ type HistoryTx struct {
 
 // InHistory runs fn in a transaction that moves the baseline of a group. Only one does at a time.
 func (s *Store) InHistory(ctx context.Context, group string, fn func(context.Context, *HistoryTx) error) error {
+	return again(func() error { return s.inHistory(ctx, group, fn) })
+}
+
+func (s *Store) inHistory(ctx context.Context, group string, fn func(context.Context, *HistoryTx) error) error {
 	return s.inTx(ctx, pgx.TxOptions{}, func(tx pgx.Tx) error {
 		head, err := readHead(ctx, tx, selectHead, group)
 		if err != nil {

@@ -21,6 +21,9 @@ var (
 	ErrInvalid = errors.New("value cannot be stored")
 	// ErrUnavailable says that the database could not be asked. Whether a commit that ended this way holds is unknown.
 	ErrUnavailable = errors.New("database unavailable")
+	// ErrOutrun is what a reader answers who finds that what it read is older than what it has come to know in the meantime.
+	// It is then given another look, once.
+	ErrOutrun = errors.New("what was read is older than what is known")
 	// ErrNotSealed says that a transaction changed a group and did not write a new head; it was rolled back.
 	ErrNotSealed = errors.New("group was changed without a new head")
 )

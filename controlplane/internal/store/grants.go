@@ -9,7 +9,7 @@ import (
 )
 
 // rights is what the runtime role may do with tables. Nothing else: no DDL; the audit trail only grows, and changes go only
-// through drop_changes.
+// through drop_changes, and under a later term through rewrap_changes.
 func rights() map[string]string {
 	return map[string]string{
 		"schema_version":          "select",
@@ -29,7 +29,11 @@ func rights() map[string]string {
 		"certificate_authorities": "select, insert, update",
 		"wakeups":                 "select, update",
 		"rollouts":                "select, insert, update, delete",
-		"bundle_keys":             "select, insert",
+		"bundle_keys":             "select, insert, update (sealed)",
+		"replicas":                "select, insert, update, delete",
+		"next_keyrings":           "select, insert, delete",
+		"keyring_readers":         "select, insert",
+		"keyring_terms":           "select, insert, update",
 	}
 }
 
@@ -61,8 +65,10 @@ func (m *migrator) grant(ctx context.Context, cfg MigrateConfig) error {
 		if err := grantTables(ctx, tx, name, rights()); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, "grant execute on function drop_changes(text, bigint) to "+name); err != nil {
-			return mapped("grant rights on drop_changes", err)
+		for _, function := range []string{"drop_changes(text, bigint)", "rewrap_changes(text, bigint[], bytea[], bytea[])"} {
+			if _, err := tx.Exec(ctx, "grant execute on function "+function+" to "+name); err != nil {
+				return mapped("grant rights on "+function, err)
+			}
 		}
 		for _, p := range cfg.Parts {
 			if err := p.grant(ctx, tx, name); err != nil {

@@ -23,10 +23,11 @@ type Group struct {
 }
 
 const (
-	selectGroups = `select uid, name, description, created_at from groups where uid <> $1 order by name`
-	selectGroup  = `select uid, name, description, created_at from groups where name = $1`
-	countGroups  = `select count(uid) from groups`
-	insertGroup  = `insert into groups (uid, name, description, created_at) values ($1, $2, $3, $4)`
+	selectGroups    = `select uid, name, description, created_at from groups where uid <> $1 order by name`
+	selectGroup     = `select uid, name, description, created_at from groups where name = $1`
+	selectGroupName = `select name from groups where uid = $1`
+	countGroups     = `select count(uid) from groups`
+	insertGroup     = `insert into groups (uid, name, description, created_at) values ($1, $2, $3, $4)`
 	// lockSetUp keeps two replicas from setting up the same database at once.
 	lockSetUp = `select pg_advisory_xact_lock($1)`
 )
@@ -110,4 +111,11 @@ func (t *GroupTx) create(ctx context.Context, g Group, k Keyring, h Head) error 
 	}
 	t.head = h
 	return nil
+}
+
+// GroupName answers the name of a group by its uid.
+func (s *Store) GroupName(ctx context.Context, uid string) (string, error) {
+	var name string
+	err := s.pool.QueryRow(ctx, selectGroupName, uid).Scan(&name)
+	return name, mapped("read name of group", err)
 }

@@ -30,6 +30,10 @@ func TestTheRuntimeRoleCannotRewriteHistoryOrTheSchema(t *testing.T) {
 		`delete from audit`,
 		`truncate audit`,
 		`update changes set actor = 'x'`,
+		`update changes set sealed = ''`,
+		`select * from changes for update`,
+		`update bundle_keys set version = 7`,
+		`delete from keyring_terms`,
 		`delete from changes`,
 		`truncate changes`,
 		`truncate baselines`,
@@ -100,16 +104,54 @@ select uid, n, 1, '', now(), 'test' from groups, generate_series(1, 300) n where
 	}
 }
 
-func TestOnlyTheRuntimeRoleMayDropChanges(t *testing.T) {
+func TestOnlyTheRuntimeRoleMayDropAndRewrapChanges(t *testing.T) {
 	t.Parallel()
 	db := storetest.New(t)
-	var public bool
-	err := db.Conn(t).QueryRow(t.Context(), `
-select exists (select 1 from pg_proc p, aclexplode(p.proacl) a
-    where p.oid = 'drop_changes(text, bigint)'::regprocedure and a.grantee = 0)
-    or (select proacl is null from pg_proc where oid = 'drop_changes(text, bigint)'::regprocedure)`).Scan(&public)
-	if err != nil || public {
-		t.Errorf("everybody may: %v, %v", public, err)
+	for _, function := range []string{"drop_changes(text, bigint)", "rewrap_changes(text, bigint[], bytea[], bytea[])"} {
+		var public bool
+		err := db.Conn(t).QueryRow(t.Context(), `
+select exists (select 1 from pg_proc p, aclexplode(p.proacl) a where p.oid = $1::text::regprocedure and a.grantee = 0)
+    or (select proacl is null from pg_proc where oid = $1::text::regprocedure)`, function).Scan(&public)
+		if err != nil || public {
+			t.Errorf("%s: everybody may: %v, %v", function, public, err)
+		}
+	}
+}
+
+// TestTheRuntimeRolePutsChangesOnlyUnderLaterTerms: what is exchanged has the form of what was there, and must have been read.
+func TestTheRuntimeRolePutsChangesOnlyUnderLaterTerms(t *testing.T) {
+	t.Parallel()
+	const was, later = "0100000002aabb", "0100000003ccdd"
+	for name, tc := range map[string]struct {
+		read, becomes string
+		want          int64
+	}{
+		"a later term":          {was, later, 1},
+		"the same term":         {was, "0100000002ccdd", 0},
+		"an earlier term":       {was, "0100000001ccdd", 0},
+		"a longer one":          {was, later + "ee", 0},
+		"another format":        {was, "0000000003ccdd", 0},
+		"what was not read":     {"0100000002aabc", later, 0},
+		"nothing in its place":  {was, "", 0},
+		"something else's text": {later, later, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := open(t, "default")
+			db.Exec(t, `insert into changes (group_uid, revision, epoch, sealed, at, actor)
+select uid, 1, 1, decode('`+was+`', 'hex'), now(), 'test' from groups where name = 'default'`)
+			conn, err := pgx.Connect(t.Context(), db.Runtime)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close(t.Context())
+			var got int64
+			err = conn.QueryRow(t.Context(), `
+select rewrap_changes(uid, '{1}', array[decode($1, 'hex')], array[decode($2, 'hex')]) from groups where name = 'default'`, tc.read, tc.becomes).Scan(&got)
+			if err != nil || got != tc.want {
+				t.Errorf("rewrapped %d, %v; want %d", got, err, tc.want)
+			}
+		})
 	}
 }
 
@@ -141,7 +183,7 @@ func TestEveryColumnOfBytesIsRegisteredOrKnownToBeNoCiphertext(t *testing.T) {
 	known := []string{ // MACs, hashes, certificates and digests
 		"heads.digest", "heads.audit_head", "heads.mac", "audit.prev", "audit.mac", "admin_tokens.secret_hash", "admin_tokens.mac",
 		"join_tokens.secret_hash", "join_tokens.mac", "join_token_uses.spki_hash", "gateways.spki_hash", "gateways.applied_digest",
-		"certificate_authorities.certificate", "rollouts.plan", "rollouts.mac",
+		"certificate_authorities.certificate", "rollouts.plan", "rollouts.mac", "keyring_terms.mac",
 	}
 	for _, c := range store.Ciphertexts() {
 		known = append(known, c.Table+"."+c.Column)

@@ -148,6 +148,19 @@ type Reader struct {
 // InSnapshot runs fn with a reader whose answers all belong to the same moment. It takes no lock that writers would wait
 // for.
 func (s *Store) InSnapshot(ctx context.Context, group string, fn func(context.Context, *Reader) error) error {
+	return again(func() error { return s.inSnapshot(ctx, group, fn) })
+}
+
+// again gives a reader that was outrun a second look, which then begins after all that it knows.
+func again(read func() error) error {
+	err := read()
+	if errors.Is(err, ErrOutrun) {
+		err = read()
+	}
+	return err
+}
+
+func (s *Store) inSnapshot(ctx context.Context, group string, fn func(context.Context, *Reader) error) error {
 	opts := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
 	return s.inTx(ctx, opts, func(tx pgx.Tx) error {
 		head, err := readHead(ctx, tx, selectHead, group)
