@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"keyward.dev/controlplane/app"
 	"keyward.dev/controlplane/internal/store/storetest"
@@ -75,11 +76,12 @@ func TestSettingsNameEveryFault(t *testing.T) {
 		K8s: app.K8s{Issuer: "https://issuer.test"},
 	}
 	s.KEK.Lookup = func(string) (string, bool) { return "", false }
+	s.Keyrings = app.Keyrings{MaxAge: time.Second, MaxSeals: -1}
 	err := s.Check()
 	if err == nil {
 		t.Fatal("settings that are all wrong were accepted")
 	}
-	for _, want := range []string{"database-url", "kek-file", "admin-listen", "admin-tls-cert", "certificate-ttl", "stream-max-age", "k8s-issuer", "k8s-allow"} {
+	for _, want := range []string{"database-url", "kek-file", "admin-listen", "admin-tls-cert", "certificate-ttl", "stream-max-age", "k8s-issuer", "k8s-allow", "keyring-max-age", "keyring-max-seals"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not named in\n%v", want, err)
 		}

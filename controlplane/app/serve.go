@@ -25,6 +25,7 @@ import (
 	"keyward.dev/controlplane/internal/pki"
 	"keyward.dev/controlplane/internal/registry"
 	"keyward.dev/controlplane/internal/rollout"
+	"keyward.dev/controlplane/internal/rotation"
 	"keyward.dev/controlplane/internal/sealer"
 	"keyward.dev/controlplane/internal/store"
 	"keyward.dev/controlplane/internal/syncserver"
@@ -82,6 +83,7 @@ type plane struct {
 	revocations *pki.Revocations
 	registry    *registry.Registry
 	bundleKeys  *fallback.Keys
+	keeper      *rotation.Keeper
 	rollouts    *rollout.Ledger
 	driver      *rollout.Driver
 	hub         *fanout.Hub
@@ -114,6 +116,10 @@ func newPlane(ctx context.Context, s Settings, keys kek.Keys, log *slog.Logger, 
 
 func (p *plane) build(ctx context.Context) error {
 	s, core, log := p.settings, p.core, p.log
+	p.keeper = p.newKeeper()
+	if err := p.keeper.Begin(ctx); err != nil {
+		return err
+	}
 	ca, err := openCA(ctx, core, pki.Config{
 		TrustDomain: s.TrustDomain, Replica: s.Replica, Names: append(s.adminNames(), s.SyncNames...),
 		GatewayTTL: s.CertTTL, RenewGrace: s.RenewGrace, Log: log,
@@ -165,7 +171,7 @@ func (p *plane) adminServer() (*adminapi.Server, error) {
 		Catalog: core.catalog, Tokens: tokens, Auth: p.tokens, Sets: core.groups, Writer: core.config, History: core.store,
 		Past:      core.history,
 		Directory: core.store, Creator: core.config, Gateways: p.registry, Joins: p.registry, BundleKeys: p.bundleKeys,
-		Rollouts: rollout.NewDesk(p.rollouts, p.registry, time.Now), Skills: p.registry, Newer: newer(),
+		Rollouts: rollout.NewDesk(p.rollouts, p.registry, time.Now), Keyrings: p.keeper, Skills: p.registry, Newer: newer(),
 		Audit: auditLog{core.store, core.sealer}, Pin: func() mtls.SPKI { return p.ca.Trust().Pin }, Log: p.log,
 		Version: &adminv1.Version{
 			Version: telemetry.Version(), GoVersion: runtime.Version(), MinGatewayVersion: minGatewayVersion,
@@ -207,6 +213,7 @@ func (p *plane) run(ctx context.Context) error {
 		p.hub.Run,
 		p.registry.Run,
 		p.driver.Run,
+		p.runKeeper,
 		p.admin.Run,
 		p.jobs.Run,
 		p.keyrings.Run,
@@ -249,6 +256,7 @@ func (p *plane) wake(ctx context.Context, topic string) {
 		err = p.revocations.Refresh(ctx)
 	case store.TopicKeyrings:
 		err = p.core.sealer.Refresh(ctx)
+		p.keeper.Poke()
 	case store.TopicRollouts:
 		p.hub.Retarget(ctx)
 	case store.TopicAuthorities:

@@ -53,6 +53,7 @@ type Settings struct {
 	RenewGrace   time.Duration
 	StreamMaxAge time.Duration
 	Retention    Retention
+	Keyrings     Keyrings
 	Bundles      Bundles
 	K8s          K8s
 }
@@ -84,6 +85,7 @@ func (s *Settings) Flags(fs *flag.FlagSet) {
 	fs.DurationVar(&s.RenewGrace, "renew-grace", 30*24*time.Hour, "how long after its end a certificate can still be renewed")
 	fs.DurationVar(&s.StreamMaxAge, "stream-max-age", time.Hour, "after which gateways are asked to reconnect, so that replicas share them; a tenth more or less")
 	s.Retention.Flags(fs)
+	s.Keyrings.Flags(fs)
 	s.Bundles.Flags(fs)
 	fs.StringVar(&s.K8s.Issuer, "k8s-issuer", "", "issuer of the service-account tokens that gateways may join with; empty: none may")
 	fs.StringVar(&s.K8s.JWKSFile, "k8s-jwks-file", "", "`file` with the issuer's keys (JWKS)")
@@ -116,6 +118,7 @@ func (s *Settings) Check() error {
 		faults.Addf("stream-max-age", "must be at least 1s")
 	}
 	s.Retention.check(&faults)
+	s.Keyrings.check(&faults)
 	s.Bundles.check(&faults)
 	s.K8s.check(&faults)
 	return faults.Err()

@@ -85,6 +85,7 @@ func (s *replicaStatus) serving(p *plane) {
 			"Until when the certificate authority that signs now is valid.", []string{"kind"}, nil)},
 		p.jobs,
 		p.keyrings,
+		p.keeper,
 		newGroupRevisions(p.core.groups, p.registry),
 		newAbortedRollouts(p.driver),
 		expiry.NewMetrics(p.core.groups, time.Now),

@@ -65,6 +65,7 @@ type Config struct {
 	// BundleKeys are those of fallback bundles.
 	BundleKeys BundleKeys
 	Rollouts   Rollouts
+	Keyrings   Keyrings
 	Skills     Skills
 	// Newer answers what of a resource the first contract with gateways did not have, see package contract; nil: nothing has
 	// been added yet.
@@ -98,7 +99,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	permissions, err := adminauth.PermissionsOf(adminv1.File_keyward_admin_v1_admin_proto, adminv1.File_keyward_admin_v1_resource_proto)
+	permissions, err := adminauth.PermissionsOf(adminv1.File_keyward_admin_v1_admin_proto, adminv1.File_keyward_admin_v1_keyring_proto, adminv1.File_keyward_admin_v1_resource_proto)
 	if err != nil {
 		return nil, fmt.Errorf("admin API: %w", err)
 	}
@@ -125,6 +126,7 @@ func register(r grpc.ServiceRegistrar, cfg Config) {
 	adminv1.RegisterGroupServiceServer(r, &groups{directory: cfg.Directory, creator: cfg.Creator, sets: cfg.Sets, gateways: cfg.Gateways})
 	adminv1.RegisterGatewayServiceServer(r, &gateways{registry: cfg.Gateways, tokens: cfg.Joins, bundles: cfg.BundleKeys, sets: cfg.Sets, rollouts: cfg.Rollouts, pin: cfg.Pin})
 	adminv1.RegisterRolloutServiceServer(r, &rollouts{desk: cfg.Rollouts, sets: cfg.Sets})
+	adminv1.RegisterKeyringServiceServer(r, &keyrings{keeper: cfg.Keyrings})
 	adminv1.RegisterTokenServiceServer(r, &tokens{store: cfg.Tokens, refresher: cfg.Auth, now: cfg.Now})
 	adminv1.RegisterAuditServiceServer(r, &auditLog{log: cfg.Audit})
 }

@@ -20,6 +20,7 @@ import (
 	"keyward.dev/controlplane/cmd/keyward/internal/cli/get"
 	"keyward.dev/controlplane/cmd/keyward/internal/cli/groups"
 	"keyward.dev/controlplane/cmd/keyward/internal/cli/jointoken"
+	"keyward.dev/controlplane/cmd/keyward/internal/cli/keyring"
 	"keyward.dev/controlplane/cmd/keyward/internal/cli/remove"
 	"keyward.dev/controlplane/cmd/keyward/internal/cli/revisions"
 	"keyward.dev/controlplane/cmd/keyward/internal/cli/rollback"
@@ -61,7 +62,7 @@ something was not found and 4 on a conflict with what is stored.`
 	}
 	add(groupResources, apply.New(f, nil), diff.New(f, nil), get.New(f, nil), remove.New(f, nil), export.New(f, nil),
 		explain.New(f, nil), route.New(f), credential.New(f), certs.New(f), revisions.New(f, nil), rollback.New(f, nil))
-	add(groupOperation, dev.New(f), gateways.New(f), rollout.New(f), jointoken.New(f), bundlekey.New(f), groups.New(f), token.New(f), audit.New(f))
+	add(groupOperation, dev.New(f), gateways.New(f), rollout.New(f), jointoken.New(f), bundlekey.New(f), keyring.New(f), groups.New(f), token.New(f), audit.New(f))
 	add(groupOther, whoami.New(f), version.New(f))
 	root.SetHelpCommandGroupID(groupOther)
 	root.SetCompletionCommandGroupID(groupOther)
