@@ -26,6 +26,9 @@ Usage:
   keyward-controlplane bootstrap  make the installation: keys, CA, first group, first token
   keyward-controlplane check-db   open every group and say how it is
   keyward-controlplane restore    after a restore or a lossy fail-over: what the database holds is the truth
+  keyward-controlplane keyring recovery-key  make the key that opens backups of keyrings
+  keyward-controlplane keyring backup        back all keyrings up, sealed to a recovery key
+  keyward-controlplane keyring restore       put them back under a new key-encryption key
   keyward-controlplane version
 
 Flags: keyward-controlplane COMMAND --help
@@ -48,6 +51,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprint(stderr, usage)
 		return 2
 	}
+	if args[0] == "keyring" && len(args) > 1 {
+		args = append([]string{"keyring " + args[1]}, args[2:]...)
+	}
 	var cmd command
 	var act func() error
 	logger := func(o telemetry.LogOptions) *slog.Logger { return telemetry.NewLogger(stderr, o, "controlplane") }
@@ -66,6 +72,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		cmd, act = c, func() error { return c.Run(ctx, stdout) }
 	case "restore":
 		r := &app.Restore{}
+		cmd, act = r, func() error { return r.Run(ctx, stdout, logger(r.Log)) }
+	case "keyring recovery-key":
+		k := &app.RecoveryKey{}
+		cmd, act = k, func() error { return k.Run(stdout) }
+	case "keyring backup":
+		b := &app.KeyringBackup{}
+		cmd, act = b, func() error { return b.Run(ctx, stdout, logger(b.Log)) }
+	case "keyring restore":
+		r := &app.KeyringRestore{}
 		cmd, act = r, func() error { return r.Run(ctx, stdout, logger(r.Log)) }
 	case "version":
 		fmt.Fprintln(stdout, telemetry.Version())

@@ -24,7 +24,10 @@ const (
 	selectKeyring  = `select group_uid, version, kek_id, wrapped, updated_at from keyrings where group_uid = $1`
 	selectKeyrings = `select group_uid, version, kek_id, wrapped, updated_at from keyrings order by group_uid`
 	insertKeyring  = `insert into keyrings (group_uid, version, kek_id, wrapped, updated_at) values ($1, $2, $3, $4, $5)`
-	updateKeyring  = `
+	putKeyring     = insertKeyring + `
+on conflict on constraint keyrings_pkey do update
+set version = excluded.version, kek_id = excluded.kek_id, wrapped = excluded.wrapped, updated_at = excluded.updated_at`
+	updateKeyring = `
 update keyrings set version = $2, kek_id = $3, wrapped = $4, updated_at = $5 where group_uid = $1 and version <= $2`
 )
 
@@ -56,6 +59,17 @@ func (t *GroupTx) SetKeyring(ctx context.Context, k Keyring) error {
 	}
 	if tag.RowsAffected() != 1 {
 		return fmt.Errorf("write keyring of group %s: %w", t.head.Group, ErrConflict)
+	}
+	t.unsealed = true
+	t.Wake(TopicKeyrings)
+	return nil
+}
+
+// PutKeyring writes the keyring of the group anew, whatever was there. The head must then name its version.
+func (t *GroupTx) PutKeyring(ctx context.Context, k Keyring) error {
+	_, err := t.tx.Exec(ctx, putKeyring, t.head.GroupUID, k.Version, k.KEKID, k.Wrapped, k.UpdatedAt)
+	if err != nil {
+		return mapped("write keyring of group "+t.head.Group, err)
 	}
 	t.unsealed = true
 	t.Wake(TopicKeyrings)
