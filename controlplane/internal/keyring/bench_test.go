@@ -23,6 +23,7 @@ func BenchmarkSealOpen(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "seals/s")
 		})
 		b.Run("open/"+name, func(b *testing.B) {
 			b.ReportAllocs()
@@ -32,6 +33,7 @@ func BenchmarkSealOpen(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "opens/s")
 		})
 	}
 }

@@ -56,6 +56,8 @@ func (s *switched) Unwrap(ctx context.Context, about, wrapped []byte) ([]byte, e
 type world struct {
 	*storetest.DB
 	key kek.Wrapper
+	// record is what every record has behind its uid.
+	record string
 	*replica
 }
 
@@ -164,7 +166,7 @@ func (w *world) tryWrite(ctx context.Context, g *sealer.Group, first, n int) err
 		for i := first; i < first+n; i++ {
 			row := store.Row{Kind: "routes", UID: uid(i), Name: uid(i), Labels: map[string]string{"n": "x"}, Revision: head.Revision, CreatedAt: now(), UpdatedAt: now()}
 			var err error
-			if row.Sealed, err = g.Seal(row.Kind, row.UID, row.Name, row.Labels, row.Revision, []byte(row.UID)); err != nil {
+			if row.Sealed, err = g.Seal(row.Kind, row.UID, row.Name, row.Labels, row.Revision, []byte(row.UID+w.record)); err != nil {
 				return err
 			}
 			rows = append(rows, row)
@@ -231,7 +233,7 @@ func (w *world) verify(t testing.TB) {
 		must(t, g.VerifyHead(head))
 		must(t, tx.Rows(ctx, func(row store.Row) error {
 			record, err := g.Open(row)
-			if err == nil && string(record) != row.UID {
+			if err == nil && string(record) != row.UID+w.record {
 				err = fmt.Errorf("record %q of %s", record, row.UID)
 			}
 			return err
