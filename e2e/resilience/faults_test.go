@@ -116,6 +116,18 @@ var faults = []struct {
 			"controlplane/internal/sealer.TestNothingMovesToAKEKThatDoesNotGiveBack",
 			"controlplane/internal/sealer.TestAKEKChangeGoesOnWhereItWasInterrupted",
 		},
+		"replicas are killed while keyrings rotate; a replica cannot read the new one; two rotate at once",
+		"it goes on elsewhere; nothing is sealed with what somebody has not read; an old term goes only when nothing is under it; no request fails",
+		[]string{
+			"TestAKeyringRotatesUnderTrafficWhileReplicasAreKilled",
+			"controlplane/internal/rotation.TestNothingIsSealedWithATermThatAReplicaHasNotRead",
+			"controlplane/internal/rotation.TestReplicasThatRotateAtOnceAddOneTermEachOrAreRefused",
+			"controlplane/internal/rotation.TestAKeyEncryptionKeyThatIsAwayAtARotationChangesNothing",
+		},
+	},
+	{
+		"the key-encryption key is lost", "with a backup of the keyrings and the recovery key everything opens again; gateways go on meanwhile",
+		[]string{"TestKeyringsComeBackWhenTheirKeyIsLost", "controlplane/app.TestARestoreThatCannotBeWholeSaysSoAndLosesNothing"},
 	},
 	{
 		"a cache with a flipped bit, cut off, older than seen", "it is refused as a whole, and replaced by the next configuration",
