@@ -32,9 +32,10 @@ func (c *Cluster) RestoreKeyrings(identity, backup string) string {
 	return strings.TrimSpace(string(c.once(c.env(), "keyring", "restore", "--identity", identity, "--backup", backup)))
 }
 
-// LoseKEK forgets the key-encryption key and makes another one, which replicas get when they are restarted.
-func (c *Cluster) LoseKEK() (was string) {
+// LoseKEK forgets the key-encryption key and makes another one, which replicas get when they are restarted. It answers
+// the variables of the one that was.
+func (c *Cluster) LoseKEK() (was []string) {
 	was = c.kek
-	c.kek = secret()
+	c.kek = []string{"KEYWARD_KEK=" + secret()}
 	return was
 }

@@ -116,6 +116,8 @@ var faults = []struct {
 			"controlplane/internal/sealer.TestNothingMovesToAKEKThatDoesNotGiveBack",
 			"controlplane/internal/sealer.TestAKEKChangeGoesOnWhereItWasInterrupted",
 		},
+	},
+	{
 		"replicas are killed while keyrings rotate; a replica cannot read the new one; two rotate at once",
 		"it goes on elsewhere; nothing is sealed with what somebody has not read; an old term goes only when nothing is under it; no request fails",
 		[]string{
