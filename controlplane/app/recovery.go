@@ -95,7 +95,11 @@ func (b *KeyringBackup) Run(ctx context.Context, out io.Writer, log *slog.Logger
 	if err != nil {
 		return err
 	}
-	core, err := openCore(ctx, b.Database, b.KEK, log)
+	keys, err := b.KEK.open()
+	if err != nil {
+		return err
+	}
+	core, err := openCore(ctx, b.Database, keys.Keys, log)
 	if err != nil {
 		return err
 	}
@@ -159,7 +163,11 @@ func (r *KeyringRestore) Run(ctx context.Context, out io.Writer, log *slog.Logge
 	if err != nil {
 		return err
 	}
-	core, err := openCore(ctx, r.Database, r.KEK, log)
+	keys, err := r.KEK.open()
+	if err != nil {
+		return err
+	}
+	core, err := openCore(ctx, r.Database, keys.Keys, log)
 	if err != nil {
 		return err
 	}

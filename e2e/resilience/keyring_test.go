@@ -160,7 +160,7 @@ func TestKeyringsComeBackWhenTheirKeyIsLost(t *testing.T) {
 	c.Restart(r)
 	r.AwaitReady()
 	healthy(t, c)
-	if out, ok := c.CheckDBWith(was); ok {
+	if out, ok := c.CheckDBWith(was...); ok {
 		t.Errorf("the lost key still opens everything: %s", out)
 	}
 	serves(t, "after the restore", g)

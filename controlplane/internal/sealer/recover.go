@@ -24,7 +24,8 @@ var ErrNotOfThisDatabase = errors.New("the keyring in the backup is not the one 
 // keyring that is in order stays; Recover then answers false.
 func (s *Sealer) Recover(ctx context.Context, e recovery.Entry, actor string, at time.Time) (bool, error) {
 	_, err := s.Group(ctx, e.Group)
-	if err == nil || !errors.Is(err, ErrUnreadable) {
+	_, lost := errors.AsType[*MissingKEKError](err)
+	if err == nil || !lost && !errors.Is(err, ErrUnreadable) {
 		return false, err
 	}
 	wrapped, err := s.wrap(ctx, e.UID, e.Ring)
