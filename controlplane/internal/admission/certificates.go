@@ -25,8 +25,8 @@ type Prepared struct {
 	Warnings []problem.Violation
 }
 
-// MaxRounds bounds the key derivation that one request may cause: seconds of a core.
-const MaxRounds = 20_000_000
+// MaxRounds bounds the key derivation that one request may cause: some seconds of a core.
+const MaxRounds = 5_000_000
 
 // Prepare does what admission must not: what is slow, such as opening encrypted private keys, and what depends on the time. It
 // is for before any lock, and needs no view. The messages that are given are not changed.
@@ -55,9 +55,25 @@ func Prepare(changes []Change, now time.Time) Prepared {
 			m.Certificates = text
 			p.Faults = append(p.Faults, problem.Under(c.Path, faults)...)
 			p.Changes[i].Message = m
+			p.Warnings = append(p.Warnings, problem.Under(c.Path, expired(m, now))...)
 		}
 	}
 	return p
+}
+
+// expired tells authorities that are over.
+func expired(m *configv1.CaCertificate, now time.Time) []problem.Violation {
+	all, vs := certs.OpenCA(m)
+	if len(vs) > 0 {
+		return nil // it is refused anyway
+	}
+	var out []problem.Violation
+	for _, ca := range all {
+		if now.After(ca.NotAfter) {
+			out = append(out, problem.Violation{Path: "certificates", Reason: certs.Title(ca) + " has expired on " + ca.NotAfter.UTC().Format(time.RFC3339)})
+		}
+	}
+	return out
 }
 
 // warnings tell what of a certificate is odd and yet can be meant.
@@ -154,17 +170,17 @@ func keepKey(v *configv1.CertificateVersion, stored *configv1.Certificate) {
 	if v.GetPrivateKey().GetValue() != nil {
 		return
 	}
-	given, _ := certs.Open(&configv1.Certificate{Current: v})
-	for _, slot := range certs.Slots(stored) {
-		if slot.Version.GetPrivateKey().GetValue() == nil {
-			continue
-		}
+	held := slices.DeleteFunc(certs.Slots(stored), func(s certs.Slot) bool { return s.Version.GetPrivateKey().GetValue() == nil })
+	for _, slot := range held {
 		if slot.Version.GetChain() == v.GetChain() {
 			v.PrivateKey = proto.CloneOf(slot.Version.GetPrivateKey())
 			return
 		}
-		held, _ := certs.Open(&configv1.Certificate{Current: slot.Version})
-		if given.Current != nil && held.Current != nil && certs.SameKey(given.Current.Leaf().PublicKey, held.Current.Leaf().PublicKey) {
+	}
+	given, _ := certs.Open(&configv1.Certificate{Current: v})
+	for _, slot := range held {
+		old, _ := certs.Open(&configv1.Certificate{Current: slot.Version})
+		if given.Current != nil && old.Current != nil && certs.SameKey(given.Current.Leaf().PublicKey, old.Current.Leaf().PublicKey) {
 			v.PrivateKey = proto.CloneOf(slot.Version.GetPrivateKey())
 			return
 		}

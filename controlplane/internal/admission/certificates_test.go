@@ -229,9 +229,14 @@ func TestCertificateWarnings(t *testing.T) {
 		Current: version(certtest.SelfSigned(t, "old", certtest.Valid(now.AddDate(-1, 0, 0), now.AddDate(0, 0, -1)))),
 		Next:    version(certtest.CA(t, "ca", certtest.Valid(now.AddDate(0, 0, 1), now.AddDate(1, 0, 0)))),
 	}
-	got := admission.Prepare([]admission.Change{{Kind: certs.Kind, Message: m, Path: "certificates[0]"}}, now)
+	over := certtest.CA(t, "over", certtest.Valid(now.AddDate(-1, 0, 0), now.AddDate(0, 0, -2)))
+	got := admission.Prepare([]admission.Change{
+		{Kind: certs.Kind, Message: m, Path: "certificates[0]"},
+		{Kind: certs.KindCA, Message: &configv1.CaCertificate{Name: "cas", Certificates: over.PEM()}, Path: "ca-certificates[0]"},
+	}, now)
 	want := "certificates[0].current: has expired on 2026-05-31T00:00:00Z\n" +
-		"certificates[0].next: is the certificate of an authority; those that are to be believed are ca-certificates"
+		"certificates[0].next: is the certificate of an authority; those that are to be believed are ca-certificates\n" +
+		`ca-certificates[0].certificates: "over" has expired on 2026-05-30T00:00:00Z`
 	if diff := cmp.Diff(want, reasons(got.Warnings)); diff != "" || len(got.Faults) > 0 {
 		t.Errorf("%v (-want +got):\n%s", got.Faults, diff)
 	}
