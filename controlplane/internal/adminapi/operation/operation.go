@@ -186,11 +186,11 @@ func ofKind(m protoreflect.MethodDescriptor, k *catalog.Kind) (Operation, bool) 
 	return op, true
 }
 
-// pascal turns "consumer-groups" or "consumer group" into "ConsumerGroups".
+// pascal turns "consumer-groups" into "ConsumerGroups" and "CA certificate" into "CaCertificate".
 func pascal(words string) string {
 	var b strings.Builder
 	for _, w := range strings.FieldsFunc(words, func(r rune) bool { return r == '-' || r == ' ' }) {
-		b.WriteString(strings.ToUpper(w[:1]) + w[1:])
+		b.WriteString(strings.ToUpper(w[:1]) + strings.ToLower(w[1:]))
 	}
 	return b.String()
 }
