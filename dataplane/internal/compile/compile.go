@@ -207,7 +207,7 @@ type build struct {
 	versions, dependents *users
 	identities           map[string]identified // by reference; opened already
 	authorities          map[string]believed   // by name; opened already
-	clients   *shardmap.Editor[*runtime.Clients]
+	clients              *shardmap.Editor[*runtime.Clients]
 
 	everyRoute    bool            // the settings changed
 	staleServices map[string]bool // names of services that changed
