@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/cipher"
 	"crypto/des" //nolint:gosec // what many files were encrypted with; it only opens them
+	"crypto/fips140"
 	"crypto/hmac"
 	"crypto/sha1" //nolint:gosec // as above
 	"crypto/sha256"
@@ -68,6 +69,7 @@ const (
 	oidShroudedBag   = "1.2.840.113549.1.12.10.1.2"
 	oidCertBag       = "1.2.840.113549.1.12.10.1.3"
 	oidX509Bag       = "1.2.840.113549.1.9.22.1"
+	oidSHA1          = "1.3.14.3.2.26"
 	oidTripleDES     = "1.2.840.113549.1.12.1.3"
 )
 
@@ -116,12 +118,15 @@ func (o *pkcs12) verify(mac *macData, safe []byte) string {
 		return ""
 	}
 	hashes := map[string]func() hash.Hash{
-		"1.3.14.3.2.26": sha1.New, "2.16.840.1.101.3.4.2.1": sha256.New,
+		oidSHA1: sha1.New, "2.16.840.1.101.3.4.2.1": sha256.New,
 		"2.16.840.1.101.3.4.2.2": sha512.New384, "2.16.840.1.101.3.4.2.3": sha512.New,
 	}
 	h := hashes[mac.Digest.Algorithm.Algorithm.String()]
 	if h == nil {
 		return "is protected with a function that is not known here"
+	}
+	if outdated := mac.Digest.Algorithm.Algorithm.String() == oidSHA1; outdated && fips140.Enforced() {
+		return restricted12
 	}
 	if reason := o.spend(mac.Rounds); reason != "" {
 		return reason
@@ -211,6 +216,8 @@ func (o *pkcs12) open(a pkix.AlgorithmIdentifier, data []byte) (plain []byte, re
 		if block, iv, reason = scheme(a, o.passphrase, o.work); reason != "" {
 			return nil, reason
 		}
+	case a.Algorithm.String() == oidTripleDES && fips140.Enforced():
+		return nil, restricted12
 	case a.Algorithm.String() == oidTripleDES:
 		var p saltAndRounds
 		if _, err := asn1.Unmarshal(a.Parameters.FullBytes, &p); err != nil {
@@ -221,8 +228,8 @@ func (o *pkcs12) open(a pkix.AlgorithmIdentifier, data []byte) (plain []byte, re
 		}
 		var err error
 		block, err = des.NewTripleDESCipher(o.kdf(sha1.New, 1, p.Salt, p.Rounds, 24)) //nolint:gosec // it only opens what is there
-		if err != nil {                                                               // FIPS 140-3 has it no more
-			return nil, "is encrypted in a way that this program may not use"
+		if err != nil {
+			return nil, wrongOrDamaged
 		}
 		iv = o.kdf(sha1.New, 2, p.Salt, p.Rounds, des.BlockSize)
 	default:

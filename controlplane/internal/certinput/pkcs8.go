@@ -4,6 +4,7 @@ import (
 	"crypto"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/fips140"
 	"crypto/pbkdf2"
 	"crypto/sha1" //nolint:gosec // HMAC-SHA-1 is what many encrypted keys were made with; it only derives the key that opens one
 	"crypto/sha256"
@@ -104,6 +105,16 @@ var (
 	oidPBKDF2 = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 12}
 )
 
+const oidHMACWithSHA1 = "1.2.840.113549.2.7"
+
+// What programs that are restricted to FIPS 140-3 say of what it does not approve of.
+const (
+	restricted8 = "is encrypted in a way that FIPS 140-3 does not approve of, to which this control plane is restricted; " +
+		"convert it with: openssl pkcs8 -topk8 -v2 aes-256-cbc -v2prf hmacWithSHA256 -in KEY"
+	restricted12 = "is protected in a way that FIPS 140-3 does not approve of, to which this control plane is restricted; " +
+		"convert it with: openssl pkcs12 -export -keypbe AES-256-CBC -certpbe AES-256-CBC -macalg SHA256 -in PEM"
+)
+
 const damaged = "cannot be read: its encryption is damaged"
 
 // decrypt opens a key in PKCS#8 with PBES2, PBKDF2 and AES-CBC, which is what today's tools write.
@@ -169,16 +180,19 @@ func derive(a pkix.AlgorithmIdentifier, passphrase string, size int, work *Work)
 		return nil, fmt.Sprintf("asks for %d rounds of key derivation, which is more than one request may take", p.Iterations)
 	}
 	hashes := map[string]func() hash.Hash{
-		"": sha1.New, "1.2.840.113549.2.7": sha1.New, "1.2.840.113549.2.9": sha256.New,
+		"": sha1.New, oidHMACWithSHA1: sha1.New, "1.2.840.113549.2.9": sha256.New,
 		"1.2.840.113549.2.10": sha512.New384, "1.2.840.113549.2.11": sha512.New,
 	}
 	h := hashes[p.PRF.Algorithm.String()]
 	if h == nil {
 		return nil, "is encrypted with a hash function that is not known here"
 	}
+	if prf := p.PRF.Algorithm.String(); (prf == "" || prf == oidHMACWithSHA1) && fips140.Enforced() {
+		return nil, restricted8
+	}
 	derived, err := pbkdf2.Key(h, passphrase, p.Salt, p.Iterations, size)
-	if err != nil { // only programs that are restricted to FIPS 140-3 refuse some
-		return nil, "is encrypted in a way that this program may not use"
+	if err != nil { // only programs that are restricted to FIPS 140-3 refuse some, such as with a short salt
+		return nil, restricted8
 	}
 	return derived, ""
 }

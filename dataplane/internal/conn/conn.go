@@ -175,8 +175,8 @@ func (c *Conn) Unwatch() (gone bool) {
 // Read reads into p.
 func (c *Conn) Read(p []byte) (int, error) { return c.net.Read(p) }
 
-// ErrSpoke says that a peer that was to be asked has said something already: whatever it is, it is no answer.
-var ErrSpoke = errors.New("something has come before it was asked for")
+// ErrSpoke says that a peer that was to be asked has closed, or said something, already: whatever it is, it is no answer.
+var ErrSpoke = errors.New("it was closed, or something came, before anything was asked")
 
 // ErrFull says that a buffer holds as much as it may and more would be needed.
 var ErrFull = errors.New("buffer is full")
