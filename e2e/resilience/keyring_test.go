@@ -59,7 +59,8 @@ func TestAKeyringRotatesUnderTrafficWhileReplicasAreKilled(t *testing.T) {
 	c := harness.New(t, harness.Options{Replicas: 2})
 	revision := c.Apply(fmt.Sprintf(rolloutDocument, harness.Nginx(t), loadKey))
 	fill(c, resources)
-	g := c.StartGateway("default")
+	// The load rarely needs all of its connections, and takes one for broken that was closed for being idle.
+	g := c.StartGateway("default", "--client-idle-timeout", "1h")
 	g.AwaitRevision(revision)
 	c.SQL(fmt.Sprintf(slowRewrap, slow))
 
@@ -115,8 +116,12 @@ func TestAKeyringRotatesUnderTrafficWhileReplicasAreKilled(t *testing.T) {
 		t.Error("no change was acknowledged")
 	}
 	converges(t, c, g, 20*time.Second)
-	if got := headOf(c).revision; got != fmt.Sprint(acknowledged.revision) {
-		t.Errorf("the group is at revision %s, the last change made %d", got, acknowledged.revision)
+	// Nobody writes any more: what is sealed anew makes no revision.
+	c.SQL(`drop trigger slow on resources`)
+	before := headOf(c)
+	c.MustCLI("", "keyring", "rotate", "--wait", "--timeout", "5m")
+	if after := headOf(c); after != before {
+		t.Errorf("rotating moved the group from %+v to %+v", before, after)
 	}
 	healthy(t, c)
 	// A process that never had the removed term reads everything, the history included.
