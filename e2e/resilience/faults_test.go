@@ -90,6 +90,7 @@ var faults = []struct {
 		[]string{
 			"TestGatewaysOfTheNeighbouringReleaseKeepWorking", "TestTheCommandLineOfTheNeighbouringReleaseWorks",
 			"TestReplicasOfTwoReleasesShareADatabase", "TestWhatOnlyTheControlPlaneUsesDoesNotHinderAnOlderGateway",
+			"TestCertificatesDoNotHinderAnOlderGateway", "TestCertificatesDoNotOpenOlderGateways",
 			"TestWhatThePreviousReleaseSaysMeansTheSame", "TestFaultsOfAContractAreFound",
 		},
 	},

@@ -150,9 +150,9 @@ func TestKeyringsComeBackWhenTheirKeyIsLost(t *testing.T) {
 		t.Errorf("another key opens everything: %s", out)
 	}
 	c.Restart(r)
-	r.AwaitEnd(30 * time.Second)
-	if out := string(r.Output()); !strings.Contains(out, "is wrapped by key-encryption key") {
-		t.Error("the control plane does not say that its key is the wrong one")
+	r.AwaitOutput(30*time.Second, "is wrapped by key-encryption key")
+	if why, err := r.NotReady(); err != nil || !strings.Contains(why, "waiting for a key") {
+		t.Errorf("with another key-encryption key: not ready because %q, %v", why, err)
 	}
 	serves(t, "while nobody has the key", g)
 
@@ -162,8 +162,7 @@ func TestKeyringsComeBackWhenTheirKeyIsLost(t *testing.T) {
 			t.Errorf("restore did not say %q:\n%s", want, said)
 		}
 	}
-	c.Restart(r)
-	r.AwaitReady()
+	r.AwaitReady() // which has waited for this
 	healthy(t, c)
 	if out, ok := c.CheckDBWith(was...); ok {
 		t.Errorf("the lost key still opens everything: %s", out)
