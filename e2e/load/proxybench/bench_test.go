@@ -34,6 +34,7 @@ func TestBenchProxy(t *testing.T) {
 	for _, v := range b.choice.Of(proxybench.Variants()) {
 		b.compare(v)
 	}
+	b.shakeHands()
 	b.countMallocs()
 	b.measureIdle()
 	b.streamBodies()
