@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"crypto/fips140"
 	"slices"
 	"time"
 
@@ -36,6 +37,9 @@ func Prepare(changes []Change, now time.Time) Prepared {
 	for i, c := range p.Changes {
 		if c.Op == OpDelete || c.Restored {
 			continue
+		}
+		if fips140.Enabled() {
+			p.Faults = append(p.Faults, problem.Under(c.Path, NotApproved(c.Message))...)
 		}
 		switch m := c.Message.(type) {
 		case *configv1.Certificate:
