@@ -95,7 +95,7 @@ backend out
 func NginxPeer(t testing.TB) *Peer {
 	t.Helper()
 	addrs, dir := testkit.Addrs(t, 2), t.TempDir()
-	conf := fmt.Sprintf(`daemon off; worker_processes 1; pid %[1]s/pid; error_log %[1]s/error;
+	conf := fmt.Sprintf(`daemon off; master_process off; pid %[1]s/pid; error_log %[1]s/error;
 events { worker_connections 1024; }
 http {
 	%[2]s
