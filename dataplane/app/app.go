@@ -104,6 +104,7 @@ func New(ctx context.Context, s Settings, stdout io.Writer, log *slog.Logger, so
 		})
 	}
 	g.fallback = fallbackBundle(s, g.registry, log)
+	services := hostsvc.New(hostsvc.Config{})
 	g.status = status.New(status.Config{
 		Registry: g.registry, Runtime: g.runtime, Version: telemetry.Version(), Engine: s.HTTPEngine, Dropped: g.access.Dropped, Log: log,
 		Draining:          func() bool { return g.server != nil && g.server.Draining() },
@@ -111,6 +112,7 @@ func New(ctx context.Context, s Settings, stdout io.Writer, log *slog.Logger, so
 		Connections:       func() int64 { return g.server.Stats().Open },
 		Handshakes:        func() int64 { return g.server.Stats().Handshakes },
 		Refused:           func() uint64 { return g.server.Stats().Refused },
+		Ambiguous:         services.Ambiguous.Load,
 		HandshakeFailures: func() map[string]uint64 { return g.server.HandshakeFailures() },
 		File:              g.certificateFile(),
 		Cache:             g.cacheState(),
@@ -121,7 +123,7 @@ func New(ctx context.Context, s Settings, stdout io.Writer, log *slog.Logger, so
 		},
 	})
 	compiler := compile.New(compile.Deps{
-		Factories: policies.All(), Host: hostsvc.New(hostsvc.Config{}), Monitor: g.status, Log: log, Group: s.Group,
+		Factories: policies.All(), Host: services, Monitor: g.status, Log: log, Group: s.Group,
 	})
 	loaded := make(chan struct{})
 	g.loaded = loaded

@@ -59,8 +59,8 @@ func TestKindsAndTypesComeFromDescriptors(t *testing.T) {
 		got, want []string
 	}{
 		{"kinds", kinds, []string{"consumer-groups", "consumers", "routes", "services", "settings", "credentials"}},
-		{"policies", policies, []string{"cors", "ip-restriction", "request-size-limit", "key-auth", "acl", "rate-limit"}},
-		{"credentials", credentials, []string{"key-auth"}},
+		{"policies", policies, []string{"cors", "ip-restriction", "request-size-limit", "key-auth", "mtls-auth", "acl", "rate-limit"}},
+		{"credentials", credentials, []string{"key-auth", "mtls-auth"}},
 	} {
 		for _, w := range tt.want {
 			if !slices.Contains(tt.got, w) {

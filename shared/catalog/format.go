@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	optionsv1 "keyward.dev/proto/gen/keyward/options/v1"
+	"keyward.dev/shared/check/certname"
 )
 
 var (
@@ -67,6 +68,10 @@ func normalForm(format optionsv1.Format, text string) (normal, reason string) {
 		normal, reason = protocol(text)
 	case optionsv1.Format_FORMAT_SUBJECT:
 		normal, reason = subject(text)
+	case optionsv1.Format_FORMAT_SAN:
+		normal, reason = certname.ParseSAN(text)
+	case optionsv1.Format_FORMAT_DN:
+		normal, reason = certname.ParseSubject(text)
 	default:
 	}
 	return normal, reason
@@ -162,6 +167,9 @@ func subject(text string) (normal, reason string) {
 
 // sha256Hex reads a hash as tools print it: openssl in hex, curl and browsers in Base64.
 func sha256Hex(text string) (normal, reason string) {
+	if pairs := strings.Split(text, ":"); len(pairs) == sha256.Size && len(text) == hex.EncodedLen(sha256.Size)+sha256.Size-1 {
+		text = strings.Join(pairs, "")
+	}
 	raw, err := hex.DecodeString(text)
 	if len(text) != hex.EncodedLen(sha256.Size) {
 		raw, err = base64.RawStdEncoding.Strict().DecodeString(strings.TrimSuffix(text, "="))

@@ -18,6 +18,8 @@ func Policy(cfg proto.Message) []problem.Violation {
 	switch cfg := cfg.(type) {
 	case *policyv1.KeyAuth:
 		return keyAuth(cfg)
+	case *policyv1.MtlsAuth:
+		return mtlsAuth(cfg)
 	case *policyv1.RateLimit:
 		return rateLimit(cfg)
 	case *policyv1.Cors:
@@ -46,6 +48,16 @@ func keyAuth(cfg *policyv1.KeyAuth) violations {
 		}
 	}
 	sameFold(&vs, "header", cfg.GetHeader())
+	return vs
+}
+
+func mtlsAuth(cfg *policyv1.MtlsAuth) violations {
+	var vs violations
+	for i, ca := range cfg.GetCa() {
+		if !authorityName(ca) {
+			vs.add(problem.Index("ca", i), "is not the name of one of ca-certificates")
+		}
+	}
 	return vs
 }
 

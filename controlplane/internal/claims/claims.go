@@ -1,5 +1,5 @@
-// Package claims says what only one resource of a group may have at a time: an API key, the very same place in the
-// routing table, a server name that a certificate is shown for; and what resources have in common that admission asks for.
+// Package claims says what only one resource of a group may have at a time: an API key, a name by which client certificates
+// are known, the very same place in the routing table, a server name that a certificate is shown for; and what resources have in common that admission asks for.
 // Snapshots index both, so that admission finds a conflict without looking at every resource. It is pure.
 package claims
 
@@ -13,8 +13,10 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
+	credentialv1 "keyward.dev/proto/gen/keyward/credential/v1"
 
 	"keyward.dev/shared/check"
+	"keyward.dev/shared/check/certname"
 	"keyward.dev/shared/check/certs"
 	"keyward.dev/shared/check/match"
 	"keyward.dev/shared/secret"
@@ -112,7 +114,18 @@ func Key(credentialType string, h *configv1.KeyedHash) string {
 	return fmt.Sprintf("key %s %d %s", credentialType, h.GetTerm(), hex.EncodeToString(h.GetHash()))
 }
 
+// Named is the claim of a credential that knows certificates by a name.
+func Named(n certname.Name) string { return "certificate of " + n.Claim() }
+
 func ofCredential(c *configv1.Credential, yield func(string) bool) {
+	if cfg := new(credentialv1.MtlsAuth); c.GetConfig().MessageIs(cfg) {
+		if c.GetConfig().UnmarshalTo(cfg) == nil {
+			if n := certname.OfCredential(cfg); n.Text != "" {
+				yield(Named(n))
+			}
+		}
+		return
+	}
 	more := true
 	// A configuration that cannot be read claims nothing; its resource is refused or closed elsewhere.
 	_ = secret.Walk(c, func(f secret.Field) {

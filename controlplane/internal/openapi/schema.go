@@ -270,7 +270,11 @@ func text(format optionsv1.Format) object {
 	case optionsv1.Format_FORMAT_HOST:
 		out["description"] = "A host name or IP address, without a port."
 	case optionsv1.Format_FORMAT_SHA256:
-		out["pattern"] = "^([0-9a-fA-F]{64}|[A-Za-z0-9+/]{43}=?)$"
+		out["pattern"] = "^([0-9a-fA-F]{64}|[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){31}|[A-Za-z0-9+/]{43}=?)$"
+	case optionsv1.Format_FORMAT_SAN:
+		out["pattern"] = "^([uU][rR][iI]|[dD][nN][sS]|[eE][mM][aA][iI][lL]):."
+	case optionsv1.Format_FORMAT_DN:
+		out["description"] = "A distinguished name as RFC 4514 writes it."
 	case optionsv1.Format_FORMAT_TLS_VERSION:
 		return object{"enum": list{"1.2", "1.3", "TLSv1.2", "TLSv1.3", 1.2, 1.3, 771, 772}}
 	case optionsv1.Format_FORMAT_PROTOCOL:

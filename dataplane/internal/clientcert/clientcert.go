@@ -9,9 +9,14 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
+
+	"keyward.dev/dataplane/internal/exchange"
+	"keyward.dev/shared/check/certname"
 )
 
 // Errors of Policy.Verify.
@@ -42,6 +47,15 @@ func New(pins [][sha256.Size]byte, authorities []*x509.Certificate) *Policy {
 	}
 	return p
 }
+
+// Key is equal for equal choices of certificates that are believed: references to certificates, and names of CA
+// certificates, both sorted and without repetition.
+func Key(allow, ca []string) string {
+	return strings.Join(allow, " ") + "," + strings.Join(ca, " ") // no name has a space or a comma
+}
+
+// Names sorts names and drops those that are repeated.
+func Names(list []string) []string { return slices.Compact(slices.Sorted(slices.Values(list))) }
 
 // Authorities are those that clients may be told of, so that they choose a certificate that is believed; nil if they must
 // not be, because certificates of others are believed, too.
@@ -102,36 +116,81 @@ type Peer struct {
 	// Name is the server name that the client asked for, in lower case; empty: none.
 	Name  string
 	chain []*x509.Certificate
-	last  atomic.Pointer[verdict]
+	last  atomic.Pointer[[]verdict]
+	says  func() *exchange.Certificate
 }
 
-// verdict is what a policy said last: most connections only ever meet one.
+// verdict is what a policy said.
 type verdict struct {
 	policy *Policy
 	until  time.Time
 	err    error
 }
 
+// maxVerdicts are kept of a connection, the last ones. Most only ever meet one policy or two: that of the name, and that of
+// a way to authenticate.
+const maxVerdicts = 8
+
 // refusedFor is how long a refusal counts for further requests, so that they cost no signature each.
 const refusedFor = time.Second
 
 // NewPeer returns the peer of a connection whose handshake has ended.
 func NewPeer(s *tls.ConnectionState) *Peer {
-	return &Peer{Name: strings.ToLower(s.ServerName), chain: s.PeerCertificates}
+	p := &Peer{Name: strings.ToLower(s.ServerName), chain: s.PeerCertificates}
+	if len(p.chain) > 0 {
+		p.says = sync.OnceValue(p.names)
+	}
+	return p
 }
 
-// Verify asks a policy about the peer, nil if it may come. It allocates nothing as long as the policy is the same.
+// Names returns what the client's certificate says of its owner, worked out when it is first asked for; nil if there is
+// none. Whether it is to be believed Verify says.
+func (p *Peer) Names() *exchange.Certificate {
+	if p == nil || p.says == nil {
+		return nil
+	}
+	return p.says()
+}
+
+func (p *Peer) names() *exchange.Certificate {
+	c := &exchange.Certificate{}
+	for _, n := range certname.Of(p.chain[0]) {
+		switch n.Kind {
+		case certname.Fingerprint:
+			c.Fingerprint = append(c.Fingerprint, n.Hash())
+		case certname.SAN:
+			c.SANs = append(c.SANs, n.Hash())
+		case certname.Subject:
+			c.Subjects = append(c.Subjects, n.Hash())
+		}
+	}
+	return c
+}
+
+// Verify asks a policy about the peer, nil if it may come. It allocates nothing as long as the policies are the same few.
 func (p *Peer) Verify(policy *Policy, at time.Time) error {
 	if p == nil || len(p.chain) == 0 {
 		return ErrMissing
 	}
-	if v := p.last.Load(); v != nil && v.policy == policy && !at.After(v.until) {
-		return v.err
+	var kept []verdict
+	if last := p.last.Load(); last != nil {
+		kept = *last
 	}
-	v := &verdict{policy: policy}
+	for i := range kept {
+		if v := &kept[i]; v.policy == policy && !at.After(v.until) {
+			return v.err
+		}
+	}
+	v := verdict{policy: policy}
 	if v.until, v.err = policy.Verify(p.chain, at); v.err != nil {
 		v.until = at.Add(refusedFor)
 	}
-	p.last.Store(v)
+	now := []verdict{v} // the list is shared: it is replaced, by whoever comes last
+	for _, old := range kept {
+		if old.policy != policy && len(now) < maxVerdicts {
+			now = append(now, old)
+		}
+	}
+	p.last.Store(&now)
 	return v.err
 }

@@ -8,7 +8,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"keyward.dev/dataplane/internal/clientcert"
+	"keyward.dev/dataplane/internal/exchange"
+	"keyward.dev/shared/check/certname"
 	"keyward.dev/shared/testkit/certtest"
 )
 
@@ -117,5 +121,48 @@ func TestASecondLookAllocatesNothing(t *testing.T) {
 	p, policy, now := clientcert.NewPeer(&tls.ConnectionState{PeerCertificates: chain(ca.Issue(t, "leaf"))}), clientcert.New(nil, chain(ca)), time.Now()
 	if n := testing.AllocsPerRun(100, func() { _ = p.Verify(policy, now) }); n > 0 {
 		t.Errorf("Verify() allocates %v times", n)
+	}
+}
+
+// Requests of one connection may meet several policies, each of which it remembers, and not without end.
+func TestSeveralPoliciesAreRemembered(t *testing.T) {
+	ca, now := certtest.CA(t, "ca"), time.Now()
+	peer := clientcert.NewPeer(&tls.ConnectionState{PeerCertificates: chain(ca.Issue(t, "leaf"))})
+	var policies []*clientcert.Policy
+	for i := range 20 {
+		policies = append(policies, clientcert.New(nil, chain([]*certtest.Cert{ca, certtest.CA(t, "ca")}[i%2])))
+	}
+	judge := func(several []*clientcert.Policy) {
+		for i, p := range several {
+			if err := peer.Verify(p, now); (err == nil) != (i%2 == 0) {
+				t.Errorf("policy %d: %v", i, err)
+			}
+		}
+	}
+	judge(policies)
+	judge(policies[:4])
+	if n := testing.AllocsPerRun(100, func() { judge(policies[:4]) }); n != 0 {
+		t.Errorf("four policies take turns at the price of %v allocations, want 0", n)
+	}
+}
+
+func TestNames(t *testing.T) {
+	t.Parallel()
+	ca := certtest.CA(t, "ca")
+	leaf := ca.Issue(t, "leaf", certtest.Names("a.test", "b.test"))
+	got := clientcert.NewPeer(&tls.ConnectionState{PeerCertificates: chain(leaf, ca)}).Names()
+	want := &exchange.Certificate{
+		Fingerprint: [][32]byte{certname.Name{Kind: certname.Fingerprint, Text: leaf.ID()}.Hash()},
+		SANs:        [][32]byte{certname.Name{Kind: certname.SAN, Text: "DNS:a.test"}.Hash(), certname.Name{Kind: certname.SAN, Text: "DNS:b.test"}.Hash()},
+		Subjects:    [][32]byte{certname.Name{Kind: certname.Subject, Text: "CN=leaf"}.Hash()},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("Names() (-want +got):\n%s", diff)
+	}
+	if got := clientcert.NewPeer(&tls.ConnectionState{}).Names(); got != nil {
+		t.Errorf("without a certificate: %v", got)
+	}
+	if got := (*clientcert.Peer)(nil).Names(); got != nil {
+		t.Errorf("without TLS: %v", got)
 	}
 }

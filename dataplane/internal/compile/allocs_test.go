@@ -42,3 +42,10 @@ func TestJudgingAClientDoesNotAllocate(t *testing.T) {
 		t.Errorf("it makes %v allocations, want 0", n)
 	}
 }
+
+// Nor does who it is.
+func TestKnowingAClientDoesNotAllocate(t *testing.T) {
+	if n := testing.AllocsPerRun(1000, identified(t)); n != 0 {
+		t.Errorf("it makes %v allocations, want 0", n)
+	}
+}

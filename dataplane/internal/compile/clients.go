@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 
 	"keyward.dev/dataplane/internal/clientcert"
+	"keyward.dev/dataplane/internal/policy"
 	"keyward.dev/dataplane/internal/runtime"
 	"keyward.dev/dataplane/internal/state"
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
@@ -70,6 +71,47 @@ func (b *build) demand(route *runtime.Route, m *configv1.Route) *runtime.Demand 
 		d = d.Or(wider)
 	}
 	return d
+}
+
+// asksOf is what the authentication policies among the links want of client certificates.
+func asksOf(branches [][]policy.Link) (asks runtime.Asks) {
+	for _, links := range branches {
+		for _, l := range links {
+			c, ok := l.Policy.(policy.Certified)
+			if !ok {
+				continue
+			}
+			if ca := c.Authorities(); len(ca) > 0 {
+				asks.Demands = append(asks.Demands, runtime.NewDemand(nil, ca))
+			} else {
+				asks.Own = true
+			}
+		}
+	}
+	return asks
+}
+
+// needOf is what a route asks of connections.
+func needOf(r *runtime.Route) *runtime.Demand {
+	if len(r.Asks.Demands) == 0 {
+		return r.Demand
+	}
+	all := r.Asks.Demands[0].Or(r.Demand)
+	for _, d := range r.Asks.Demands[1:] {
+		all = all.Or(d)
+	}
+	return all.Optional()
+}
+
+// asks notes what a route wants of client certificates, or wants no more.
+func (b *build) asks(r *runtime.Route, routes int) {
+	b.makes(r.Demand, routes)
+	for _, d := range r.Asks.Demands {
+		b.makes(d, routes)
+	}
+	if r.Need != r.Demand {
+		b.makes(r.Need, routes)
+	}
 }
 
 // makes notes that one route more, or less, makes a demand.

@@ -13,6 +13,7 @@ import (
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
 	credentialv1 "keyward.dev/proto/gen/keyward/credential/v1"
 	systemv1 "keyward.dev/proto/gen/keyward/system/v1"
+	"keyward.dev/shared/check/certname"
 	"keyward.dev/shared/check/chain"
 )
 
@@ -177,22 +178,44 @@ func credential(r *state.Record) (_ directory.Credential, reason string) {
 	if state.Newer(cfg.ProtoReflect()) {
 		return directory.Credential{}, "it has fields or values that this gateway does not know"
 	}
-	key, ok := cfg.(*credentialv1.KeyAuth)
-	if !ok || m.GetType() != "key-auth" {
-		return directory.Credential{}, "this gateway does not know its type"
-	}
-	h := key.GetKey().GetKeyedHash()
 	c := directory.Credential{
-		UID: r.UID, Name: m.GetName(), Type: m.GetType(), Consumer: m.GetConsumer(), Term: h.GetTerm(),
+		UID: r.UID, Name: m.GetName(), Type: m.GetType(), Consumer: m.GetConsumer(),
 		NotBefore: moment(m.GetNotBefore()), Expires: moment(m.GetExpires()),
 	}
 	if consumer, name, _ := strings.Cut(r.Name, "/"); consumer == c.Consumer && name == c.Name {
 		c.Consumer, c.Name = consumer, name // the same without memory of their own
 	}
-	if copy(c.Hash[:], h.GetHash()) != len(c.Hash) || len(h.GetHash()) != len(c.Hash) || c.Term == 0 || c.Consumer == "" {
-		return directory.Credential{}, "it has no keyed hash"
+	if c.Consumer == "" {
+		return directory.Credential{}, "it belongs to nobody"
 	}
-	return c, ""
+	switch cfg := cfg.(type) {
+	case *credentialv1.KeyAuth:
+		if m.GetType() == "key-auth" {
+			return c, keyedHash(&c, cfg.GetKey().GetKeyedHash())
+		}
+	case *credentialv1.MtlsAuth:
+		if m.GetType() == "mtls-auth" {
+			return c, identityHash(&c, cfg)
+		}
+	}
+	return directory.Credential{}, "this gateway does not know its type"
+}
+
+func keyedHash(c *directory.Credential, h *configv1.KeyedHash) (reason string) {
+	c.Term = h.GetTerm()
+	if copy(c.Hash[:], h.GetHash()) != len(c.Hash) || len(h.GetHash()) != len(c.Hash) || c.Term == 0 {
+		return "it has no keyed hash"
+	}
+	return ""
+}
+
+func identityHash(c *directory.Credential, m *credentialv1.MtlsAuth) (reason string) {
+	n := certname.OfCredential(m)
+	if n.Text == "" {
+		return "it names no certificate"
+	}
+	c.Hash = n.Hash()
+	return ""
 }
 
 func moment(t *timestamppb.Timestamp) time.Time {

@@ -52,7 +52,7 @@ func (b *build) removeRoute(uid string) {
 		return
 	}
 	b.routes.Delete(uid)
-	b.makes(old.Demand, -1)
+	b.asks(old, -1)
 	switch {
 	case old.Lost:
 		b.table.ReopenAll(uid)
@@ -92,10 +92,14 @@ func (b *build) addRoute(r *state.Record, got reading[*configv1.Route]) {
 	}
 	matcher.Target = route
 	b.policies(route, r, m)
-	if route.Demand = b.demand(route, m); route.Demand != nil {
-		matcher.Needs = route.Demand.Key
-		b.makes(route.Demand, 1)
+	route.Demand = b.demand(route, m)
+	if route.Asks.Own && route.Demand == nil {
+		b.close(route, r, "an authentication policy goes by client certificates and nobody vouches for them: name authorities in its ca, or in client_certificates")
 	}
+	if route.Need = needOf(route); route.Need != nil {
+		matcher.Needs = route.Need.Key
+	}
+	b.asks(route, 1)
 	b.table.Put(matcher)
 }
 
@@ -139,7 +143,7 @@ func (b *build) policies(route *runtime.Route, r *state.Record, m *configv1.Rout
 	}
 	route.Overlays = runtime.NewOverlays(maker)
 	if plain {
-		route.Service.Plain = &runtime.Plain{Settings: maker.Settings, Chain: route.Chain, Overlays: route.Overlays}
+		route.Service.Plain = &runtime.Plain{Settings: maker.Settings, Chain: route.Chain, Overlays: route.Overlays, Asks: route.Asks}
 	}
 }
 
@@ -149,7 +153,7 @@ func (b *build) takePlain(route *runtime.Route) bool {
 	if p == nil || p.Settings != b.rt.Settings.Owner {
 		return false
 	}
-	route.Chain, route.Overlays = p.Chain, p.Overlays
+	route.Chain, route.Overlays, route.Asks = p.Chain, p.Overlays, p.Asks
 	return true
 }
 
@@ -218,7 +222,7 @@ func (b *build) routeHalf(route *runtime.Route, r *state.Record, m *runtime.Over
 	}
 	if route.Closed == "" {
 		edge, branches := split(&c, links)
-		route.Chain = policy.NewRoute(edge, branches, b.deps.Monitor)
+		route.Chain, route.Asks = policy.NewRoute(edge, branches, b.deps.Monitor), asksOf(branches)
 	}
 }
 

@@ -78,6 +78,23 @@ func credential(t *directory.Term, uid, consumer, key string) statetest.Record {
 	return record("credentials", uid, consumer+"/"+uid, &configv1.Credential{Name: uid, Consumer: consumer, Type: "key-auth", Config: a})
 }
 
+func mtlsAuth(ca ...string) *configv1.Binding {
+	return binding("mtls-auth", &policyv1.MtlsAuth{Ca: ca})
+}
+
+func fingerprint(c *certtest.Cert) *credentialv1.MtlsAuth {
+	return &credentialv1.MtlsAuth{Identity: &credentialv1.MtlsAuth_Fingerprint{Fingerprint: c.ID()}}
+}
+
+// named is a credential that knows a certificate.
+func named(uid, consumer string, by *credentialv1.MtlsAuth) statetest.Record {
+	a, err := anypb.New(by)
+	if err != nil {
+		panic(err)
+	}
+	return record("credentials", uid, consumer+"/"+uid, &configv1.Credential{Name: uid, Consumer: consumer, Type: "mtls-auth", Config: a})
+}
+
 func prefix(p string) *configv1.PathMatch {
 	return &configv1.PathMatch{Match: &configv1.PathMatch_Prefix{Prefix: p}}
 }
@@ -118,9 +135,11 @@ func decide(rt *runtime.Runtime, c call) verdict {
 	if c.cert != nil {
 		shown.PeerCertificates = []*x509.Certificate{c.cert.Cert}
 	}
-	if rt.Admits(route, clientcert.NewPeer(&shown), time.Now()) != nil {
+	shownBy := clientcert.NewPeer(&shown)
+	if rt.Admits(route, shownBy, time.Now()) != nil {
 		return verdict{status: 403}
 	}
+	x.Client = &peer{rt, route, shownBy}
 	if route.Chain.Request(x) != policy.Next {
 		return verdict{status: x.Response.Status}
 	}
@@ -132,6 +151,17 @@ func decide(rt *runtime.Runtime, c call) verdict {
 		return verdict{status: x.Response.Status}
 	}
 	return verdict{status: 200, route: route.Info.Name}
+}
+
+// peer is what the server tells of a client.
+type peer struct {
+	rt    *runtime.Runtime
+	route *runtime.Route
+	peer  *clientcert.Peer
+}
+
+func (c peer) Certificate(authorities string) (*exchange.Certificate, exchange.Trust) {
+	return c.rt.Believed(c.route, authorities, c.peer, time.Now())
 }
 
 // world makes random sets.
@@ -179,12 +209,17 @@ func (w world) bindings(site string) []*configv1.Binding {
 	var out []*configv1.Binding
 	for i := range w.IntN(3) {
 		var b *configv1.Binding
-		switch w.IntN(6) {
+		switch w.IntN(7) {
 		case 0, 1:
 			if site == "consumers" || site == "consumer-groups" {
 				continue
 			}
 			b = keyAuth()
+		case 6:
+			if site == "consumers" || site == "consumer-groups" {
+				continue
+			}
+			b = mtlsAuth(pick(w, []string{"ca0"}, []string{"ca1"}, []string{"ca0", "ca1"}, nil)...)
 		case 2:
 			b = acl(pick(w, "gold", "silver"))
 		case 3:
@@ -239,7 +274,10 @@ func (w world) route(i int) statetest.Record {
 
 func (w world) record() statetest.Record {
 	i := w.IntN(3)
-	switch w.IntN(11) {
+	switch w.IntN(12) {
+	case 11:
+		n := w.IntN(2)
+		return named(fmt.Sprintf("named-uid-%d", n), fmt.Sprintf("c%d", i), fingerprint(w.leaves[n]))
 	case 0:
 		s := &configv1.Settings{RequireHttps: new(false), Policies: w.bindings("settings")}
 		if w.IntN(2) == 0 {

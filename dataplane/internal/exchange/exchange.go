@@ -17,7 +17,12 @@ type Exchange struct {
 	// Directory holds the credentials of the runtime that serves this exchange. The server sets it with the runtime, so
 	// that policies always look into the newest table, also when they themselves were built for an earlier one.
 	Directory Directory
-	Timings   Timings
+	// Client is what is known of the client's certificate. The server sets it; nil stands for a connection without TLS.
+	Client Client
+	// Vouched are the keys of the authorities, as Client knows them, by which authentication has believed a certificate. What
+	// lasts longer than the request ends when they vouch no more.
+	Vouched []string
+	Timings Timings
 	// Trace is what other servers know the exchange by.
 	Trace Trace
 
@@ -127,6 +132,35 @@ type Directory interface {
 	// Complete is false while something that credentials are looked up by cannot be read: then one that is not found may
 	// be known all the same.
 	Complete() bool
+	// Identified returns the credential of this type that says something which is no secret, by the hash of it, or nil.
+	// Several: more than one does, and nobody can tell which of them is meant. Validity times are the caller's to check.
+	Identified(typ string, hash *[32]byte) (c *Credential, several bool)
+}
+
+// Client is who has made the connection, as far as a certificate tells.
+type Client interface {
+	// Certificate returns the client's certificate and whether the authorities of that key vouch for it now; the empty key
+	// stands for those that the route asks for. It is not nil only if they do.
+	Certificate(authorities string) (*Certificate, Trust)
+}
+
+// Trust says what became of asking for a client's certificate.
+type Trust uint8
+
+// Trust. The zero value is that of nobody.
+const (
+	// Missing: the client has shown none.
+	Missing Trust = iota
+	// Distrusted: nobody vouches for it, or not any more.
+	Distrusted
+	// Trusted: it may be believed.
+	Trusted
+)
+
+// Certificate is what a certificate says of its owner, by the hashes that Directory.Identified takes. It is shared by the
+// requests of a connection and never changed.
+type Certificate struct {
+	Fingerprint, SANs, Subjects [][32]byte
 }
 
 // Credential is a stored credential as policies see it. It is shared and never changed.
@@ -175,9 +209,9 @@ func (x *Exchange) Reset() {
 	x.saved.reset()
 	x.arena.reset()
 	// Field by field: a composite literal would be made on the stack first, which is deep enough already.
-	progress, memory, heads := x.Progress, x.arena, [2]Headers{x.saved.reqHead, x.saved.respHead}
+	progress, memory, vouched, heads := x.Progress, x.arena, x.Vouched[:0], [2]Headers{x.saved.reqHead, x.saved.respHead}
 	*x = Exchange{}
-	x.Progress, x.arena, x.saved.reqHead, x.saved.respHead = progress, memory, heads[0], heads[1]
+	x.Progress, x.arena, x.Vouched, x.saved.reqHead, x.saved.respHead = progress, memory, vouched, heads[0], heads[1]
 	x.Request.Header, x.Response.Header, x.Reports = req[:0], resp[:0], reports[:0]
 }
 

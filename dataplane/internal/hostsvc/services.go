@@ -4,10 +4,14 @@
 // Nothing in it reads configuration; it is told. It starts no goroutines.
 package hostsvc
 
+import "sync/atomic"
+
 // Services are one process's services. Make one per process and give it to every runtime.
 type Services struct {
 	// Limiters holds the counters of rate limits.
 	Limiters *LimiterTable
+	// Ambiguous counts the client certificates that were found to be those of several consumers.
+	Ambiguous atomic.Uint64
 }
 
 // Config sizes the services; zero values take defaults.

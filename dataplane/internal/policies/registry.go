@@ -7,6 +7,7 @@ import (
 	"keyward.dev/dataplane/internal/policies/cors"
 	"keyward.dev/dataplane/internal/policies/iprestriction"
 	"keyward.dev/dataplane/internal/policies/keyauth"
+	"keyward.dev/dataplane/internal/policies/mtlsauth"
 	"keyward.dev/dataplane/internal/policies/ratelimit"
 	"keyward.dev/dataplane/internal/policies/requestsizelimit"
 	"keyward.dev/dataplane/internal/policy"
@@ -19,6 +20,7 @@ func All() []policy.Factory {
 		policy.Of(cors.Build),
 		policy.Of(iprestriction.Build),
 		policy.Of(keyauth.Build),
+		policy.Of(mtlsauth.Build),
 		policy.Of(ratelimit.Build),
 		policy.Of(requestsizelimit.Build),
 	}

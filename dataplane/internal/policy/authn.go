@@ -64,6 +64,7 @@ const maxBranchLen = 1 << 16
 // tryBranch returns nil with x.Principal set if all links pass and name one consumer, else why not and which link says so.
 func tryBranch(x *exchange.Exchange, branch []Link) (*exchange.Refusal, int) {
 	var who *exchange.Principal
+	x.Vouched = x.Vouched[:0]
 	for i := range branch {
 		x.Principal = nil
 		x.TakeRefusal()

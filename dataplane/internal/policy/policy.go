@@ -61,6 +61,12 @@ type Bearer interface {
 	CredentialFields() []string
 }
 
+// Certified is an authentication policy that goes by the client's certificate, for which clients are asked then.
+type Certified interface {
+	// Authorities returns the names of the CA certificates that vouch for it; none: those that the route asks for.
+	Authorities() []string
+}
+
 // Identity names the binding a policy was built for.
 type Identity = exchange.PolicyRef
 

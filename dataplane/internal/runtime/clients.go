@@ -2,11 +2,13 @@ package runtime
 
 import (
 	"crypto/x509"
+	"errors"
 	"slices"
 	"strings"
 	"time"
 
 	"keyward.dev/dataplane/internal/clientcert"
+	"keyward.dev/dataplane/internal/exchange"
 )
 
 // Authority are the certificates of a CA certificate of the configuration; none if it cannot be used.
@@ -24,12 +26,23 @@ type Demand struct {
 
 // NewDemand returns the demand for clients with one of these.
 func NewDemand(allow, ca []string) *Demand {
-	d := &Demand{Allow: distinct(allow), CA: distinct(ca)}
-	d.Key = strings.Join(d.Allow, " ") + "," + strings.Join(d.CA, " ") // no name has a space or a comma
+	d := &Demand{Allow: clientcert.Names(allow), CA: clientcert.Names(ca)}
+	d.Key = clientcert.Key(d.Allow, d.CA)
 	return d
 }
 
-func distinct(list []string) []string { return slices.Compact(slices.Sorted(slices.Values(list))) }
+// Optional returns the demand for one of these certificates from clients that may go without.
+func (d *Demand) Optional() *Demand {
+	o := *d
+	o.Key = optional + d.Key
+	return &o
+}
+
+// optional is what the keys of demands begin with that nobody needs to meet; no name does.
+const optional = "?"
+
+// Needless reports whether the demand of a key is one that clients need not meet.
+func Needless(key string) bool { return strings.HasPrefix(key, optional) }
 
 // Or returns the demand that clients of either meet; other may be nil.
 func (d *Demand) Or(other *Demand) *Demand {
@@ -39,10 +52,18 @@ func (d *Demand) Or(other *Demand) *Demand {
 	return NewDemand(slices.Concat(d.Allow, other.Allow), slices.Concat(d.CA, other.CA))
 }
 
+// Asks is what authentication policies want of client certificates.
+type Asks struct {
+	// Demands are of the authorities that they name.
+	Demands []*Demand
+	// Own: one of them names none, and goes by what the route demands.
+	Own bool
+}
+
 // Clients is a demand with what it comes to now.
 type Clients struct {
 	Demand *Demand
-	Routes int // that make it
+	Routes int // how often routes make it
 	Policy *clientcert.Policy
 }
 
@@ -52,9 +73,34 @@ func (rt *Runtime) Admits(r *Route, p *clientcert.Peer, at time.Time) error {
 	if r.Demand == nil {
 		return nil
 	}
-	c, ok := rt.Clients.Get(r.Demand.Key)
+	return rt.Vouched(r.Demand.Key, p, at)
+}
+
+// Vouched asks whether a peer meets the demand of a key; one that no route makes nobody meets.
+func (rt *Runtime) Vouched(key string, p *clientcert.Peer, at time.Time) error {
+	c, ok := rt.Clients.Get(key)
 	if !ok {
 		return clientcert.ErrRefused
 	}
 	return p.Verify(c.Policy, at)
+}
+
+// Believed returns what a peer's certificate says if the authorities of a key vouch for it; the empty key stands for those of
+// the route's demand.
+func (rt *Runtime) Believed(r *Route, authorities string, p *clientcert.Peer, at time.Time) (*exchange.Certificate, exchange.Trust) {
+	err := clientcert.ErrRefused
+	switch {
+	case authorities != "":
+		err = rt.Vouched(authorities, p, at)
+	case r.Demand != nil:
+		err = rt.Admits(r, p, at)
+	}
+	switch {
+	case errors.Is(err, clientcert.ErrMissing):
+		return nil, exchange.Missing
+	case err != nil:
+		return nil, exchange.Distrusted
+	default:
+		return p.Names(), exchange.Trusted
+	}
 }

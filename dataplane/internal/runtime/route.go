@@ -31,6 +31,11 @@ type Route struct {
 	Demand *Demand
 	Info   exchange.RouteInfo
 
+	// Asks is what its authentication policies want of certificates, which not every client needs to have.
+	Asks Asks
+	// Need is what it asks of connections: its demand, or a needless one for all that may be shown to it; nil: nothing.
+	Need *Demand
+
 	// ServiceName is the service it names; empty if the route could not be read.
 	ServiceName string
 	// Match is its part in the table.
@@ -55,6 +60,7 @@ type Plain struct {
 	Settings *Owner
 	Chain    *policy.Chain
 	Overlays *Overlays
+	Asks     Asks
 }
 
 // Overlay is the half of the policies that runs once the caller is known.

@@ -201,6 +201,9 @@ func (c *call) find() *exchange.Refusal {
 	}
 	c.route, c.prefix, c.out.Route = route, res.Prefix, route
 	c.x.Route = route.Info
+	if c.secure != nil {
+		c.x.Client = c
+	}
 	if route.Closed != "" {
 		return c.server.refusals.closed
 	}

@@ -31,7 +31,7 @@ func (s *handshake) demand(c *tls.Config, rt *runtime.Runtime, name string) {
 	}
 	c.ClientAuth, c.SessionTicketsDisabled = tls.RequestClientCert, true
 	c.ClientCAs = authorities(rt, keys)
-	if !common {
+	if !common || runtime.Needless(keys[0]) {
 		return
 	}
 	s.demanded, c.ClientAuth = true, tls.RequireAnyClientCert
@@ -84,6 +84,15 @@ func (c *call) misdirected() bool {
 		return false
 	}
 	return !c.rt.Table.SameNeeds(append(c.x.Alloc(len(p.Name)), p.Name...), host)
+}
+
+// Certificate implements exchange.Client.
+func (c *call) Certificate(authorities string) (*exchange.Certificate, exchange.Trust) {
+	certificate, trust := c.rt.Believed(c.route, authorities, c.secure, c.x.Timings.Received)
+	if trust == exchange.Trusted && authorities != "" {
+		c.x.Vouched = append(c.x.Vouched, authorities)
+	}
+	return certificate, trust
 }
 
 // clientRefusal looks at the client's certificate; nil if the route wants none or this one is good.

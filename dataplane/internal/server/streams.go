@@ -140,10 +140,17 @@ func (c *call) outlived(rt *runtime.Runtime, now time.Time) string {
 	return ""
 }
 
-// certificateGone says why a stream must end if the client's certificate has expired, or is not what the route wants any more.
+// certificateGone says why a stream must end if the client's certificate has expired, or is not what the route wants any more,
+// or if those by whom it was believed vouch for it no longer.
 func (c *call) certificateGone(rt *runtime.Runtime, r *runtime.Route, now time.Time) string {
+	const gone = "client_certificate"
 	if rt.Admits(r, c.secure, now) != nil {
-		return "client_certificate"
+		return gone
+	}
+	for _, authorities := range c.x.Vouched {
+		if rt.Vouched(authorities, c.secure, now) != nil {
+			return gone
+		}
 	}
 	return ""
 }

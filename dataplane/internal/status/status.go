@@ -38,6 +38,8 @@ type Config struct {
 	Connections, Handshakes func() int64
 	Refused                 func() uint64
 	Dropped                 func() uint64 // access log lines
+	// Ambiguous counts the client certificates that were refused because they are those of several consumers.
+	Ambiguous func() uint64
 	// HandshakeFailures are the TLS handshakes that failed, by reason.
 	HandshakeFailures func() map[string]uint64
 	// File is the certificate that the process was given as files; nil: none.

@@ -26,7 +26,8 @@ func fixture() (*status.Status, *runtime.Holder, *prometheus.Registry, *bool) {
 	s := status.New(status.Config{
 		Registry: reg, Runtime: holder, Version: "v1", Engine: "keyward", Draining: func() bool { return *draining },
 		InFlight: func() int64 { return 3 }, Dropped: func() uint64 { return 2 }, Connections: func() int64 { return 4 },
-		Handshakes: func() int64 { return 5 }, Refused: func() uint64 { return 6 }, MaxRoutes: 3, Log: slog.New(slog.DiscardHandler),
+		Handshakes: func() int64 { return 5 }, Refused: func() uint64 { return 6 }, Ambiguous: func() uint64 { return 9 },
+		MaxRoutes: 3, Log: slog.New(slog.DiscardHandler),
 		ControlPlane:      func() status.ControlPlane { return status.ControlPlane{Connected: true, Refused: 7} },
 		HandshakeFailures: func() map[string]uint64 { return map[string]uint64{"timeout": 8} },
 		File:              func() status.FileCertificate { return status.FileCertificate{ID: "f1", NotAfter: time.Unix(9000, 0)} },
@@ -192,6 +193,7 @@ func TestMetrics(t *testing.T) {
 		"keyward_gateway_config_generations":                                                        "0",
 		"keyward_gateway_config_revision":                                                           "0",
 		"keyward_gateway_connections":                                                               "4",
+		"keyward_gateway_ambiguous_client_certificates_total":                                       "9",
 		"keyward_gateway_connections_refused_total":                                                 "6",
 		"keyward_gateway_http_engine_info,engine=keyward":                                           "1",
 		"keyward_gateway_policy_panics_total,policy=":                                               "1",

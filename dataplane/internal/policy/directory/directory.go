@@ -5,7 +5,8 @@
 // newest: a removed credential is gone even when something else in the same revision is invalid.
 //
 // Keys are never here, only their keyed hashes. The time of a lookup tells nothing about them: what is compared are
-// HMACs under a secret pepper, which a caller can neither choose nor predict.
+// HMACs under a secret pepper, which a caller can neither choose nor predict. What is no secret, as the names in a client
+// certificate, is looked up by a plain hash.
 package directory
 
 import (
@@ -30,7 +31,7 @@ type Directory struct {
 	consumers [shardCount]map[string]*consumerEntry
 }
 
-// hashKey is what a keyed hash is unique by.
+// hashKey is what a hash is unique by; term 0 is that of hashes without a key.
 type hashKey struct {
 	typ  string
 	term uint32
@@ -41,7 +42,8 @@ type hashKey struct {
 type Credential struct {
 	UID, Name, Type string
 	// Consumer is the name of the consumer it belongs to.
-	Consumer           string
+	Consumer string
+	// Term is that of the pepper under which the hash is keyed; 0: it is a plain one, of something that is no secret.
 	Term               uint32
 	Hash               [32]byte
 	NotBefore, Expires time.Time
@@ -85,6 +87,21 @@ func (d *Directory) Credential(typ string, presented []byte) *exchange.Credentia
 		}
 	}
 	return nil
+}
+
+// Identified implements exchange.Directory.
+func (d *Directory) Identified(typ string, hash *[32]byte) (c *exchange.Credential, several bool) {
+	k := hashKey{typ: typ, hash: *hash}
+	switch e := d.byHash[k.shard()].get(&k); {
+	case e == nil:
+		return nil, false
+	case e.twin != nil:
+		return nil, true
+	case !e.present:
+		return nil, false
+	default:
+		return &e.found, false
+	}
 }
 
 // Complete implements exchange.Directory.

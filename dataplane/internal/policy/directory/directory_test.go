@@ -2,6 +2,7 @@ package directory_test
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"fmt"
 	mathrand "math/rand/v2"
 	"os"
@@ -111,6 +112,52 @@ func TestEqualHashesFindNobody(t *testing.T) {
 		if got := owner(e.Directory(), "same"); got != "bob" {
 			t.Errorf("with one of two gone the key names %q, want bob", got)
 		}
+	}
+}
+
+// What is no secret is found by a plain hash, whatever terms there are, and never as a key.
+func TestIdentified(t *testing.T) {
+	t.Parallel()
+	hash := func(name string) [32]byte { return sha256.Sum256([]byte(name)) }
+	put := func(e *directory.Editor, uid, consumer, name string) {
+		e.PutCredential(directory.Credential{UID: uid, Name: uid, Type: "mtls-auth", Consumer: consumer, Hash: hash(name)})
+	}
+	e := directory.New().Edit()
+	for _, name := range []string{"alice", "bob"} {
+		e.PutConsumer(directory.Consumer{UID: "u-" + name, Name: name})
+	}
+	put(e, "1", "alice", "a")
+	put(e, "2", "alice", "shared")
+	put(e, "3", "bob", "shared")
+	put(e, "4", "nobody", "orphan")
+	d := e.Directory()
+	for _, tt := range []struct {
+		typ, name, consumer string
+		several             bool
+	}{
+		{"mtls-auth", "a", "alice", false},
+		{"mtls-auth", "shared", "", true},
+		{"mtls-auth", "orphan", "", false},
+		{"mtls-auth", "unknown", "", false},
+		{"key-auth", "a", "", false},
+	} {
+		h, got := hash(tt.name), ""
+		c, several := d.Identified(tt.typ, &h)
+		if c != nil {
+			got = c.Principal.Consumer
+		}
+		if got != tt.consumer || several != tt.several {
+			t.Errorf("Identified(%s, %s) = %q, %v, want %q, %v", tt.typ, tt.name, got, several, tt.consumer, tt.several)
+		}
+	}
+	edit := d.Edit()
+	edit.RemoveCredential("2")
+	h := hash("shared")
+	if c, several := edit.Directory().Identified("mtls-auth", &h); several || c == nil || c.Principal.Consumer != "bob" {
+		t.Errorf("once the other is gone: %v, %v, want bob's", c, several)
+	}
+	if d.Credential("mtls-auth", []byte("a")) != nil {
+		t.Error("it is found as a key")
 	}
 }
 

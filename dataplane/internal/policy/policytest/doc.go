@@ -5,7 +5,7 @@
 //
 //	-- config.yaml --
 //	services: …, routes: … (the first is used), consumers: …
-//	-- request client=192.0.2.1 at=10s tls --
+//	-- request client=192.0.2.1 at=10s tls cert=san:DNS:a.test;subject:CN=a issuer=partners --
 //	GET /path HTTP/1.1
 //	…
 //	-- upstream --
@@ -13,6 +13,7 @@
 //	-- want --
 //	verdict, principal, ">" what the upstream saw, "<" the response
 //
-// request, upstream and want may repeat; state lasts. `$KEY_name` stands for a generated key. `go test -update` rewrites
+// request, upstream and want may repeat; state lasts. `$KEY_name` stands for a generated key. cert= is what a client
+// certificate says of its owner, issuer= who has issued it. `go test -update` rewrites
 // the want sections.
 package policytest

@@ -227,6 +227,11 @@ func (w *world) attribute(t testing.TB, x *exchange.Exchange, attr string) {
 		x.Timings.Received = Epoch().Add(d)
 	case "tls":
 		x.Request.TLS, x.Request.Scheme = true, "https"
+	case "cert":
+		w.client(x).names = value
+		x.Request.TLS, x.Request.Scheme = true, "https"
+	case "issuer":
+		w.client(x).issuer = value
 	case "no-directory":
 		x.Directory = nil
 	default:

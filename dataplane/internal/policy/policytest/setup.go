@@ -19,6 +19,7 @@ import (
 	credentialv1 "keyward.dev/proto/gen/keyward/credential/v1"
 	optionsv1 "keyward.dev/proto/gen/keyward/options/v1"
 	"keyward.dev/shared/catalog"
+	"keyward.dev/shared/check/certname"
 	"keyward.dev/shared/check/chain"
 )
 
@@ -122,15 +123,23 @@ func (w *world) add(t testing.TB, edit *directory.Editor, term *directory.Term, 
 		w.consumers[m.GetName()] = m
 		edit.PutConsumer(directory.Consumer{UID: uid("consumers", m.GetName()), Name: m.GetName(), Groups: m.GetGroups()})
 	case *configv1.Credential:
-		cfg := &credentialv1.KeyAuth{}
-		if err := m.GetConfig().UnmarshalTo(cfg); err != nil {
+		cfg, err := m.GetConfig().UnmarshalNew()
+		if err != nil {
 			t.Fatalf("credential %s: %v", m.GetName(), err)
 		}
-		edit.PutCredential(directory.Credential{
+		c := directory.Credential{
 			UID: uid("credentials", m.GetConsumer()+"/"+m.GetName()), Name: m.GetName(), Type: m.GetType(), Consumer: m.GetConsumer(),
-			Term: term.Number(), Hash: term.Hash([]byte(cfg.GetKey().GetPlaintext())),
 			NotBefore: at(m.GetNotBefore()), Expires: at(m.GetExpires()),
-		})
+		}
+		switch cfg := cfg.(type) {
+		case *credentialv1.KeyAuth:
+			c.Term, c.Hash = term.Number(), term.Hash([]byte(cfg.GetKey().GetPlaintext()))
+		case *credentialv1.MtlsAuth:
+			c.Hash = certname.OfCredential(cfg).Hash()
+		default:
+			t.Fatalf("credential %s is of a type that cases do not know", m.GetName())
+		}
+		edit.PutCredential(c)
 	}
 }
 

@@ -287,7 +287,7 @@ const (
 	Format_FORMAT_PERCENT Format = 11
 	// A host name or IP address, without port and brackets; normalised to lower case.
 	Format_FORMAT_HOST Format = 12
-	// A SHA-256 hash in hex or Base64; normalised to lower-case hex.
+	// A SHA-256 hash in hex, with or without colons, or in Base64; normalised to lower-case hex.
 	Format_FORMAT_SHA256 Format = 13
 	// A version of TLS, "1.2" or "1.3"; also written as a number, as "TLSv1.2", or as 771 and 772.
 	Format_FORMAT_TLS_VERSION Format = 14
@@ -295,6 +295,10 @@ const (
 	Format_FORMAT_PROTOCOL Format = 15
 	// What a certificate can be for: a host name, an IP address or a URI such as "spiffe://…".
 	Format_FORMAT_SUBJECT Format = 16
+	// A subject alternative name with its kind, "URI:…", "DNS:…" or "email:…"; normalised.
+	Format_FORMAT_SAN Format = 17
+	// A distinguished name of RFC 4514, "CN=…,O=…"; normalised.
+	Format_FORMAT_DN Format = 18
 )
 
 // Enum value maps for Format.
@@ -317,6 +321,8 @@ var (
 		14: "FORMAT_TLS_VERSION",
 		15: "FORMAT_PROTOCOL",
 		16: "FORMAT_SUBJECT",
+		17: "FORMAT_SAN",
+		18: "FORMAT_DN",
 	}
 	Format_value = map[string]int32{
 		"FORMAT_UNSPECIFIED":  0,
@@ -336,6 +342,8 @@ var (
 		"FORMAT_TLS_VERSION":  14,
 		"FORMAT_PROTOCOL":     15,
 		"FORMAT_SUBJECT":      16,
+		"FORMAT_SAN":          17,
+		"FORMAT_DN":           18,
 	}
 )
 
@@ -1134,7 +1142,7 @@ const file_keyward_options_v1_options_proto_rawDesc = "" +
 	"\x04Body\x12\x14\n" +
 	"\x10BODY_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tBODY_NONE\x10\x01\x12\x0f\n" +
-	"\vBODY_STREAM\x10\x02*\xd9\x02\n" +
+	"\vBODY_STREAM\x10\x02*\xf8\x02\n" +
 	"\x06Format\x12\x16\n" +
 	"\x12FORMAT_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vFORMAT_SIZE\x10\x01\x12\x14\n" +
@@ -1154,7 +1162,10 @@ const file_keyward_options_v1_options_proto_rawDesc = "" +
 	"\rFORMAT_SHA256\x10\r\x12\x16\n" +
 	"\x12FORMAT_TLS_VERSION\x10\x0e\x12\x13\n" +
 	"\x0fFORMAT_PROTOCOL\x10\x0f\x12\x12\n" +
-	"\x0eFORMAT_SUBJECT\x10\x10*i\n" +
+	"\x0eFORMAT_SUBJECT\x10\x10\x12\x0e\n" +
+	"\n" +
+	"FORMAT_SAN\x10\x11\x12\r\n" +
+	"\tFORMAT_DN\x10\x12*i\n" +
 	"\aStorage\x12\x17\n" +
 	"\x13STORAGE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12STORAGE_KEYED_HASH\x10\x01\x12\x19\n" +
