@@ -1,8 +1,11 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"keyward.dev/controlplane/internal/audit"
@@ -34,12 +37,12 @@ func (a authorities) UpdateAuthorities(ctx context.Context, plan func([]store.Au
 }
 
 func (a authorities) carryOut(ctx context.Context, tx *store.GroupTx, p pki.Plan) error {
-	event := audit.Event{At: time.Now(), Actor: a.actor, Action: "authority.update"}
-	for id, state := range p.States {
-		if err := tx.SetAuthorityState(ctx, id, state); err != nil {
+	event := audit.Event{At: time.Now(), Actor: cmp.Or(p.Actor, a.actor), Action: "authority." + cmp.Or(p.Action, "update")}
+	for _, id := range inTurn(p.States) {
+		if err := tx.SetAuthorityState(ctx, id, p.States[id]); err != nil {
 			return err
 		}
-		event.Subjects = append(event.Subjects, fmt.Sprintf("authorities/%s (%s)", id, state))
+		event.Subjects = append(event.Subjects, fmt.Sprintf("authorities/%s (%s)", id, p.States[id]))
 	}
 	for _, row := range p.Create {
 		row.NotBefore, row.NotAfter, row.CreatedAt = micro(row.NotBefore), micro(row.NotAfter), micro(row.CreatedAt)
@@ -49,4 +52,19 @@ func (a authorities) carryOut(ctx context.Context, tx *store.GroupTx, p pki.Plan
 		event.Subjects = append(event.Subjects, fmt.Sprintf("authorities/%s (new %s)", row.ID, row.Kind))
 	}
 	return audit.Record(ctx, tx, a.system, event)
+}
+
+// inTurn puts the authority that becomes current after the one that ceases to be: the table never holds two.
+func inTurn(states map[string]string) []string {
+	ids := slices.Sorted(maps.Keys(states))
+	slices.SortStableFunc(ids, func(a, b string) int {
+		switch current := "current"; {
+		case states[a] == current && states[b] != current:
+			return 1
+		case states[b] == current && states[a] != current:
+			return -1
+		}
+		return 0
+	})
+	return ids
 }

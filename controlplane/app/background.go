@@ -63,6 +63,7 @@ func (p *plane) background() (*jobs.Runner, error) {
 			p.ca.NoteExpiry(ctx)
 			return nil
 		}},
+		{Name: "authority-renewal", Every: 10 * time.Minute, Timeout: time.Minute, Run: p.ca.Renew},
 		// Also where no key is retired: the replica that leads has to put it into the queue for those that have one.
 		p.keyrings.job(p.settings.Replica),
 	}

@@ -21,43 +21,76 @@ import (
 // purpose binds sealed authorities to their table.
 const purpose = "certificate_authorities"
 
-// plan says what is to be done so that there is a current root and an intermediate with at least half of its life ahead.
-func (c *CA) plan(stored []store.Authority) (Plan, error) {
-	p := Plan{States: map[string]string{}}
-	var root, between *authority
+// held is the authorities of a moment that can sign, opened.
+type held struct {
+	root, next, intermediate *authority
+	// previous are the roots under which certificates are still good.
+	previous []*authority
+	// former are the intermediates that no longer sign, ended those of them that are of no use any more.
+	former []*authority
+	ended  []string
+}
+
+func (c *CA) hold(stored []store.Authority) (*held, error) {
+	h := &held{}
 	for _, row := range stored {
 		a, err := c.openAuthority(row)
 		if err != nil {
-			return p, err
+			return nil, err
 		}
+		root := row.Kind == kindRoot
 		switch {
-		case row.State == statePrevious && row.Kind == kindIntermediate && c.cfg.Now().After(row.NotAfter.Add(c.cfg.RenewGrace)):
-			p.States[row.ID] = stateRetired
-		case row.State != stateCurrent:
-		case row.Kind == kindRoot:
-			root = a
-		case row.Kind == kindIntermediate:
-			between = a
+		case row.State == stateCurrent && root:
+			h.root = a
+		case row.State == stateCurrent:
+			h.intermediate = a
+		case row.State == stateNext && root:
+			h.next = a
+		case row.State == statePrevious && root:
+			h.previous = append(h.previous, a)
+		case row.State == statePrevious && c.cfg.Now().After(row.NotAfter.Add(c.cfg.RenewGrace)):
+			h.ended = append(h.ended, row.ID)
+		case row.State == statePrevious:
+			h.former = append(h.former, a)
 		}
 	}
-	if root == nil {
+	return h, nil
+}
+
+// plan says what is to be done so that there is a current root, and an intermediate of which more than the given part of its
+// life is left.
+func (c *CA) plan(stored []store.Authority, left int) (Plan, error) {
+	p := Plan{States: map[string]string{}}
+	h, err := c.hold(stored)
+	if err != nil {
+		return p, err
+	}
+	for _, id := range h.ended {
+		p.States[id] = stateRetired
+	}
+	if h.root == nil {
 		made, row, err := c.makeRoot(stateCurrent)
 		if err != nil {
 			return p, err
 		}
-		root = made
+		h.root = made
 		p.Create = append(p.Create, row)
 	}
-	if between != nil && !c.due(&state{root: root, intermediate: between}) {
+	if h.intermediate != nil && !c.due(&state{root: h.root, intermediate: h.intermediate}, left) {
 		return p, nil
 	}
-	if between != nil {
+	return p, c.follow(&p, h.intermediate, h.root)
+}
+
+// follow plans an intermediate under the root that takes the place of the one before.
+func (c *CA) follow(p *Plan, was, root *authority) error {
+	if was != nil {
 		// Not retired: it may still be in the chains that gateways show, and they carry it themselves.
-		p.States[between.id] = statePrevious
+		p.States[was.id] = statePrevious
 	}
 	row, err := c.makeIntermediate(root)
 	p.Create = append(p.Create, row)
-	return p, err
+	return err
 }
 
 func (c *CA) makeRoot(state string) (*authority, store.Authority, error) {
@@ -85,18 +118,23 @@ func (c *CA) makeIntermediate(root *authority) (store.Authority, error) {
 	if err != nil {
 		return store.Authority{}, err
 	}
-	t, err := c.template("Keyward intermediate", c.cfg.IntermediateTTL)
-	if err != nil {
-		return store.Authority{}, err
-	}
-	t.IsCA, t.BasicConstraintsValid, t.MaxPathLenZero = true, true, true
-	t.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature
-	t.NotAfter = earlier(t.NotAfter, root.cert.NotAfter)
-	cert, err := sign(t, root.cert, key.Public(), root.key)
+	cert, err := c.certify(key.Public(), root, c.cfg.Now().Add(c.cfg.IntermediateTTL))
 	if err != nil {
 		return store.Authority{}, fmt.Errorf("make intermediate: %w", err)
 	}
 	return c.sealAuthority(kindIntermediate, &authority{id: idOf(cert), state: stateCurrent, cert: cert, key: key})
+}
+
+// certify makes the root say that the key is an intermediate's.
+func (c *CA) certify(public crypto.PublicKey, root *authority, until time.Time) (*x509.Certificate, error) {
+	t, err := c.template("Keyward intermediate", 0)
+	if err != nil {
+		return nil, err
+	}
+	t.IsCA, t.BasicConstraintsValid, t.MaxPathLenZero = true, true, true
+	t.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature
+	t.NotAfter = earlier(until, root.cert.NotAfter)
+	return sign(t, root.cert, public, root.key)
 }
 
 // sealAuthority seals certificate and key together, so that neither can be exchanged in the store.

@@ -25,6 +25,7 @@ const (
 	kindRoot         = "root"
 	kindIntermediate = "intermediate"
 
+	stateNext     = "next"
 	stateCurrent  = "current"
 	statePrevious = "previous"
 	stateRetired  = "retired"
@@ -38,7 +39,9 @@ type Sealer interface {
 
 // Plan is a change of the authorities.
 type Plan struct {
-	// States moves authorities on, by id; done before Create.
+	// Actor asked for it, and Action is what; empty: it had to be.
+	Actor, Action string
+	// States moves authorities on, by id; done before Create. There is never more than one current of a kind.
 	States map[string]string
 	Create []store.Authority
 }
@@ -62,7 +65,7 @@ type Config struct {
 	Names []string
 	// GatewayTTL is how long gateway certificates live. 0: 24h.
 	GatewayTTL time.Duration
-	// IntermediateTTL is how long an intermediate lives; it is replaced after half of that. 0: 30 days, or four times
+	// IntermediateTTL is how long an intermediate lives; it is replaced when a third of that is left. 0: 30 days, or four times
 	// GatewayTTL if that is more.
 	IntermediateTTL time.Duration
 	// RenewGrace is how long after its end a certificate can still be renewed. 0: 30 days.
@@ -125,6 +128,10 @@ type state struct {
 	intermediate *authority
 	// previous are intermediates that no longer sign, newest last.
 	previous []*x509.Certificate
+	// before are the roots that were current before and are still trusted.
+	before []*authority
+	// bridges say under those roots that the intermediate's key is an intermediate's.
+	bridges []*x509.Certificate
 }
 
 // CA issues certificates. Open makes one; Run keeps it fresh.
@@ -144,13 +151,17 @@ func Open(ctx context.Context, cfg Config) (*CA, error) {
 	if _, err := mtls.ControlPlaneID(cfg.TrustDomain, cfg.Replica); err != nil {
 		return nil, fmt.Errorf("open certificate authority: %w", err)
 	}
-	if err := c.renew(ctx); err != nil {
+	if err := c.renew(ctx, third); err != nil {
 		return nil, fmt.Errorf("open certificate authority: %w", err)
 	}
 	return c, nil
 }
 
-// Run replaces the intermediate before it is too old and notices what other replicas did, until the context ends.
+// Renew replaces the intermediate when no more than a third of its life is left; a background job calls it.
+func (c *CA) Renew(ctx context.Context) error { return c.renew(ctx, third) }
+
+// Run notices what other replicas did, also without news of it, until the context ends. It does not rely on background jobs:
+// an intermediate that they have not replaced for long it replaces itself.
 func (c *CA) Run(ctx context.Context) error {
 	ticker := time.NewTicker(renewInterval)
 	defer ticker.Stop()
@@ -160,7 +171,7 @@ func (c *CA) Run(ctx context.Context) error {
 			return nil
 		case <-ticker.C:
 		}
-		if err := c.renew(ctx); err != nil && ctx.Err() == nil {
+		if err := c.renew(ctx, sixth); err != nil && ctx.Err() == nil {
 			c.cfg.Log.WarnContext(ctx, "certificate authorities could not be renewed", "err", err)
 		}
 	}
@@ -175,15 +186,22 @@ func (c *CA) Reload(ctx context.Context) error {
 	return c.adopt(stored)
 }
 
-// renew reloads, and changes the authorities if one is missing or due.
-func (c *CA) renew(ctx context.Context) error {
-	if err := c.Reload(ctx); err == nil && !c.due(c.state.Load()) {
+// Parts of an authority's life: one in so many.
+const (
+	half  = 2
+	third = 3
+	sixth = 6
+)
+
+// renew reloads, and changes the authorities if one is missing or has no more than the given part of its life left.
+func (c *CA) renew(ctx context.Context, left int) error {
+	if err := c.Reload(ctx); err == nil && !c.due(c.state.Load(), left) {
 		return nil
 	} else if err != nil && !errors.Is(err, errNone) {
 		return err
 	}
 	err := c.cfg.Authorities.UpdateAuthorities(ctx, func(stored []store.Authority) (Plan, error) {
-		return c.plan(stored)
+		return c.plan(stored, left)
 	})
 	if err != nil {
 		return fmt.Errorf("renew authorities: %w", err)
@@ -194,14 +212,14 @@ func (c *CA) renew(ctx context.Context) error {
 // errNone says that there is no current root or intermediate yet.
 var errNone = errors.New("there is no current authority")
 
-func (c *CA) due(s *state) bool {
-	return c.old(s.intermediate.cert) || s.intermediate.cert.CheckSignatureFrom(s.root.cert) != nil
+func (c *CA) due(s *state, left int) bool {
+	return c.old(s.intermediate.cert, left) || s.intermediate.cert.CheckSignatureFrom(s.root.cert) != nil
 }
 
-// old says whether more than half of an authority's life is over.
-func (c *CA) old(cert *x509.Certificate) bool {
-	half := cert.NotAfter.Sub(cert.NotBefore) / 2
-	return c.cfg.Now().After(cert.NotBefore.Add(half))
+// old says whether no more than one part in so many of a certificate's life is left.
+func (c *CA) old(cert *x509.Certificate, left int) bool {
+	part := cert.NotAfter.Sub(cert.NotBefore) / time.Duration(left)
+	return c.cfg.Now().After(cert.NotAfter.Add(-part))
 }
 
 func (c *CA) adopt(stored []store.Authority) error {
@@ -212,6 +230,9 @@ func (c *CA) adopt(stored []store.Authority) error {
 		return err
 	}
 	prev := c.state.Load()
+	if err := c.bridge(next, prev); err != nil {
+		return err
+	}
 	if prev != nil && slices.EqualFunc(prev.trust.Roots, next.trust.Roots, slices.Equal[[]byte]) {
 		next.changed, next.trust.Changed = prev.changed, prev.changed
 	}
@@ -238,6 +259,8 @@ func (c *CA) open(stored []store.Authority) (*state, error) {
 		switch {
 		case row.State == statePrevious && row.Kind == kindIntermediate:
 			s.previous = append(s.previous, a.cert)
+		case row.State == statePrevious && c.cfg.Now().Before(a.cert.NotAfter):
+			s.before = append(s.before, a)
 		case row.State != stateCurrent:
 		case row.Kind == kindRoot:
 			s.root, s.trust.Pin = a, mtls.SPKIOf(a.cert)

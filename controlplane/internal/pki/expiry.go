@@ -15,8 +15,8 @@ func (c *CA) Ends() map[string]time.Time {
 	return map[string]time.Time{kindRoot: s.root.cert.NotAfter, kindIntermediate: s.intermediate.cert.NotAfter}
 }
 
-// NoteExpiry logs every authority that signs now and is near its end: an intermediate is replaced at half of its life, so
-// for one that is near its end that has failed for long; a root is replaced by nobody but the operator.
+// NoteExpiry logs every authority that signs now and is near its end: an intermediate is replaced when a third of its life is
+// left, so for one that is near its end that has failed for long; a root is replaced by nobody but the operator.
 func (c *CA) NoteExpiry(ctx context.Context) {
 	s, now := c.state.Load(), c.cfg.Now()
 	for kind, cert := range map[string]*x509.Certificate{kindRoot: s.root.cert, kindIntermediate: s.intermediate.cert} {

@@ -1,6 +1,7 @@
 package pki
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/sha256"
@@ -11,6 +12,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"time"
 
 	"keyward.dev/shared/mtls"
@@ -54,9 +56,12 @@ func allowed(public any) bool {
 
 // Issued is a certificate of a gateway.
 type Issued struct {
-	// Chain is the certificate and the intermediate, DER.
-	Chain    [][]byte
-	Serial   string
+	// Chain is the certificate and the intermediate, with what leads to the roots that were current before, DER: a peer that
+	// knows only those verifies it too.
+	Chain  [][]byte
+	Serial string
+	// Issuer is the id of the intermediate.
+	Issuer   string
 	NotAfter time.Time
 }
 
@@ -77,8 +82,8 @@ func (c *CA) IssueGateway(r Request, id mtls.ID) (Issued, error) {
 		return Issued{}, fmt.Errorf("issue certificate: %w", err)
 	}
 	return Issued{
-		Chain:  [][]byte{cert.Raw, s.intermediate.cert.Raw},
-		Serial: hex.EncodeToString(cert.SerialNumber.Bytes()), NotAfter: cert.NotAfter,
+		Chain:  append([][]byte{cert.Raw, s.intermediate.cert.Raw}, raw(s.bridges)...),
+		Serial: hex.EncodeToString(cert.SerialNumber.Bytes()), Issuer: s.intermediate.id, NotAfter: cert.NotAfter,
 	}, nil
 }
 
@@ -96,13 +101,14 @@ func (c *CA) leaf(s *state, ttl time.Duration) (*x509.Certificate, error) {
 	return t, nil
 }
 
-// ServerCertificate returns the certificate of this replica, made anew when half of its life is over or the intermediate
-// has changed. Its chain contains the root, because a joining gateway knows only the root's hash.
+// ServerCertificate returns the certificate of this replica, made anew when half of its life is over or the authorities
+// have changed. Its chain contains the root, because a joining gateway knows only the root's hash, and what leads to the roots
+// that were current before, and these themselves, for gateways that know no other.
 func (c *CA) ServerCertificate() (*tls.Certificate, error) {
 	s := c.state.Load()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if have := c.server; have != nil && !c.old(have.Leaf) && string(have.Certificate[1]) == string(s.intermediate.cert.Raw) {
+	if have := c.server; have != nil && !c.old(have.Leaf, half) && slices.EqualFunc(have.Certificate[1:], s.above(), bytes.Equal) {
 		return have, nil
 	}
 	made, err := c.issueServer(s)
@@ -139,6 +145,5 @@ func (c *CA) issueServer(s *state) (*tls.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	chain := [][]byte{cert.Raw, s.intermediate.cert.Raw, s.root.cert.Raw}
-	return &tls.Certificate{Certificate: chain, PrivateKey: key, Leaf: cert}, nil
+	return &tls.Certificate{Certificate: append([][]byte{cert.Raw}, s.above()...), PrivateKey: key, Leaf: cert}, nil
 }

@@ -208,9 +208,9 @@ func TestIntermediateIsRenewedAndOldCertificatesStayGood(t *testing.T) {
 	t.Parallel()
 	m, c := &pkitest.Authorities{}, newClock()
 	ca := open(t, m, c)
-	c.now = c.now.Add(14*24*time.Hour + 20*time.Hour)
+	c.now = c.now.Add(19*24*time.Hour + 20*time.Hour)
 	old := issue(t, ca, newKey(t), nil)
-	c.now = c.now.Add(8 * time.Hour) // past half of the intermediate's life
+	c.now = c.now.Add(8 * time.Hour) // a third of the intermediate's life is left
 	second := open(t, m, c)
 	fresh := issue(t, second, newKey(t), nil)
 	if bytes.Equal(old.Chain[1], fresh.Chain[1]) {
