@@ -1,8 +1,10 @@
 package mtls
 
 import (
+	"crypto/sha256"
 	"crypto/subtle"
 	"crypto/x509"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -23,6 +25,15 @@ func ParseSPKI(s string) (SPKI, error) {
 
 // String returns the hexadecimal form.
 func (p SPKI) String() string { return hex.EncodeToString(p[:]) }
+
+// BundleDigest is what names a trust bundle: SHA-256 of its roots in their order, each with its length before it.
+func BundleDigest(roots [][]byte) [sha256.Size]byte {
+	var all []byte
+	for _, root := range roots {
+		all = append(binary.BigEndian.AppendUint32(all, uint32(len(root))), root...)
+	}
+	return sha256.Sum256(all)
+}
 
 // VerifyGateway checks a chain, leaf first, as a gateway's of the trust domain at the given time.
 func VerifyGateway(chain []*x509.Certificate, roots *x509.CertPool, trustDomain string, at time.Time) (ID, error) {

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
@@ -71,6 +72,22 @@ func (r *Registry) Get(ctx context.Context, group, id string) (Gateway, error) {
 func (r *Registry) ConnectedIn(ctx context.Context, group string) (int, error) {
 	seen, err := r.seen(ctx, group)
 	return len(seen), err
+}
+
+// Trusting answers the ids of the group's gateways with a stream on any replica, and of those among them that have not said
+// that they took over the trust bundle with that digest.
+func (r *Registry) Trusting(ctx context.Context, group string, bundle [sha256.Size]byte) (connected, not []string, err error) {
+	seen, err := r.seen(ctx, group)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, id := range slices.Sorted(maps.Keys(seen)) {
+		connected = append(connected, id)
+		if seen[id].Bundle != short(bundle) {
+			not = append(not, id)
+		}
+	}
+	return connected, not, nil
 }
 
 // Revoke ends the gateway's streams, here at once and on other replicas when they are woken, and refuses it for good.

@@ -6,6 +6,8 @@ package registry
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"log/slog"
 	"maps"
 	"sync"
@@ -157,6 +159,7 @@ func (r *Registry) Connect(c Connection) *Session {
 	}
 	l.sessions++
 	l.report.LastSeen, l.report.Contract = now, c.Contract
+	l.report.Bundle = "" // it says again what it trusts
 	key := noteKey{c.Group, c.ID}
 	hello := store.Hello{Version: c.Version, PolicyTypes: c.PolicyTypes, Labels: c.Labels, Replica: r.cfg.Replica, At: now}
 	r.note(key).hello = &hello
@@ -197,13 +200,29 @@ func (s *Session) Applied(a Applied) {
 	was := l.report
 	l.report = store.GatewayReport{
 		ID: s.key.id, Epoch: a.Epoch, Revision: a.Revision, Digest: a.Digest, Faults: a.Faults, LastSeen: now,
-		Contract: was.Contract, Now: was.Now, Before: was.Before,
+		Contract: was.Contract, Bundle: was.Bundle, Now: was.Now, Before: was.Before,
 	}
 	if was.Epoch != a.Epoch || was.Revision != a.Revision {
 		turn(&l.report)
 	}
 	r.touch(g)
 }
+
+// Trusts notes the digest of the trust bundle that the gateway has taken over.
+func (s *Session) Trusts(bundle [sha256.Size]byte) {
+	r := s.registry
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	g := r.groups[s.key.group]
+	if g == nil || g.live[s.key.id] == nil {
+		return
+	}
+	g.live[s.key.id].report.Bundle = short(bundle)
+	r.touch(g)
+}
+
+// short is enough of a digest to tell the few bundles of an installation apart.
+func short(bundle [sha256.Size]byte) string { return hex.EncodeToString(bundle[:8]) }
 
 // turn begins to count anew. What was counted stays for comparison unless it was so little that it says less than what
 // stays of before.

@@ -27,6 +27,8 @@ type GatewayReport struct {
 	Digest   []byte    `json:"digest,omitempty"`
 	LastSeen time.Time `json:"last_seen"`
 	Faults   []Fault   `json:"faults,omitempty"`
+	// Bundle begins the digest of the trust bundle that it has taken over, hexadecimal.
+	Bundle string `json:"bundle,omitempty"`
 	// Contract is the newest of which it knows everything.
 	Contract uint32 `json:"contract,omitempty"`
 	// Now counts requests since the gateway runs the revision, Before those with the one it ran until then.

@@ -3,6 +3,7 @@ package syncserver
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"math/rand/v2"
 	"sync"
@@ -180,6 +181,10 @@ func (c *session) receive() error {
 			select {
 			case c.resyncs <- m.Resync.GetReason():
 			default: // one is due already
+			}
+		case *syncv1.ConfigRequest_Trusted:
+			if d := m.Trusted.GetDigest(); len(d) == sha256.Size {
+				c.registry.Trusts([sha256.Size]byte(d))
 			}
 		case *syncv1.ConfigRequest_CertificateRequest:
 			select {

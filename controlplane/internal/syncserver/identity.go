@@ -2,6 +2,7 @@ package syncserver
 
 import (
 	"context"
+	"crypto/x509"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -22,6 +23,8 @@ type caller struct {
 	mtls.ID
 	// until is when its certificate ends.
 	until time.Time
+	// chain is what it showed when it connected; it may have been renewed since.
+	chain []*x509.Certificate
 }
 
 type callerKey struct{}
@@ -43,11 +46,22 @@ func (s *Server) authenticate(ctx context.Context) (caller, error) {
 	if err != nil {
 		return caller{}, status.Error(codes.Unauthenticated, "a gateway certificate is required")
 	}
-	c := caller{ID: id, until: s.leases.end(id.Gateway, info.State.PeerCertificates[0].NotAfter)}
+	shown := info.State.PeerCertificates
+	c := caller{ID: id, until: s.leases.end(id.Gateway, shown[0].NotAfter), chain: shown}
 	if !s.cfg.Now().Before(c.until) {
 		return caller{}, status.Error(codes.Unauthenticated, "the certificate has expired")
 	}
 	return c, s.refused(id.Gateway)
+}
+
+// trusted says whether what the gateway showed when it connected would be good enough today, were it not for its age.
+func (s *Server) trusted(c caller, roots *x509.CertPool) bool {
+	at := s.cfg.Now()
+	if end := c.chain[0].NotAfter; at.After(end) {
+		at = end
+	}
+	_, err := mtls.VerifyGateway(c.chain, roots, s.cfg.TrustDomain, at)
+	return err == nil
 }
 
 // refused answers with an error for a revoked gateway.

@@ -29,7 +29,7 @@ const (
 // send is the only sender of the stream: change sets, and between their frames whatever else is due.
 func (c *session) send(ctx context.Context) error {
 	trust := c.server.cfg.CA.Trust()
-	if err := c.sendTrust(trust); err != nil {
+	if err := c.retrust(trust); err != nil {
 		return err
 	}
 	age := time.NewTimer(jitter(c.server.cfg.StreamAge))
@@ -53,7 +53,7 @@ func (c *session) send(ctx context.Context) error {
 			return context.Cause(ctx)
 		case <-trust.Changed:
 			trust = c.server.cfg.CA.Trust()
-			err = c.sendTrust(trust)
+			err = c.retrust(trust)
 		case <-drain:
 			drain = nil
 			err = c.leave(leaveWithin, c.server.cfg.DrainTime)
@@ -120,6 +120,18 @@ func (c *session) parts(b *fanout.Batch) iter.Seq[any] {
 
 func (c *session) sendTrust(t pki.Trust) error {
 	return c.stream.Send(&syncv1.ConfigResponse{Message: &syncv1.ConfigResponse_TrustBundle{TrustBundle: &syncv1.TrustBundle{Roots: t.Roots}}})
+}
+
+// retrust sends a newer trust bundle. A connection that hangs on a root which is not in it any more has to end: one that was
+// renewed since comes back at once, and no other.
+func (c *session) retrust(t pki.Trust) error {
+	if err := c.sendTrust(t); err != nil {
+		return err
+	}
+	if c.server.trusted(c.who, t.Pool) {
+		return nil
+	}
+	return c.leave(leaveWithin, leaveGrace)
 }
 
 // leave asks the gateway to reconnect at a random moment, and ends the stream later if it does not.

@@ -104,6 +104,8 @@ type Client struct {
 
 	identity  atomic.Pointer[identity]
 	replacing sync.Mutex // held while identity is replaced
+	// unkept says that the identity is another one than the one that was kept.
+	unkept atomic.Bool
 
 	starting *starting
 

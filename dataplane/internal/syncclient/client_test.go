@@ -1,6 +1,7 @@
 package syncclient_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -455,20 +456,71 @@ func TestDrainMovesToTheNextAddressAtOnce(t *testing.T) {
 	})
 }
 
-func TestNewRootsAreTrusted(t *testing.T) {
+func bundle(roots ...[]byte) *syncv1.ConfigResponse {
+	return &syncv1.ConfigResponse{Message: &syncv1.ConfigResponse_TrustBundle{TrustBundle: &syncv1.TrustBundle{Roots: roots}}}
+}
+
+func TestNewRootsAreTrustedAndThatIsSaid(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c, next := newControl(t), newControl(t)
 		w := start(t, c, nil)
 		defer w.end()
 		w.until(t, 0)
-		roots := [][]byte{c.authority.Root.Raw, next.authority.Root.Raw}
-		c.send(&syncv1.ConfigResponse{Message: &syncv1.ConfigResponse_TrustBundle{TrustBundle: &syncv1.TrustBundle{Roots: roots}}})
-		c.send(&syncv1.ConfigResponse{Message: &syncv1.ConfigResponse_TrustBundle{TrustBundle: &syncv1.TrustBundle{}}}) // refused
+		one, both := [][]byte{c.authority.Root.Raw}, [][]byte{c.authority.Root.Raw, next.authority.Root.Raw}
+		c.send(bundle(both...))
+		c.send(bundle()) // refused
 		c.change(route("u1", "a", ""))
 		w.until(t, 1)
 		if !w.client.Status().Connected {
 			t.Error("a trust bundle dropped the stream")
+		}
+		for _, want := range [][][]byte{one, both} {
+			digest := mtls.BundleDigest(want)
+			if got := <-c.trusted; !bytes.Equal(got, digest[:]) {
+				t.Errorf("the gateway says that it trusts %x, want %x", got, digest)
+			}
+		}
+		synctest.Wait()
+		if len(c.trusted) > 0 {
+			t.Error("a bundle that was refused is acknowledged")
+		}
+	})
+}
+
+// TestRootsThatAreNotKeptAreNotSaidToBeTrusted holds that nobody relies on what a restart would forget.
+func TestRootsThatAreNotKeptAreNotSaidToBeTrusted(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "identity")
+	synctest.Test(t, func(t *testing.T) {
+		c, next := newControl(t), newControl(t)
+		w := start(t, c, func(cfg *syncclient.Config) { cfg.IdentityDir = dir })
+		defer w.end()
+		w.until(t, 0)
+		<-c.trusted
+		if err := os.Rename(dir, dir+"-away"); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(dir, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		both := bundle(c.authority.Root.Raw, next.authority.Root.Raw)
+		c.send(both)
+		c.change(route("u1", "a", ""))
+		w.until(t, 1)
+		synctest.Wait()
+		if len(c.trusted) > 0 {
+			t.Error("a bundle that could not be kept is acknowledged")
+		}
+		if err := os.Remove(dir); err != nil {
+			t.Fatal(err)
+		}
+		c.send(both)
+		c.change(route("u2", "b", ""))
+		w.until(t, 2)
+		synctest.Wait()
+		if len(c.trusted) != 1 {
+			t.Errorf("%d bundles are acknowledged once the same can be kept, want 1", len(c.trusted))
 		}
 	})
 }

@@ -207,7 +207,7 @@ func (c *Client) replace(change func(have *identity) (*identity, error)) error {
 	defer c.replacing.Unlock()
 	have := c.identity.Load()
 	id, err := change(have)
-	if err != nil || id == have {
+	if err != nil || id == have && !c.unkept.Load() {
 		return err
 	}
 	c.identity.Store(id)
@@ -215,7 +215,9 @@ func (c *Client) replace(change func(have *identity) (*identity, error)) error {
 	if !ok {
 		return errors.New("keep identity: the key cannot sign")
 	}
-	if err := c.files.save(kept{key: key, chain: id.cert.Certificate, roots: id.roots}); err != nil {
+	err = c.files.save(kept{key: key, chain: id.cert.Certificate, roots: id.roots})
+	c.unkept.Store(err != nil)
+	if err != nil {
 		c.cfg.Log.Error("identity could not be kept; a restart will have to join anew", "err", err)
 	}
 	c.reaffirm() // sealed to the new key

@@ -56,6 +56,7 @@ type control struct {
 	acks    chan *syncv1.Ack
 	resyncs chan string
 	reports chan *syncv1.ReportRequest
+	trusted chan []byte
 }
 
 type stream struct {
@@ -68,7 +69,7 @@ func newControl(t *testing.T) *control {
 	return &control{
 		t: t, authority: mtlstest.New(t, time.Now), ttl: time.Hour, src: statetest.NewSource(1), streams: map[*stream]bool{},
 		hellos: make(chan *syncv1.Hello, 100), acks: make(chan *syncv1.Ack, 1000), resyncs: make(chan string, 100),
-		reports: make(chan *syncv1.ReportRequest, 100),
+		reports: make(chan *syncv1.ReportRequest, 100), trusted: make(chan []byte, 100),
 	}
 }
 
@@ -178,6 +179,8 @@ func (c *control) listenTo(s syncv1.SyncService_ConfigServer, me *stream) {
 		switch m := m.GetMessage().(type) {
 		case *syncv1.ConfigRequest_Ack:
 			c.acks <- m.Ack
+		case *syncv1.ConfigRequest_Trusted:
+			c.trusted <- m.Trusted.GetDigest()
 		case *syncv1.ConfigRequest_Resync:
 			c.mu.Lock()
 			me.out <- c.edited(c.src.Reset())

@@ -132,7 +132,9 @@ func (s *session) one(ctx context.Context, m *syncv1.ConfigResponse) error {
 		default: // nobody asked
 		}
 	case *syncv1.ConfigResponse_TrustBundle:
-		s.client.trust(m.TrustBundle)
+		if err := s.trust(m.TrustBundle); err != nil {
+			return err
+		}
 	case *syncv1.ConfigResponse_Drain:
 		select {
 		case s.drained <- m.Drain.GetAfter().AsDuration():
@@ -352,8 +354,21 @@ func (c *Client) renewed(key crypto.Signer, answer *syncv1.Certificate) error {
 	})
 }
 
-// trust takes over the roots to trust from the next connection on.
-func (c *Client) trust(b *syncv1.TrustBundle) {
+// trust takes over the roots to trust from the next connection on, and says so once a restart will know them too.
+func (s *session) trust(b *syncv1.TrustBundle) error {
+	if !s.client.trust(b) {
+		return nil
+	}
+	digest := mtls.BundleDigest(b.GetRoots())
+	err := s.send(&syncv1.ConfigRequest{Message: &syncv1.ConfigRequest_Trusted{Trusted: &syncv1.Trusted{Digest: digest[:]}}})
+	if err != nil {
+		return fmt.Errorf("acknowledge trust bundle: %w", err)
+	}
+	return nil
+}
+
+// trust says whether the bundle was taken over and kept.
+func (c *Client) trust(b *syncv1.TrustBundle) bool {
 	err := c.replace(func(have *identity) (*identity, error) {
 		if slices.EqualFunc(have.roots, b.GetRoots(), slices.Equal[[]byte]) {
 			return have, nil
@@ -363,6 +378,7 @@ func (c *Client) trust(b *syncv1.TrustBundle) {
 	if err != nil {
 		c.cfg.Log.Error("a trust bundle was refused", "err", err)
 	}
+	return err == nil && !c.unkept.Load()
 }
 
 // leave ends the session when the control plane has asked for it.

@@ -283,6 +283,7 @@ type ConfigRequest struct {
 	//	*ConfigRequest_Ack
 	//	*ConfigRequest_Resync
 	//	*ConfigRequest_CertificateRequest
+	//	*ConfigRequest_Trusted
 	Message       isConfigRequest_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -361,6 +362,15 @@ func (x *ConfigRequest) GetCertificateRequest() *CertificateRequest {
 	return nil
 }
 
+func (x *ConfigRequest) GetTrusted() *Trusted {
+	if x != nil {
+		if x, ok := x.Message.(*ConfigRequest_Trusted); ok {
+			return x.Trusted
+		}
+	}
+	return nil
+}
+
 type isConfigRequest_Message interface {
 	isConfigRequest_Message()
 }
@@ -381,6 +391,10 @@ type ConfigRequest_CertificateRequest struct {
 	CertificateRequest *CertificateRequest `protobuf:"bytes,4,opt,name=certificate_request,json=certificateRequest,proto3,oneof"`
 }
 
+type ConfigRequest_Trusted struct {
+	Trusted *Trusted `protobuf:"bytes,5,opt,name=trusted,proto3,oneof"`
+}
+
 func (*ConfigRequest_Hello) isConfigRequest_Message() {}
 
 func (*ConfigRequest_Ack) isConfigRequest_Message() {}
@@ -388,6 +402,8 @@ func (*ConfigRequest_Ack) isConfigRequest_Message() {}
 func (*ConfigRequest_Resync) isConfigRequest_Message() {}
 
 func (*ConfigRequest_CertificateRequest) isConfigRequest_Message() {}
+
+func (*ConfigRequest_Trusted) isConfigRequest_Message() {}
 
 // Hello opens a stream and says where the gateway stands; epoch 0 asks for the full set.
 type Hello struct {
@@ -733,6 +749,52 @@ func (x *CertificateRequest) GetCsr() []byte {
 	return nil
 }
 
+// Trusted says that a trust bundle was taken over, and is kept where the identity is.
+type Trusted struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// SHA-256 of the bundle's roots in their order, each with a 4-byte big-endian length before it.
+	Digest        []byte `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Trusted) Reset() {
+	*x = Trusted{}
+	mi := &file_keyward_sync_v1_sync_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Trusted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Trusted) ProtoMessage() {}
+
+func (x *Trusted) ProtoReflect() protoreflect.Message {
+	mi := &file_keyward_sync_v1_sync_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Trusted.ProtoReflect.Descriptor instead.
+func (*Trusted) Descriptor() ([]byte, []int) {
+	return file_keyward_sync_v1_sync_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Trusted) GetDigest() []byte {
+	if x != nil {
+		return x.Digest
+	}
+	return nil
+}
+
 // ConfigResponse is what the control plane says on the Config stream.
 type ConfigResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -752,7 +814,7 @@ type ConfigResponse struct {
 
 func (x *ConfigResponse) Reset() {
 	*x = ConfigResponse{}
-	mi := &file_keyward_sync_v1_sync_proto_msgTypes[9]
+	mi := &file_keyward_sync_v1_sync_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -764,7 +826,7 @@ func (x *ConfigResponse) String() string {
 func (*ConfigResponse) ProtoMessage() {}
 
 func (x *ConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_sync_v1_sync_proto_msgTypes[9]
+	mi := &file_keyward_sync_v1_sync_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -777,7 +839,7 @@ func (x *ConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigResponse.ProtoReflect.Descriptor instead.
 func (*ConfigResponse) Descriptor() ([]byte, []int) {
-	return file_keyward_sync_v1_sync_proto_rawDescGZIP(), []int{9}
+	return file_keyward_sync_v1_sync_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ConfigResponse) GetMessage() isConfigResponse_Message {
@@ -907,7 +969,7 @@ type Batch struct {
 
 func (x *Batch) Reset() {
 	*x = Batch{}
-	mi := &file_keyward_sync_v1_sync_proto_msgTypes[10]
+	mi := &file_keyward_sync_v1_sync_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -919,7 +981,7 @@ func (x *Batch) String() string {
 func (*Batch) ProtoMessage() {}
 
 func (x *Batch) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_sync_v1_sync_proto_msgTypes[10]
+	mi := &file_keyward_sync_v1_sync_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -932,7 +994,7 @@ func (x *Batch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Batch.ProtoReflect.Descriptor instead.
 func (*Batch) Descriptor() ([]byte, []int) {
-	return file_keyward_sync_v1_sync_proto_rawDescGZIP(), []int{10}
+	return file_keyward_sync_v1_sync_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Batch) GetMessages() []*ConfigResponse {
@@ -956,7 +1018,7 @@ type Begin struct {
 
 func (x *Begin) Reset() {
 	*x = Begin{}
-	mi := &file_keyward_sync_v1_sync_proto_msgTypes[11]
+	mi := &file_keyward_sync_v1_sync_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -968,7 +1030,7 @@ func (x *Begin) String() string {
 func (*Begin) ProtoMessage() {}
 
 func (x *Begin) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_sync_v1_sync_proto_msgTypes[11]
+	mi := &file_keyward_sync_v1_sync_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -981,7 +1043,7 @@ func (x *Begin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Begin.ProtoReflect.Descriptor instead.
 func (*Begin) Descriptor() ([]byte, []int) {
-	return file_keyward_sync_v1_sync_proto_rawDescGZIP(), []int{11}
+	return file_keyward_sync_v1_sync_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Begin) GetReset_() bool {
@@ -1026,7 +1088,7 @@ type Frame struct {
 
 func (x *Frame) Reset() {
 	*x = Frame{}
-	mi := &file_keyward_sync_v1_sync_proto_msgTypes[12]
+	mi := &file_keyward_sync_v1_sync_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1038,7 +1100,7 @@ func (x *Frame) String() string {
 func (*Frame) ProtoMessage() {}
 
 func (x *Frame) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_sync_v1_sync_proto_msgTypes[12]
+	mi := &file_keyward_sync_v1_sync_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1051,7 +1113,7 @@ func (x *Frame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Frame.ProtoReflect.Descriptor instead.
 func (*Frame) Descriptor() ([]byte, []int) {
-	return file_keyward_sync_v1_sync_proto_rawDescGZIP(), []int{12}
+	return file_keyward_sync_v1_sync_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Frame) GetKind() string {
@@ -1128,7 +1190,7 @@ type Commit struct {
 
 func (x *Commit) Reset() {
 	*x = Commit{}
-	mi := &file_keyward_sync_v1_sync_proto_msgTypes[13]
+	mi := &file_keyward_sync_v1_sync_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1140,7 +1202,7 @@ func (x *Commit) String() string {
 func (*Commit) ProtoMessage() {}
 
 func (x *Commit) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_sync_v1_sync_proto_msgTypes[13]
+	mi := &file_keyward_sync_v1_sync_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1153,7 +1215,7 @@ func (x *Commit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Commit.ProtoReflect.Descriptor instead.
 func (*Commit) Descriptor() ([]byte, []int) {
-	return file_keyward_sync_v1_sync_proto_rawDescGZIP(), []int{13}
+	return file_keyward_sync_v1_sync_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Commit) GetEpoch() uint64 {
@@ -1201,7 +1263,7 @@ type Certificate struct {
 
 func (x *Certificate) Reset() {
 	*x = Certificate{}
-	mi := &file_keyward_sync_v1_sync_proto_msgTypes[14]
+	mi := &file_keyward_sync_v1_sync_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1213,7 +1275,7 @@ func (x *Certificate) String() string {
 func (*Certificate) ProtoMessage() {}
 
 func (x *Certificate) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_sync_v1_sync_proto_msgTypes[14]
+	mi := &file_keyward_sync_v1_sync_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1226,7 +1288,7 @@ func (x *Certificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Certificate.ProtoReflect.Descriptor instead.
 func (*Certificate) Descriptor() ([]byte, []int) {
-	return file_keyward_sync_v1_sync_proto_rawDescGZIP(), []int{14}
+	return file_keyward_sync_v1_sync_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Certificate) GetChain() [][]byte {
@@ -1246,7 +1308,7 @@ type TrustBundle struct {
 
 func (x *TrustBundle) Reset() {
 	*x = TrustBundle{}
-	mi := &file_keyward_sync_v1_sync_proto_msgTypes[15]
+	mi := &file_keyward_sync_v1_sync_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1258,7 +1320,7 @@ func (x *TrustBundle) String() string {
 func (*TrustBundle) ProtoMessage() {}
 
 func (x *TrustBundle) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_sync_v1_sync_proto_msgTypes[15]
+	mi := &file_keyward_sync_v1_sync_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1271,7 +1333,7 @@ func (x *TrustBundle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrustBundle.ProtoReflect.Descriptor instead.
 func (*TrustBundle) Descriptor() ([]byte, []int) {
-	return file_keyward_sync_v1_sync_proto_rawDescGZIP(), []int{15}
+	return file_keyward_sync_v1_sync_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *TrustBundle) GetRoots() [][]byte {
@@ -1291,7 +1353,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_keyward_sync_v1_sync_proto_msgTypes[16]
+	mi := &file_keyward_sync_v1_sync_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1303,7 +1365,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_sync_v1_sync_proto_msgTypes[16]
+	mi := &file_keyward_sync_v1_sync_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1316,7 +1378,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_keyward_sync_v1_sync_proto_rawDescGZIP(), []int{16}
+	return file_keyward_sync_v1_sync_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Drain) GetAfter() *durationpb.Duration {
@@ -1340,7 +1402,7 @@ type ReportRequest struct {
 
 func (x *ReportRequest) Reset() {
 	*x = ReportRequest{}
-	mi := &file_keyward_sync_v1_sync_proto_msgTypes[17]
+	mi := &file_keyward_sync_v1_sync_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1352,7 +1414,7 @@ func (x *ReportRequest) String() string {
 func (*ReportRequest) ProtoMessage() {}
 
 func (x *ReportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_sync_v1_sync_proto_msgTypes[17]
+	mi := &file_keyward_sync_v1_sync_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1365,7 +1427,7 @@ func (x *ReportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportRequest.ProtoReflect.Descriptor instead.
 func (*ReportRequest) Descriptor() ([]byte, []int) {
-	return file_keyward_sync_v1_sync_proto_rawDescGZIP(), []int{17}
+	return file_keyward_sync_v1_sync_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ReportRequest) GetAt() *timestamppb.Timestamp {
@@ -1398,7 +1460,7 @@ type ReportResponse struct {
 
 func (x *ReportResponse) Reset() {
 	*x = ReportResponse{}
-	mi := &file_keyward_sync_v1_sync_proto_msgTypes[18]
+	mi := &file_keyward_sync_v1_sync_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1410,7 +1472,7 @@ func (x *ReportResponse) String() string {
 func (*ReportResponse) ProtoMessage() {}
 
 func (x *ReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_sync_v1_sync_proto_msgTypes[18]
+	mi := &file_keyward_sync_v1_sync_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1423,7 +1485,7 @@ func (x *ReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResponse.ProtoReflect.Descriptor instead.
 func (*ReportResponse) Descriptor() ([]byte, []int) {
-	return file_keyward_sync_v1_sync_proto_rawDescGZIP(), []int{18}
+	return file_keyward_sync_v1_sync_proto_rawDescGZIP(), []int{19}
 }
 
 var File_keyward_sync_v1_sync_proto protoreflect.FileDescriptor
@@ -1450,12 +1512,13 @@ const file_keyward_sync_v1_sync_proto_rawDesc = "" +
 	"\x02at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"H\n" +
 	"\rEnrolResponse\x12\x14\n" +
 	"\x05chain\x18\x01 \x03(\fR\x05chain\x12!\n" +
-	"\ftrust_bundle\x18\x02 \x03(\fR\vtrustBundle\"\xff\x01\n" +
+	"\ftrust_bundle\x18\x02 \x03(\fR\vtrustBundle\"\xb5\x02\n" +
 	"\rConfigRequest\x12.\n" +
 	"\x05hello\x18\x01 \x01(\v2\x16.keyward.sync.v1.HelloH\x00R\x05hello\x12(\n" +
 	"\x03ack\x18\x02 \x01(\v2\x14.keyward.sync.v1.AckH\x00R\x03ack\x121\n" +
 	"\x06resync\x18\x03 \x01(\v2\x17.keyward.sync.v1.ResyncH\x00R\x06resync\x12V\n" +
-	"\x13certificate_request\x18\x04 \x01(\v2#.keyward.sync.v1.CertificateRequestH\x00R\x12certificateRequestB\t\n" +
+	"\x13certificate_request\x18\x04 \x01(\v2#.keyward.sync.v1.CertificateRequestH\x00R\x12certificateRequest\x124\n" +
+	"\atrusted\x18\x05 \x01(\v2\x18.keyward.sync.v1.TrustedH\x00R\atrustedB\t\n" +
 	"\amessage\"\xbb\x02\n" +
 	"\x05Hello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12!\n" +
@@ -1483,7 +1546,9 @@ const file_keyward_sync_v1_sync_proto_rawDesc = "" +
 	"\x06Resync\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\"&\n" +
 	"\x12CertificateRequest\x12\x10\n" +
-	"\x03csr\x18\x01 \x01(\fR\x03csr\"\x93\x03\n" +
+	"\x03csr\x18\x01 \x01(\fR\x03csr\"!\n" +
+	"\aTrusted\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\fR\x06digest\"\x93\x03\n" +
 	"\x0eConfigResponse\x12.\n" +
 	"\x05begin\x18\x01 \x01(\v2\x16.keyward.sync.v1.BeginH\x00R\x05begin\x12.\n" +
 	"\x05frame\x18\x02 \x01(\v2\x16.keyward.sync.v1.FrameH\x00R\x05frame\x121\n" +
@@ -1549,7 +1614,7 @@ func file_keyward_sync_v1_sync_proto_rawDescGZIP() []byte {
 	return file_keyward_sync_v1_sync_proto_rawDescData
 }
 
-var file_keyward_sync_v1_sync_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_keyward_sync_v1_sync_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_keyward_sync_v1_sync_proto_goTypes = []any{
 	(*EnrolRequest)(nil),          // 0: keyward.sync.v1.EnrolRequest
 	(*RenewRequest)(nil),          // 1: keyward.sync.v1.RenewRequest
@@ -1560,58 +1625,60 @@ var file_keyward_sync_v1_sync_proto_goTypes = []any{
 	(*Fault)(nil),                 // 6: keyward.sync.v1.Fault
 	(*Resync)(nil),                // 7: keyward.sync.v1.Resync
 	(*CertificateRequest)(nil),    // 8: keyward.sync.v1.CertificateRequest
-	(*ConfigResponse)(nil),        // 9: keyward.sync.v1.ConfigResponse
-	(*Batch)(nil),                 // 10: keyward.sync.v1.Batch
-	(*Begin)(nil),                 // 11: keyward.sync.v1.Begin
-	(*Frame)(nil),                 // 12: keyward.sync.v1.Frame
-	(*Commit)(nil),                // 13: keyward.sync.v1.Commit
-	(*Certificate)(nil),           // 14: keyward.sync.v1.Certificate
-	(*TrustBundle)(nil),           // 15: keyward.sync.v1.TrustBundle
-	(*Drain)(nil),                 // 16: keyward.sync.v1.Drain
-	(*ReportRequest)(nil),         // 17: keyward.sync.v1.ReportRequest
-	(*ReportResponse)(nil),        // 18: keyward.sync.v1.ReportResponse
-	nil,                           // 19: keyward.sync.v1.EnrolRequest.LabelsEntry
-	nil,                           // 20: keyward.sync.v1.Hello.LabelsEntry
-	nil,                           // 21: keyward.sync.v1.ReportRequest.ResponsesEntry
-	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 23: google.protobuf.Duration
+	(*Trusted)(nil),               // 9: keyward.sync.v1.Trusted
+	(*ConfigResponse)(nil),        // 10: keyward.sync.v1.ConfigResponse
+	(*Batch)(nil),                 // 11: keyward.sync.v1.Batch
+	(*Begin)(nil),                 // 12: keyward.sync.v1.Begin
+	(*Frame)(nil),                 // 13: keyward.sync.v1.Frame
+	(*Commit)(nil),                // 14: keyward.sync.v1.Commit
+	(*Certificate)(nil),           // 15: keyward.sync.v1.Certificate
+	(*TrustBundle)(nil),           // 16: keyward.sync.v1.TrustBundle
+	(*Drain)(nil),                 // 17: keyward.sync.v1.Drain
+	(*ReportRequest)(nil),         // 18: keyward.sync.v1.ReportRequest
+	(*ReportResponse)(nil),        // 19: keyward.sync.v1.ReportResponse
+	nil,                           // 20: keyward.sync.v1.EnrolRequest.LabelsEntry
+	nil,                           // 21: keyward.sync.v1.Hello.LabelsEntry
+	nil,                           // 22: keyward.sync.v1.ReportRequest.ResponsesEntry
+	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 24: google.protobuf.Duration
 }
 var file_keyward_sync_v1_sync_proto_depIdxs = []int32{
-	19, // 0: keyward.sync.v1.EnrolRequest.labels:type_name -> keyward.sync.v1.EnrolRequest.LabelsEntry
-	22, // 1: keyward.sync.v1.RenewRequest.at:type_name -> google.protobuf.Timestamp
+	20, // 0: keyward.sync.v1.EnrolRequest.labels:type_name -> keyward.sync.v1.EnrolRequest.LabelsEntry
+	23, // 1: keyward.sync.v1.RenewRequest.at:type_name -> google.protobuf.Timestamp
 	4,  // 2: keyward.sync.v1.ConfigRequest.hello:type_name -> keyward.sync.v1.Hello
 	5,  // 3: keyward.sync.v1.ConfigRequest.ack:type_name -> keyward.sync.v1.Ack
 	7,  // 4: keyward.sync.v1.ConfigRequest.resync:type_name -> keyward.sync.v1.Resync
 	8,  // 5: keyward.sync.v1.ConfigRequest.certificate_request:type_name -> keyward.sync.v1.CertificateRequest
-	20, // 6: keyward.sync.v1.Hello.labels:type_name -> keyward.sync.v1.Hello.LabelsEntry
-	6,  // 7: keyward.sync.v1.Ack.faults:type_name -> keyward.sync.v1.Fault
-	23, // 8: keyward.sync.v1.Ack.held:type_name -> google.protobuf.Duration
-	11, // 9: keyward.sync.v1.ConfigResponse.begin:type_name -> keyward.sync.v1.Begin
-	12, // 10: keyward.sync.v1.ConfigResponse.frame:type_name -> keyward.sync.v1.Frame
-	13, // 11: keyward.sync.v1.ConfigResponse.commit:type_name -> keyward.sync.v1.Commit
-	14, // 12: keyward.sync.v1.ConfigResponse.certificate:type_name -> keyward.sync.v1.Certificate
-	15, // 13: keyward.sync.v1.ConfigResponse.trust_bundle:type_name -> keyward.sync.v1.TrustBundle
-	16, // 14: keyward.sync.v1.ConfigResponse.drain:type_name -> keyward.sync.v1.Drain
-	10, // 15: keyward.sync.v1.ConfigResponse.batch:type_name -> keyward.sync.v1.Batch
-	9,  // 16: keyward.sync.v1.Batch.messages:type_name -> keyward.sync.v1.ConfigResponse
-	22, // 17: keyward.sync.v1.Commit.committed_at:type_name -> google.protobuf.Timestamp
-	23, // 18: keyward.sync.v1.Commit.acknowledge_within:type_name -> google.protobuf.Duration
-	23, // 19: keyward.sync.v1.Drain.after:type_name -> google.protobuf.Duration
-	22, // 20: keyward.sync.v1.ReportRequest.at:type_name -> google.protobuf.Timestamp
-	21, // 21: keyward.sync.v1.ReportRequest.responses:type_name -> keyward.sync.v1.ReportRequest.ResponsesEntry
-	0,  // 22: keyward.sync.v1.EnrolmentService.Enrol:input_type -> keyward.sync.v1.EnrolRequest
-	1,  // 23: keyward.sync.v1.EnrolmentService.Renew:input_type -> keyward.sync.v1.RenewRequest
-	3,  // 24: keyward.sync.v1.SyncService.Config:input_type -> keyward.sync.v1.ConfigRequest
-	17, // 25: keyward.sync.v1.SyncService.Report:input_type -> keyward.sync.v1.ReportRequest
-	2,  // 26: keyward.sync.v1.EnrolmentService.Enrol:output_type -> keyward.sync.v1.EnrolResponse
-	2,  // 27: keyward.sync.v1.EnrolmentService.Renew:output_type -> keyward.sync.v1.EnrolResponse
-	9,  // 28: keyward.sync.v1.SyncService.Config:output_type -> keyward.sync.v1.ConfigResponse
-	18, // 29: keyward.sync.v1.SyncService.Report:output_type -> keyward.sync.v1.ReportResponse
-	26, // [26:30] is the sub-list for method output_type
-	22, // [22:26] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	9,  // 6: keyward.sync.v1.ConfigRequest.trusted:type_name -> keyward.sync.v1.Trusted
+	21, // 7: keyward.sync.v1.Hello.labels:type_name -> keyward.sync.v1.Hello.LabelsEntry
+	6,  // 8: keyward.sync.v1.Ack.faults:type_name -> keyward.sync.v1.Fault
+	24, // 9: keyward.sync.v1.Ack.held:type_name -> google.protobuf.Duration
+	12, // 10: keyward.sync.v1.ConfigResponse.begin:type_name -> keyward.sync.v1.Begin
+	13, // 11: keyward.sync.v1.ConfigResponse.frame:type_name -> keyward.sync.v1.Frame
+	14, // 12: keyward.sync.v1.ConfigResponse.commit:type_name -> keyward.sync.v1.Commit
+	15, // 13: keyward.sync.v1.ConfigResponse.certificate:type_name -> keyward.sync.v1.Certificate
+	16, // 14: keyward.sync.v1.ConfigResponse.trust_bundle:type_name -> keyward.sync.v1.TrustBundle
+	17, // 15: keyward.sync.v1.ConfigResponse.drain:type_name -> keyward.sync.v1.Drain
+	11, // 16: keyward.sync.v1.ConfigResponse.batch:type_name -> keyward.sync.v1.Batch
+	10, // 17: keyward.sync.v1.Batch.messages:type_name -> keyward.sync.v1.ConfigResponse
+	23, // 18: keyward.sync.v1.Commit.committed_at:type_name -> google.protobuf.Timestamp
+	24, // 19: keyward.sync.v1.Commit.acknowledge_within:type_name -> google.protobuf.Duration
+	24, // 20: keyward.sync.v1.Drain.after:type_name -> google.protobuf.Duration
+	23, // 21: keyward.sync.v1.ReportRequest.at:type_name -> google.protobuf.Timestamp
+	22, // 22: keyward.sync.v1.ReportRequest.responses:type_name -> keyward.sync.v1.ReportRequest.ResponsesEntry
+	0,  // 23: keyward.sync.v1.EnrolmentService.Enrol:input_type -> keyward.sync.v1.EnrolRequest
+	1,  // 24: keyward.sync.v1.EnrolmentService.Renew:input_type -> keyward.sync.v1.RenewRequest
+	3,  // 25: keyward.sync.v1.SyncService.Config:input_type -> keyward.sync.v1.ConfigRequest
+	18, // 26: keyward.sync.v1.SyncService.Report:input_type -> keyward.sync.v1.ReportRequest
+	2,  // 27: keyward.sync.v1.EnrolmentService.Enrol:output_type -> keyward.sync.v1.EnrolResponse
+	2,  // 28: keyward.sync.v1.EnrolmentService.Renew:output_type -> keyward.sync.v1.EnrolResponse
+	10, // 29: keyward.sync.v1.SyncService.Config:output_type -> keyward.sync.v1.ConfigResponse
+	19, // 30: keyward.sync.v1.SyncService.Report:output_type -> keyward.sync.v1.ReportResponse
+	27, // [27:31] is the sub-list for method output_type
+	23, // [23:27] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_keyward_sync_v1_sync_proto_init() }
@@ -1628,8 +1695,9 @@ func file_keyward_sync_v1_sync_proto_init() {
 		(*ConfigRequest_Ack)(nil),
 		(*ConfigRequest_Resync)(nil),
 		(*ConfigRequest_CertificateRequest)(nil),
+		(*ConfigRequest_Trusted)(nil),
 	}
-	file_keyward_sync_v1_sync_proto_msgTypes[9].OneofWrappers = []any{
+	file_keyward_sync_v1_sync_proto_msgTypes[10].OneofWrappers = []any{
 		(*ConfigResponse_Begin)(nil),
 		(*ConfigResponse_Frame)(nil),
 		(*ConfigResponse_Commit)(nil),
@@ -1644,7 +1712,7 @@ func file_keyward_sync_v1_sync_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keyward_sync_v1_sync_proto_rawDesc), len(file_keyward_sync_v1_sync_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   22,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
