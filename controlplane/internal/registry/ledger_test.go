@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"keyward.dev/controlplane/internal/attest"
 	"keyward.dev/controlplane/internal/fallback"
 	"keyward.dev/controlplane/internal/kek/file"
@@ -200,5 +202,72 @@ func TestJoinTokensAreAuthenticated(t *testing.T) {
 	}
 	if n := l.used(t, "shop", shop.ID); n != -1 {
 		t.Error("a deleted token is still listed")
+	}
+}
+
+// TestWhatHangsOnARootIsFound is of the questions that are asked before a root is retired.
+func TestWhatHangsOnARootIsFound(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	token, _ := l.token(t, "pay", 6)
+	now := time.Now()
+	id := map[string]string{}
+	for i, g := range []struct {
+		name, issuer string
+		notAfter     time.Duration
+	}{
+		{"new", "i2", time.Hour}, {"old", "i1", time.Hour}, {"unknown", "", 2 * time.Hour}, {"expired", "i1", -time.Hour}, {"revoked", "i1", time.Hour},
+	} {
+		made, err := l.Enrol(t.Context(), candidate("pay", token.ID, byte(i)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		id[made.ID] = g.name
+		note := store.Certificate{SPKIHash: []byte(g.name), Serial: "1", Issuer: g.issuer, NotAfter: now.Add(g.notAfter)}
+		if err := l.SetGatewayCertificate(t.Context(), "pay", made.ID, note); err != nil {
+			t.Fatal(err)
+		}
+		if g.name == "revoked" {
+			if err := l.Revoke(t.Context(), "pay", made.ID, "admin", "stolen"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, tt := range []struct {
+		after time.Duration
+		want  []string
+	}{{0, []string{"unknown", "old"}}, {-2 * time.Hour, []string{"unknown", "old", "expired"}}} {
+		bearers, err := l.db.Store.BearersOfOthers(t.Context(), []string{"i2", "i3"}, now.Add(tt.after))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, b := range bearers {
+			got = append(got, id[b.ID])
+			if b.Group != "pay" || b.NotAfter.IsZero() {
+				t.Errorf("bearer = %+v", b)
+			}
+		}
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("after %s (-want +got):\n%s", tt.after, diff)
+		}
+	}
+	if all, err := l.db.Store.BearersOfOthers(t.Context(), nil, now); err != nil || len(all) != 3 {
+		t.Errorf("certificates of no issuer at all: %d, %v, want 3", len(all), err)
+	}
+
+	l.token(t, "shop", 1) // another one of the same root
+	used, _ := l.token(t, "shop", 1)
+	if _, err := l.Enrol(t.Context(), candidate("shop", used.ID, 9)); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		root string
+		at   time.Time
+		want int
+	}{{mtls.SPKI{7}.String(), now, 2}, {mtls.SPKI{8}.String(), now, 0}, {mtls.SPKI{7}.String(), now.Add(2 * time.Hour), 0}} {
+		if n, err := l.db.Store.JoinTokensOfRoot(t.Context(), tt.root, tt.at); err != nil || n != tt.want {
+			t.Errorf("JoinTokensOfRoot(%.4s) = %d, %v, want %d", tt.root, n, err, tt.want)
+		}
 	}
 }

@@ -28,7 +28,7 @@ func (r *Registry) CreateJoinToken(ctx context.Context, n NewToken) (store.JoinT
 	now := r.cfg.Now().UTC().Truncate(time.Microsecond)
 	row := store.JoinToken{
 		ID: text.ID, Group: n.Group, Description: n.Description, SecretHash: text.SecretHash(), Uses: n.Uses,
-		CreatedAt: now, CreatedBy: n.Actor, ExpiresAt: now.Add(n.TTL),
+		CreatedAt: now, CreatedBy: n.Actor, ExpiresAt: now.Add(n.TTL), Root: n.Pin.String(),
 	}
 	row, err := r.cfg.Changes.CreateJoinToken(ctx, row)
 	if err != nil {

@@ -64,6 +64,8 @@ type Hello struct {
 type Certificate struct {
 	SPKIHash []byte
 	Serial   string
+	// Issuer is the id of the authority that issued it.
+	Issuer   string
 	NotAfter time.Time
 }
 
@@ -85,7 +87,7 @@ where g.name = $1 and w.revoked_at is null and w.policy_types <> '{}' and not w.
 insert into gateways (id, group_uid, name, labels, version, attestor, attestation, spki_hash, serial, not_after, enrolled_at)
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`
 	updateCertificate = `
-update gateways set spki_hash = $3, serial = $4, not_after = $5
+update gateways set spki_hash = $3, serial = $4, not_after = $5, issuer = $6
 where id = $2 and group_uid = (select uid from groups where name = $1) and revoked_at is null`
 	updateHello = `
 update gateways set version = $3, policy_types = $4, labels = $5, replica = $6, last_seen = $7
@@ -174,7 +176,7 @@ func (t *GroupTx) RevokeGateway(ctx context.Context, id, by, reason string, at t
 // SetGatewayCertificate notes a renewed certificate. It answers ErrNotFound for a revoked gateway, whatever was known
 // when the renewal began.
 func (s *Store) SetGatewayCertificate(ctx context.Context, group, id string, c Certificate) error {
-	return s.updateGateway(ctx, "note certificate", updateCertificate, group, id, c.SPKIHash, c.Serial, c.NotAfter)
+	return s.updateGateway(ctx, "note certificate", updateCertificate, group, id, c.SPKIHash, c.Serial, c.NotAfter, c.Issuer)
 }
 
 // SetGatewayHello notes that a gateway's stream opened.

@@ -22,6 +22,8 @@ type JoinToken struct {
 	CreatedAt time.Time
 	CreatedBy string
 	ExpiresAt time.Time
+	// Root is the hash of the root's public key that the token carries, hexadecimal; written only, and not covered by MAC.
+	Root string
 	// MAC, under the keyring of the group, covers what never changes.
 	MAC []byte
 }
@@ -36,8 +38,8 @@ const (
 	selectJoinTokens = joinTokenColumns + `g.name = $1 order by t.created_at, t.id`
 	selectJoinToken  = joinTokenColumns + `t.id = $1`
 	insertJoinToken  = `
-insert into join_tokens (id, group_uid, description, secret_hash, uses, created_at, created_by, expires_at, mac)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9)`
+insert into join_tokens (id, group_uid, description, secret_hash, uses, created_at, created_by, expires_at, mac, root_spki)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`
 	deleteJoinToken = `
 update join_tokens set deleted_at = $3 where id = $1 and group_uid = $2 and deleted_at is null`
 	selectJoinTokenUse = `select gateway_id from join_token_uses where token_id = $1 and spki_hash = $2`
@@ -71,7 +73,7 @@ func (s *Store) JoinToken(ctx context.Context, id string) (JoinToken, error) {
 // CreateJoinToken writes a token of the group.
 func (t *GroupTx) CreateJoinToken(ctx context.Context, j JoinToken) error {
 	_, err := t.tx.Exec(ctx, insertJoinToken, j.ID, t.head.GroupUID, j.Description, j.SecretHash, j.Uses, j.CreatedAt,
-		j.CreatedBy, j.ExpiresAt, j.MAC)
+		j.CreatedBy, j.ExpiresAt, j.MAC, j.Root)
 	if err != nil {
 		return mapped("create join token", err)
 	}

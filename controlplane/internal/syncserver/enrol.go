@@ -105,7 +105,7 @@ func (s *Server) issue(ctx context.Context, id mtls.ID, key pki.Request) (pki.Is
 	if err != nil {
 		return issued, err
 	}
-	note := store.Certificate{SPKIHash: key.KeyHash[:], Serial: issued.Serial, NotAfter: issued.NotAfter}
+	note := store.Certificate{SPKIHash: key.KeyHash[:], Serial: issued.Serial, Issuer: issued.Issuer, NotAfter: issued.NotAfter}
 	return issued, s.cfg.Enrolments.SetGatewayCertificate(ctx, id.Group, id.Gateway, note)
 }
 
