@@ -37,7 +37,7 @@ func (a authorities) UpdateAuthorities(ctx context.Context, plan func([]store.Au
 }
 
 func (a authorities) carryOut(ctx context.Context, tx *store.GroupTx, p pki.Plan) error {
-	event := audit.Event{At: time.Now(), Actor: cmp.Or(p.Actor, a.actor), Action: "authority." + cmp.Or(p.Action, "update")}
+	event := audit.Event{At: time.Now(), Actor: cmp.Or(p.Actor, a.actor), Action: "authority." + cmp.Or(p.Action, "update"), Detail: p.Detail}
 	for _, id := range inTurn(p.States) {
 		if err := tx.SetAuthorityState(ctx, id, p.States[id]); err != nil {
 			return err

@@ -29,6 +29,7 @@ import (
 	"keyward.dev/controlplane/internal/sealer"
 	"keyward.dev/controlplane/internal/store"
 	"keyward.dev/controlplane/internal/syncserver"
+	"keyward.dev/controlplane/internal/trust"
 	"keyward.dev/shared/certfile"
 	"keyward.dev/shared/contract"
 	"keyward.dev/shared/mtls"
@@ -171,6 +172,9 @@ func (p *plane) adminServer() (*adminapi.Server, error) {
 		Catalog: core.catalog, Tokens: tokens, Auth: p.tokens, Sets: core.groups, Writer: core.config, History: core.store,
 		Past:      core.history,
 		Directory: core.store, Creator: core.config, Gateways: p.registry, Joins: p.registry, BundleKeys: p.bundleKeys,
+		Trust: trust.NewDesk(trust.Config{
+			Authorities: p.ca, Gateways: p.registry, Store: core.store, Grace: p.ca.Grace(), Now: time.Now,
+		}),
 		Rollouts: rollout.NewDesk(p.rollouts, p.registry, time.Now), Keyrings: p.keeper, Skills: p.registry, Newer: newer(),
 		Audit: auditLog{core.store, core.sealer}, Pin: func() mtls.SPKI { return p.ca.Trust().Pin }, Log: p.log,
 		Version: &adminv1.Version{

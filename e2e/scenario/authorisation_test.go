@@ -71,7 +71,7 @@ func (who caller) refused() (code codes.Code, httpStatus int) {
 func methods(t *testing.T) []protoreflect.MethodDescriptor {
 	t.Helper()
 	var out []protoreflect.MethodDescriptor
-	for _, file := range []protoreflect.FileDescriptor{adminv1.File_keyward_admin_v1_admin_proto, adminv1.File_keyward_admin_v1_keyring_proto, adminv1.File_keyward_admin_v1_resource_proto} {
+	for _, file := range []protoreflect.FileDescriptor{adminv1.File_keyward_admin_v1_admin_proto, adminv1.File_keyward_admin_v1_authority_proto, adminv1.File_keyward_admin_v1_keyring_proto, adminv1.File_keyward_admin_v1_resource_proto} {
 		for i := range file.Services().Len() {
 			all := file.Services().Get(i).Methods()
 			for j := range all.Len() {

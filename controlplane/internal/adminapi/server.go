@@ -66,6 +66,7 @@ type Config struct {
 	BundleKeys BundleKeys
 	Rollouts   Rollouts
 	Keyrings   Keyrings
+	Trust      Trust
 	Skills     Skills
 	// Newer answers what of a resource the first contract with gateways did not have, see package contract; nil: nothing has
 	// been added yet.
@@ -99,7 +100,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	permissions, err := adminauth.PermissionsOf(adminv1.File_keyward_admin_v1_admin_proto, adminv1.File_keyward_admin_v1_keyring_proto, adminv1.File_keyward_admin_v1_resource_proto)
+	permissions, err := adminauth.PermissionsOf(adminv1.File_keyward_admin_v1_admin_proto, adminv1.File_keyward_admin_v1_authority_proto, adminv1.File_keyward_admin_v1_keyring_proto, adminv1.File_keyward_admin_v1_resource_proto)
 	if err != nil {
 		return nil, fmt.Errorf("admin API: %w", err)
 	}
@@ -127,6 +128,7 @@ func register(r grpc.ServiceRegistrar, cfg Config) {
 	adminv1.RegisterGatewayServiceServer(r, &gateways{registry: cfg.Gateways, tokens: cfg.Joins, bundles: cfg.BundleKeys, sets: cfg.Sets, rollouts: cfg.Rollouts, pin: cfg.Pin})
 	adminv1.RegisterRolloutServiceServer(r, &rollouts{desk: cfg.Rollouts, sets: cfg.Sets})
 	adminv1.RegisterKeyringServiceServer(r, &keyrings{keeper: cfg.Keyrings})
+	adminv1.RegisterAuthorityServiceServer(r, &authorities{trust: cfg.Trust})
 	adminv1.RegisterTokenServiceServer(r, &tokens{store: cfg.Tokens, refresher: cfg.Auth, now: cfg.Now})
 	adminv1.RegisterAuditServiceServer(r, &auditLog{log: cfg.Audit})
 }

@@ -49,7 +49,7 @@ func newFixture(t *testing.T, grants ...Grant) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	perms, err := PermissionsOf(adminv1.File_keyward_admin_v1_admin_proto, adminv1.File_keyward_admin_v1_keyring_proto, adminv1.File_keyward_admin_v1_resource_proto)
+	perms, err := PermissionsOf(adminv1.File_keyward_admin_v1_admin_proto, adminv1.File_keyward_admin_v1_authority_proto, adminv1.File_keyward_admin_v1_keyring_proto, adminv1.File_keyward_admin_v1_resource_proto)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,8 +39,9 @@ type Sealer interface {
 
 // Plan is a change of the authorities.
 type Plan struct {
-	// Actor asked for it, and Action is what; empty: it had to be.
-	Actor, Action string
+	// Order says who asked for it, and Action for what; empty: it had to be.
+	Order
+	Action string
 	// States moves authorities on, by id; done before Create. There is never more than one current of a kind.
 	States map[string]string
 	Create []store.Authority

@@ -36,6 +36,13 @@ func (a Authority) Prepared() bool { return a.State == stateNext }
 // Former says whether it is a root that was current before, or an intermediate that was.
 func (a Authority) Former() bool { return a.State == statePrevious }
 
+// Order is who asked for a change.
+type Order struct {
+	Actor string
+	// Detail is for the audit trail.
+	Detail string
+}
+
 // List answers the authorities that are not retired, roots last, each kind oldest first.
 func (c *CA) List(ctx context.Context) ([]Authority, error) {
 	stored, err := c.cfg.Authorities.Authorities(ctx)
@@ -62,15 +69,15 @@ func (c *CA) List(ctx context.Context) ([]Authority, error) {
 
 // RotateIntermediate makes an intermediate under the current root, which signs from now on. The one before stays good until
 // it ends.
-func (c *CA) RotateIntermediate(ctx context.Context, actor string) error {
-	return c.change(ctx, actor, "rotate-intermediate", func(h *held, p *Plan) error {
+func (c *CA) RotateIntermediate(ctx context.Context, by Order) error {
+	return c.change(ctx, by, "rotate-intermediate", func(h *held, p *Plan) error {
 		return c.follow(p, h.intermediate, h.root)
 	})
 }
 
 // PrepareRoot makes the next root. It is in the trust bundle from now on, and signs nothing yet.
-func (c *CA) PrepareRoot(ctx context.Context, actor string) error {
-	return c.change(ctx, actor, "prepare-root", func(h *held, p *Plan) error {
+func (c *CA) PrepareRoot(ctx context.Context, by Order) error {
+	return c.change(ctx, by, "prepare-root", func(h *held, p *Plan) error {
 		switch {
 		case h.next != nil:
 			return problem.Errorf(problem.Conflict, "root %s is prepared already", h.next.id)
@@ -85,8 +92,8 @@ func (c *CA) PrepareRoot(ctx context.Context, actor string) error {
 
 // ActivateRoot makes the prepared root the current one, with an intermediate of its own. The root before stays in the trust
 // bundle, and vouches for the new intermediate where it is the only one that is known.
-func (c *CA) ActivateRoot(ctx context.Context, actor string) error {
-	return c.change(ctx, actor, "activate-root", func(h *held, p *Plan) error {
+func (c *CA) ActivateRoot(ctx context.Context, by Order) error {
+	return c.change(ctx, by, "activate-root", func(h *held, p *Plan) error {
 		if h.next == nil {
 			return problem.Errorf(problem.Conflict, "no root is prepared")
 		}
@@ -96,8 +103,8 @@ func (c *CA) ActivateRoot(ctx context.Context, actor string) error {
 }
 
 // RetireRoot takes the root that was current before out of the trust bundle: nothing that hangs on it is good any more.
-func (c *CA) RetireRoot(ctx context.Context, actor string) error {
-	return c.change(ctx, actor, "retire-root", func(h *held, p *Plan) error {
+func (c *CA) RetireRoot(ctx context.Context, by Order) error {
+	return c.change(ctx, by, "retire-root", func(h *held, p *Plan) error {
 		if len(h.previous) == 0 {
 			return problem.Errorf(problem.Conflict, "there is no root that was current before")
 		}
@@ -114,9 +121,9 @@ func (c *CA) RetireRoot(ctx context.Context, actor string) error {
 }
 
 // change carries out what somebody asked for, and takes it over here; other replicas are woken.
-func (c *CA) change(ctx context.Context, actor, action string, do func(*held, *Plan) error) error {
+func (c *CA) change(ctx context.Context, by Order, action string, do func(*held, *Plan) error) error {
 	err := c.cfg.Authorities.UpdateAuthorities(ctx, func(stored []store.Authority) (Plan, error) {
-		p := Plan{Actor: actor, Action: action, States: map[string]string{}}
+		p := Plan{Order: by, Action: action, States: map[string]string{}}
 		h, err := c.hold(stored)
 		if err != nil {
 			return p, err

@@ -53,7 +53,7 @@ func TestARootIsRotatedInStepsAndNobodyIsLockedOut(t *testing.T) {
 	old, oldPin := ca.Trust().Roots[0], ca.Trust().Pin
 	oldLeaf := issue(t, ca, newKey(t), nil)
 
-	must(t, "PrepareRoot", ca.PrepareRoot(t.Context(), "alice"))
+	must(t, "PrepareRoot", ca.PrepareRoot(t.Context(), pki.Order{Actor: "alice"}))
 	roots := ca.Trust().Roots
 	if len(roots) != 2 || !bytes.Equal(roots[0], old) || ca.Trust().Pin != oldPin {
 		t.Fatalf("after preparing there are %d roots, pin changed: %v", len(roots), ca.Trust().Pin != oldPin)
@@ -90,7 +90,7 @@ func TestARootIsRotatedInStepsAndNobodyIsLockedOut(t *testing.T) {
 	}
 	check("prepared", view{Old: true, OldPin: true}, view{Old: true, OldPin: true, NewPin: true})
 
-	must(t, "ActivateRoot", ca.ActivateRoot(t.Context(), "alice"))
+	must(t, "ActivateRoot", ca.ActivateRoot(t.Context(), pki.Order{Actor: "alice"}))
 	if ca.Trust().Pin != newPin || len(ca.Trust().Roots) != 2 {
 		t.Error("after activating the pin is not the new root's, or a root is missing")
 	}
@@ -99,10 +99,10 @@ func TestARootIsRotatedInStepsAndNobodyIsLockedOut(t *testing.T) {
 	if got := issue(t, ca, newKey(t), nil); got.Issuer == oldLeaf.Issuer {
 		t.Error("certificates are still issued by the old intermediate")
 	}
-	must(t, "RotateIntermediate", ca.RotateIntermediate(t.Context(), "alice"))
+	must(t, "RotateIntermediate", ca.RotateIntermediate(t.Context(), pki.Order{Actor: "alice"}))
 	check("activated and the intermediate rotated", all, all)
 
-	must(t, "RetireRoot", ca.RetireRoot(t.Context(), "alice"))
+	must(t, "RetireRoot", ca.RetireRoot(t.Context(), pki.Order{Actor: "alice"}))
 	if diff := cmp.Diff([][]byte{fresh}, ca.Trust().Roots); diff != "" {
 		t.Errorf("trust bundle after retiring:\n%s", diff)
 	}
@@ -122,13 +122,13 @@ func TestAnExpiredCertificateOfTheRootBeforeIsRenewed(t *testing.T) {
 	m, c, key := &pkitest.Authorities{}, newClock(), newKey(t)
 	ca := open(t, m, c)
 	cert := issue(t, ca, key, nil).Chain[0]
-	must(t, "PrepareRoot", ca.PrepareRoot(t.Context(), "alice"))
-	must(t, "ActivateRoot", ca.ActivateRoot(t.Context(), "alice"))
+	must(t, "PrepareRoot", ca.PrepareRoot(t.Context(), pki.Order{Actor: "alice"}))
+	must(t, "ActivateRoot", ca.ActivateRoot(t.Context(), pki.Order{Actor: "alice"}))
 	c.now = c.now.Add(20 * 24 * time.Hour)
 	if _, err := ca.VerifyExpired(expired(t, key, cert, c.now)); err != nil {
 		t.Errorf("VerifyExpired after activating = %v", err)
 	}
-	must(t, "RetireRoot", ca.RetireRoot(t.Context(), "alice"))
+	must(t, "RetireRoot", ca.RetireRoot(t.Context(), pki.Order{Actor: "alice"}))
 	if _, err := ca.VerifyExpired(expired(t, key, cert, c.now)); !errors.Is(err, pki.ErrNotRenewable) {
 		t.Errorf("VerifyExpired after retiring = %v, want ErrNotRenewable", err)
 	}
@@ -137,9 +137,9 @@ func TestAnExpiredCertificateOfTheRootBeforeIsRenewed(t *testing.T) {
 func TestStepsOutOfTurnAreRefused(t *testing.T) {
 	t.Parallel()
 	type step func(*pki.CA) error
-	prepare := func(ca *pki.CA) error { return ca.PrepareRoot(t.Context(), "alice") }
-	activate := func(ca *pki.CA) error { return ca.ActivateRoot(t.Context(), "alice") }
-	retire := func(ca *pki.CA) error { return ca.RetireRoot(t.Context(), "alice") }
+	prepare := func(ca *pki.CA) error { return ca.PrepareRoot(t.Context(), pki.Order{Actor: "alice"}) }
+	activate := func(ca *pki.CA) error { return ca.ActivateRoot(t.Context(), pki.Order{Actor: "alice"}) }
+	retire := func(ca *pki.CA) error { return ca.RetireRoot(t.Context(), pki.Order{Actor: "alice"}) }
 	for _, tt := range []struct {
 		name  string
 		first []step
@@ -177,15 +177,15 @@ func TestStepsOutOfTurnAreRefused(t *testing.T) {
 func TestABridgeIsMadeOnce(t *testing.T) {
 	t.Parallel()
 	ca := open(t, &pkitest.Authorities{}, newClock())
-	must(t, "PrepareRoot", ca.PrepareRoot(t.Context(), "alice"))
-	must(t, "ActivateRoot", ca.ActivateRoot(t.Context(), "alice"))
+	must(t, "PrepareRoot", ca.PrepareRoot(t.Context(), pki.Order{Actor: "alice"}))
+	must(t, "ActivateRoot", ca.ActivateRoot(t.Context(), pki.Order{Actor: "alice"}))
 	before, err := ca.ServerCertificate()
 	must(t, "ServerCertificate", err)
 	must(t, "Reload", ca.Reload(t.Context()))
 	if after, err := ca.ServerCertificate(); err != nil || after != before {
 		t.Errorf("a reload without a change made another certificate, %v", err)
 	}
-	must(t, "RetireRoot", ca.RetireRoot(t.Context(), "alice"))
+	must(t, "RetireRoot", ca.RetireRoot(t.Context(), pki.Order{Actor: "alice"}))
 	after, err := ca.ServerCertificate()
 	if err != nil || len(after.Certificate) != 3 {
 		t.Errorf("a chain of %d certificates after retiring, want 3, %v", len(after.Certificate), err)

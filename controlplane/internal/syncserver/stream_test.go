@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"keyward.dev/controlplane/internal/fanout"
+	"keyward.dev/controlplane/internal/pki"
 	"keyward.dev/controlplane/internal/pki/pkitest"
 	"keyward.dev/controlplane/internal/registry"
 	syncv1 "keyward.dev/proto/gen/keyward/sync/v1"
@@ -354,7 +355,7 @@ func TestTrustBundlesArePushedAndAcknowledged(t *testing.T) {
 	if got := s.nextOther().GetTrustBundle(); len(got.GetRoots()) != 1 {
 		t.Errorf("first bundle has %d roots", len(got.GetRoots()))
 	}
-	if err := w.ca.PrepareRoot(t.Context(), "alice"); err != nil {
+	if err := w.ca.PrepareRoot(t.Context(), pki.Order{Actor: "alice"}); err != nil {
 		t.Fatal(err)
 	}
 	roots := s.nextOther().GetTrustBundle().GetRoots()
@@ -388,8 +389,8 @@ func TestStreamsUnderARetiredRootHaveToEnd(t *testing.T) {
 	old := w.enrol("a")
 	s := old.stream(fanout.Position{})
 	s.nextOther()
-	for _, step := range []func(context.Context, string) error{w.ca.PrepareRoot, w.ca.ActivateRoot} {
-		if err := step(t.Context(), "alice"); err != nil {
+	for _, step := range []func(context.Context, pki.Order) error{w.ca.PrepareRoot, w.ca.ActivateRoot} {
+		if err := step(t.Context(), pki.Order{Actor: "alice"}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -398,7 +399,7 @@ func TestStreamsUnderARetiredRootHaveToEnd(t *testing.T) {
 	if got := newer.nextOther().GetTrustBundle(); len(got.GetRoots()) != 2 {
 		t.Errorf("a new gateway gets %d roots, want 2", len(got.GetRoots()))
 	}
-	if err := w.ca.RetireRoot(t.Context(), "alice"); err != nil {
+	if err := w.ca.RetireRoot(t.Context(), pki.Order{Actor: "alice"}); err != nil {
 		t.Fatal(err)
 	}
 	if got := newer.nextOther().GetTrustBundle(); len(got.GetRoots()) != 1 {

@@ -72,7 +72,7 @@ type Operation struct {
 // List returns all operations, ordered by path and method.
 func List(kinds []*catalog.Kind) ([]Operation, error) {
 	var ops []Operation
-	for _, file := range []protoreflect.FileDescriptor{adminv1.File_keyward_admin_v1_admin_proto, adminv1.File_keyward_admin_v1_keyring_proto, adminv1.File_keyward_admin_v1_resource_proto} {
+	for _, file := range []protoreflect.FileDescriptor{adminv1.File_keyward_admin_v1_admin_proto, adminv1.File_keyward_admin_v1_authority_proto, adminv1.File_keyward_admin_v1_keyring_proto, adminv1.File_keyward_admin_v1_resource_proto} {
 		for i := range file.Services().Len() {
 			methods := file.Services().Get(i).Methods()
 			for j := range methods.Len() {

@@ -10,6 +10,7 @@ import (
 	"keyward.dev/controlplane/cmd/keyward/internal/cli/apply"
 	"keyward.dev/controlplane/cmd/keyward/internal/cli/audit"
 	"keyward.dev/controlplane/cmd/keyward/internal/cli/bundlekey"
+	"keyward.dev/controlplane/cmd/keyward/internal/cli/ca"
 	"keyward.dev/controlplane/cmd/keyward/internal/cli/certs"
 	"keyward.dev/controlplane/cmd/keyward/internal/cli/credential"
 	"keyward.dev/controlplane/cmd/keyward/internal/cli/diff"
@@ -62,7 +63,7 @@ something was not found and 4 on a conflict with what is stored.`
 	}
 	add(groupResources, apply.New(f, nil), diff.New(f, nil), get.New(f, nil), remove.New(f, nil), export.New(f, nil),
 		explain.New(f, nil), route.New(f), credential.New(f), certs.New(f), revisions.New(f, nil), rollback.New(f, nil))
-	add(groupOperation, dev.New(f), gateways.New(f), rollout.New(f), jointoken.New(f), bundlekey.New(f), keyring.New(f), groups.New(f), token.New(f), audit.New(f))
+	add(groupOperation, dev.New(f), gateways.New(f), rollout.New(f), jointoken.New(f), bundlekey.New(f), keyring.New(f), ca.New(f), groups.New(f), token.New(f), audit.New(f))
 	add(groupOther, whoami.New(f), version.New(f))
 	root.SetHelpCommandGroupID(groupOther)
 	root.SetCompletionCommandGroupID(groupOther)
