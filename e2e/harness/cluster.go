@@ -180,15 +180,26 @@ func (c *Cluster) bootstrap(link bool) {
 		c.T.Fatalf("bootstrap printed %q: %v", out, err)
 	}
 	c.Token, c.CACert = made.Token, filepath.Join(c.Dir, "ca.pem")
-	if err := os.WriteFile(c.CACert, []byte(made.TrustBundle), 0o600); err != nil {
+	c.trust(made.TrustBundle)
+}
+
+// TakeTrustBundle asks for the roots, by which the control plane is verified from now on.
+func (c *Cluster) TakeTrustBundle() {
+	c.T.Helper()
+	c.trust(c.MustCLI("", "ca", "show", "--bundle"))
+	c.client.Transport = c.openapi.Transport(c.client.Transport)
+}
+
+func (c *Cluster) trust(bundle string) {
+	c.T.Helper()
+	if err := os.WriteFile(c.CACert, []byte(bundle), 0o600); err != nil {
 		c.T.Fatal(err)
 	}
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM([]byte(made.TrustBundle))
-	c.roots = roots
+	c.roots = x509.NewCertPool()
+	c.roots.AppendCertsFromPEM([]byte(bundle))
 	c.client = &http.Client{
 		Timeout:   30 * time.Second,
-		Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}},
+		Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: c.roots, MinVersion: tls.VersionTLS12}},
 	}
 	c.T.Cleanup(c.client.CloseIdleConnections)
 }

@@ -129,6 +129,14 @@ var faults = []struct {
 		},
 	},
 	{
+		"root and intermediate are rotated while a replica is killed and gateways are away", "nobody is locked out before the old root is retired, then it is good for nothing; no request fails, no stream is refused",
+		[]string{
+			"TestCertificateAuthoritiesRotateUnderTraffic", "TestAGatewayOfTheReleaseBeforeLivesThroughARotatedRoot", "controlplane/internal/pki.TestARootIsRotatedInStepsAndNobodyIsLockedOut",
+			"controlplane/internal/trust.TestActivatingWaitsForEveryConnectedGateway", "controlplane/internal/trust.TestRetiringWaitsForGoodCertificates",
+			"controlplane/internal/syncserver.TestStreamsUnderARetiredRootHaveToEnd", "dataplane/internal/syncclient.TestRootsThatAreNotKeptAreNotSaidToBeTrusted",
+		},
+	},
+	{
 		"the key-encryption key is lost", "with a backup of the keyrings and the recovery key everything opens again; gateways go on meanwhile",
 		[]string{"TestKeyringsComeBackWhenTheirKeyIsLost", "controlplane/app.TestARestoreThatCannotBeWholeSaysSoAndLosesNothing"},
 	},
