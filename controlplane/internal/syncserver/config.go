@@ -50,6 +50,7 @@ type session struct {
 	asked    throttle
 	resynced throttle
 	left     <-chan time.Time // set when the gateway was asked to leave
+	stale    bool             // what it showed when it connected hangs on a root that is retired
 }
 
 // Config implements SyncService.

@@ -131,6 +131,7 @@ func (c *session) retrust(t pki.Trust) error {
 	if c.server.trusted(c.who, t.Pool) {
 		return nil
 	}
+	c.stale = true
 	return c.leave(leaveWithin, leaveGrace)
 }
 
@@ -154,6 +155,11 @@ func (c *session) resync(ctx context.Context, reason string) error {
 // renew issues the next certificate. It works from memory while the database is down: who is revoked is known here.
 func (c *session) renew(ctx context.Context, csr []byte) error {
 	s := c.server
+	if c.stale {
+		// Who has the key of a retired root must not come by a certificate of the new one. A good gateway asks again when it
+		// has reconnected.
+		return nil
+	}
 	if !c.asked.allow(s.cfg.Now()) {
 		return status.Error(codes.ResourceExhausted, "too many certificate requests")
 	}

@@ -407,6 +407,27 @@ func TestStreamsUnderARetiredRootHaveToEnd(t *testing.T) {
 	}
 	for s.nextOther().GetDrain() == nil { // it is asked to leave
 	}
+	csr := &syncv1.CertificateRequest{Csr: request(t, newKey(t))}
+	s.send(&syncv1.ConfigRequest{Message: &syncv1.ConfigRequest_CertificateRequest{CertificateRequest: csr}})
+	said := [32]byte{1}
+	s.send(&syncv1.ConfigRequest{Message: &syncv1.ConfigRequest_Trusted{Trusted: &syncv1.Trusted{Digest: said[:]}}})
+	testkit.Await(t, 10*time.Second, func() error { // then the request is there, too, and its answer comes before the changes
+		_, not, err := w.registry.Trusting(t.Context(), "a", said)
+		if err == nil && len(not) != 1 {
+			err = fmt.Errorf("%v have not said so", not)
+		}
+		return err
+	})
+	w.sources["a"].Put("ua", "n", []byte("of a"))
+	w.sources["a"].Put("ub", "n", []byte("of a"))
+	for before := s.at.Revision; s.at.Revision < before+2; {
+		if err := s.next(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s.other[len(s.other)-1].GetCertificate() != nil {
+		t.Error("a stream under a retired root gets a certificate of the new one")
+	}
 	if s, err := old.tryStream(fanout.Position{}); err == nil {
 		if err := s.next(); err == nil {
 			t.Error("a stream was opened under a retired root")

@@ -157,7 +157,7 @@ func New(cfg Config) (*Client, error) {
 		return nil, err
 	}
 	c.starting.with = c.identity.Load()
-	if c.identity.Load() == nil && cfg.JoinToken == "" && cfg.ServiceAccountTokenFile == "" {
+	if c.identity.Load() == nil && !c.mayJoin() {
 		return nil, errors.New("there is no identity, and neither a join token nor a service-account token to get one")
 	}
 	if c.identity.Load() == nil && cfg.RootPin == nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -521,6 +522,31 @@ func TestRootsThatAreNotKeptAreNotSaidToBeTrusted(t *testing.T) {
 		synctest.Wait()
 		if len(c.trusted) != 1 {
 			t.Errorf("%d bundles are acknowledged once the same can be kept, want 1", len(c.trusted))
+		}
+	})
+}
+
+// TestAnIdentityUnderARetiredRootJoinsAnew is of a gateway that was restarted, with another token, after a root was retired on
+// which its certificate still hung.
+func TestAnIdentityUnderARetiredRootJoinsAnew(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		before, after := newControl(t), newControl(t)
+		w := start(t, before, func(cfg *syncclient.Config) { cfg.IdentityDir = dir })
+		w.until(t, 0)
+		before.send(bundle(after.authority.Root.Raw))
+		before.change(route("u1", "a", ""))
+		w.until(t, 1)
+		w.end()
+		if _, err := syncclient.New(syncclient.Config{Addresses: []string{"cp.test:7444"}, TrustDomain: domain, IdentityDir: dir, Log: slog.New(slog.DiscardHandler)}); err == nil {
+			t.Error("an identity that nobody trusts is taken although there is nothing to join with")
+		}
+		again := start(t, after, func(cfg *syncclient.Config) { cfg.IdentityDir = dir })
+		defer again.end()
+		again.until(t, 0)
+		if len(after.keys) != 1 {
+			t.Errorf("joined %d times, want once", len(after.keys))
 		}
 	})
 }

@@ -45,6 +45,11 @@ func (c *Client) load() error {
 		return err
 	}
 	id, err := newIdentity(k.key, k.chain, k.roots, c.cfg.TrustDomain, true)
+	if unknown := (x509.UnknownAuthorityError{}); errors.As(err, &unknown) && c.mayJoin() {
+		// Its root was retired before it was renewed. The file stays until there is another identity.
+		c.cfg.Log.Warn("the identity hangs on no root that is trusted; joining anew", "err", err)
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("identity in %s: %w", c.cfg.IdentityDir, err)
 	}
@@ -54,6 +59,9 @@ func (c *Client) load() error {
 	c.identity.Store(id)
 	return nil
 }
+
+// mayJoin says whether there is something to join with.
+func (c *Client) mayJoin() bool { return c.cfg.JoinToken != "" || c.cfg.ServiceAccountTokenFile != "" }
 
 // identify makes sure that there is a certificate that is good now.
 func (c *Client) identify(ctx context.Context, address string) error {
@@ -72,7 +80,7 @@ func (c *Client) identify(ctx context.Context, address string) error {
 	}
 	// Too late. A revoked gateway gets another answer, and does not come here to join again behind the operator's back.
 	c.cfg.Log.WarnContext(ctx, "the certificate can no longer be renewed; joining anew", "err", err)
-	if c.cfg.JoinToken == "" && c.cfg.ServiceAccountTokenFile == "" {
+	if !c.mayJoin() {
 		return err
 	}
 	return c.enrol(ctx, address)
