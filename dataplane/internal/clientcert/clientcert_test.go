@@ -30,9 +30,9 @@ func TestVerify(t *testing.T) {
 	now := time.Now().Truncate(time.Second)
 	ca, other := certtest.CA(t, "ca"), certtest.CA(t, "ca") // of the same name
 	short := ca.CA(t, "short", certtest.Valid(now.Add(-time.Hour), now.Add(time.Minute)))
-	leaf, foreign, deep := ca.Issue(t, "leaf"), other.Issue(t, "leaf"), short.Issue(t, "deep")
-	own := certtest.SelfSigned(t, "own")
 	valid := func(from, to time.Duration) certtest.Option { return certtest.Valid(now.Add(from), now.Add(to)) }
+	leaf, foreign, deep := ca.Issue(t, "leaf", valid(-time.Hour, time.Hour)), other.Issue(t, "leaf"), short.Issue(t, "deep")
+	own := certtest.SelfSigned(t, "own")
 	expired, early := ca.Issue(t, "leaf", valid(-2*time.Hour, -time.Hour)), ca.Issue(t, "leaf", valid(time.Hour, 2*time.Hour))
 	server := ca.Issue(t, "leaf", certtest.Template(func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }))
 	expiredOwn := certtest.SelfSigned(t, "own", valid(-2*time.Hour, -time.Hour))
