@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
@@ -118,6 +119,7 @@ type Peer struct {
 	chain []*x509.Certificate
 	last  atomic.Pointer[[]verdict]
 	says  func() *exchange.Certificate
+	field func() []byte
 }
 
 // verdict is what a policy said.
@@ -138,7 +140,7 @@ const refusedFor = time.Second
 func NewPeer(s *tls.ConnectionState) *Peer {
 	p := &Peer{Name: strings.ToLower(s.ServerName), chain: s.PeerCertificates}
 	if len(p.chain) > 0 {
-		p.says = sync.OnceValue(p.names)
+		p.says, p.field = sync.OnceValue(p.names), sync.OnceValue(p.encode)
 	}
 	return p
 }
@@ -150,6 +152,19 @@ func (p *Peer) Names() *exchange.Certificate {
 		return nil
 	}
 	return p.says()
+}
+
+// Field returns the client's certificate as the value of a field (RFC 9440 section 2.1), made when it is first asked for; nil
+// if there is none. Nobody may write to it.
+func (p *Peer) Field() []byte {
+	if p == nil || p.field == nil {
+		return nil
+	}
+	return p.field()
+}
+
+func (p *Peer) encode() []byte {
+	return append(base64.StdEncoding.AppendEncode([]byte{':'}, p.chain[0].Raw), ':')
 }
 
 func (p *Peer) names() *exchange.Certificate {

@@ -36,6 +36,8 @@ type Service struct {
 
 	// Clients are demanded of whoever comes to its routes, nil: what the settings say.
 	Clients *Demand
+	// ForwardCertificate: it is told the client's certificate.
+	ForwardCertificate bool
 
 	// Plain belongs to package compile; nil before a route needed it.
 	Plain *Plain

@@ -75,6 +75,7 @@ func (c *call) announce() {
 	if !c.trusted {
 		dropClaims(h)
 	}
+	c.showCertificate()
 	via := "1.1 keyward"
 	switch q.Proto {
 	case 10:
@@ -91,6 +92,29 @@ func (c *call) announce() {
 		h.Add(exchange.Header{Name: c.copy("X-Forwarded-Host"), Value: c.host})
 	}
 }
+
+// showCertificate tells a service that wants to know the certificate by which the client was let in (RFC 9440). One that was
+// shown and that nobody vouched for it is not told: it would take it for good.
+func (c *call) showCertificate() {
+	if !c.route.Service.ForwardCertificate {
+		return
+	}
+	h := &c.x.Request.Header
+	h.Del(certificateField)
+	h.Del(certificateChainField)
+	if c.route.Demand == nil && len(c.x.Vouched) == 0 {
+		return
+	}
+	if value := c.secure.Field(); value != nil {
+		h.Add(exchange.Header{Name: c.copy(certificateField), Value: value})
+	}
+}
+
+// The fields of RFC 9440.
+const (
+	certificateField      = "Client-Cert"
+	certificateChainField = "Client-Cert-Chain"
+)
 
 // extend puts a value at the end of a list that proxies add to, in one field.
 func (c *call) extend(name string, value []byte) {
@@ -110,7 +134,7 @@ func (c *call) extend(name string, value []byte) {
 	h.Set(exchange.Header{Name: c.copy(name), Value: append(list, value...)})
 }
 
-// dropClaims removes the fields that say where a request came from.
+// dropClaims removes the fields that say where a request came from, and from whom.
 func dropClaims(h *exchange.Headers) {
 	kept := (*h)[:0]
 	for _, f := range *h {
@@ -122,7 +146,7 @@ func dropClaims(h *exchange.Headers) {
 	*h = kept
 }
 
-// claimsOrigin says whether a field tells where a request came from.
+// claimsOrigin says whether a field tells where a request came from, or from whom.
 func claimsOrigin(name []byte) bool {
 	const prefix = "X-Forwarded-"
 	switch len(name) {
@@ -130,6 +154,12 @@ func claimsOrigin(name []byte) bool {
 		return false
 	case len("Forwarded"): // and X-Real-Ip
 		return exchange.EqualFold(name, "Forwarded") || exchange.EqualFold(name, "X-Real-Ip")
+	case len(certificateField):
+		return exchange.EqualFold(name, certificateField)
+	case len(certificateChainField): // and X-Forwarded-Proto
+		if exchange.EqualFold(name, certificateChainField) {
+			return true
+		}
 	}
 	return len(name) >= len(prefix) && name[0]|0x20 == 'x' && exchange.EqualFold(name[:len(prefix)], prefix)
 }
