@@ -118,22 +118,39 @@ func (c *Config) transport() (*http.Transport, error) {
 // Write writes to a path and answers the data of the answer. A token that Vault no longer takes is replaced once, by
 // logging in again. Its errors are those of this package.
 func (c *Client) Write(ctx context.Context, path string, body map[string]any) (map[string]any, error) {
+	return c.ask(ctx, "write to "+path, func(as *api.Client) (*api.Secret, error) {
+		return as.Logical().WriteWithContext(ctx, path, body)
+	})
+}
+
+// Read answers the data at a path. What is not there is ErrNotFound.
+func (c *Client) Read(ctx context.Context, path string) (map[string]any, error) {
+	data, err := c.ask(ctx, "read "+path, func(as *api.Client) (*api.Secret, error) {
+		return as.Logical().ReadWithContext(ctx, path)
+	})
+	if err == nil && data == nil {
+		return nil, fmt.Errorf("read %s: %w", path, ErrNotFound)
+	}
+	return data, err
+}
+
+func (c *Client) ask(ctx context.Context, doing string, request func(as *api.Client) (*api.Secret, error)) (map[string]any, error) {
 	used, err := c.session(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
-	secret, err := used.client.Logical().WriteWithContext(ctx, path, body)
+	secret, err := request(used.client)
 	if forbidden(err) {
 		again, errLogin := c.session(ctx, &used)
 		if errLogin != nil {
 			return nil, errLogin
 		}
 		if again.token != used.token {
-			secret, err = again.client.Logical().WriteWithContext(ctx, path, body)
+			secret, err = request(again.client)
 		}
 	}
 	if err != nil {
-		return nil, told("write to "+path, err)
+		return nil, told(doing, err)
 	}
 	if secret == nil {
 		return nil, nil

@@ -7,16 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"path"
 	"strings"
-	"time"
 
 	"keyward.dev/controlplane/internal/kek"
 	"keyward.dev/controlplane/internal/kek/awskms"
 	"keyward.dev/controlplane/internal/kek/file"
 	"keyward.dev/controlplane/internal/kek/vault"
-	"keyward.dev/controlplane/internal/vaultclient"
+	"keyward.dev/controlplane/internal/vaultclient/vaulturi"
 	"keyward.dev/shared/settings"
 )
 
@@ -98,12 +96,12 @@ func fromVariable(name string) opener {
 
 func fromKMS(text string) (opener, error) {
 	arn, query, _ := strings.Cut(text, "?")
-	p, err := parameters(query)
+	p, err := vaulturi.ParseValues(query)
 	if err != nil {
 		return nil, err
 	}
-	endpoint := p.take("endpoint")
-	if err := p.rest(); err != nil {
+	endpoint := p.Take("endpoint")
+	if err := p.Check(); err != nil {
 		return nil, err
 	}
 	if endpoint != "" && !strings.HasPrefix(endpoint, "https://") {
@@ -118,94 +116,27 @@ func fromKMS(text string) (opener, error) {
 	}, nil
 }
 
-const vaultTimeout = 5 * time.Second
-
 func fromVault(text string) (opener, error) {
-	u, err := url.Parse(text)
-	if err != nil || u.Host == "" || u.User != nil || u.Fragment != "" || u.Opaque != "" {
+	location, err := vaulturi.Parse(text)
+	switch {
+	case errors.Is(err, vaulturi.ErrForm):
 		return nil, errForm
-	}
-	mount, key := path.Split(strings.TrimPrefix(u.Path, "/"))
-	mount = strings.TrimSuffix(mount, "/")
-	if mount == "" || key == "" || path.Clean(mount) != mount || strings.HasPrefix(mount, "../") || key == ".." || key == "." {
-		return nil, errors.New("names no mount and key: https://HOST:PORT/MOUNT/KEY")
-	}
-	p, err := parameters(u.RawQuery)
-	if err != nil {
+	case err != nil:
 		return nil, err
 	}
-	cfg := vaultclient.Config{
-		Address: u.Scheme + "://" + u.Host, Namespace: p.take("namespace"), CAFile: p.take("ca"),
-		ServerName: p.take("server-name"), Timeout: vaultTimeout,
+	mount, key := path.Split(location.Path)
+	mount = strings.TrimSuffix(mount, "/")
+	if mount == "" {
+		return nil, errors.New("names no mount and key: https://HOST:PORT/MOUNT/KEY")
 	}
-	if text := p.take("timeout"); text != "" {
-		if cfg.Timeout, err = time.ParseDuration(text); err != nil || cfg.Timeout <= 0 || cfg.Timeout > time.Minute {
-			return nil, errors.New("the timeout must be a duration of at most 1m")
-		}
-	}
-	variable := login(&cfg.Auth, p)
-	if err := p.rest(); err != nil {
+	if err := location.Rest.Check(); err != nil {
 		return nil, err
 	}
 	return func(lookup settings.Lookup) (Source, error) {
-		cfg := cfg
-		if variable != "" {
-			text, _ := lookup(variable)
-			cfg.Auth.Secret = settings.NewSecret(text)
-		}
-		client, err := vaultclient.New(cfg)
+		client, err := location.Open(lookup)
 		if err != nil {
 			return Source{}, err
 		}
 		return Source{Wrapper: vault.New(client, mount, key), Run: client.Run}, nil
 	}, nil
-}
-
-// login reads how to log in, and answers the variable with the secret, if it is in one.
-func login(a *vaultclient.Auth, p values) (variable string) {
-	a.Method, a.Mount = p.take("auth"), p.take("auth-mount")
-	switch a.Method {
-	case "", vaultclient.MethodToken:
-		a.Method = vaultclient.MethodToken
-		a.SecretFile, variable = p.take("token-file"), p.take("token-env")
-	case vaultclient.MethodAppRole:
-		a.Role = p.take("role-id")
-		a.SecretFile, variable = p.take("secret-id-file"), p.take("secret-id-env")
-	case vaultclient.MethodKubernetes:
-		a.Role, a.SecretFile = p.take("role"), p.take("jwt-file")
-		if a.SecretFile == "" {
-			a.SecretFile = vaultclient.KubernetesTokenFile
-		}
-	}
-	return variable
-}
-
-// values are parameters; take removes one, so that rest can name those that nobody knows.
-type values map[string]string
-
-func parameters(query string) (values, error) {
-	q, err := url.ParseQuery(query)
-	if err != nil {
-		return nil, errors.New("the parameters behind the question mark cannot be read")
-	}
-	p := values{}
-	for name, given := range q {
-		if len(given) != 1 || given[0] == "" {
-			return nil, fmt.Errorf("the parameter %q is there twice, or empty", name)
-		}
-		p[name] = given[0]
-	}
-	return p, nil
-}
-
-func (p values) take(name string) string {
-	defer delete(p, name)
-	return p[name]
-}
-
-func (p values) rest() error {
-	for name := range p {
-		return fmt.Errorf("there is no parameter %q, or not for this way to log in", name)
-	}
-	return nil
 }
