@@ -15,14 +15,24 @@ func ListVar(fs *flag.FlagSet, target *[]string, name string, value []string, us
 	fs.Var(&listValue{target: target}, name, usage)
 }
 
+// WordsVar is ListVar for values that may hold commas: several in one are separated by white space.
+func WordsVar(fs *flag.FlagSet, target *[]string, name, usage string) {
+	*target = nil
+	fs.Var(&listValue{target: target, words: true}, name, usage)
+}
+
 type listValue struct {
 	target *[]string
 	given  bool
+	words  bool // separated by white space, not by commas
 }
 
 func (v *listValue) String() string {
 	if v.target == nil {
 		return ""
+	}
+	if v.words {
+		return strings.Join(*v.target, " ")
 	}
 	return strings.Join(*v.target, ",")
 }
@@ -31,7 +41,11 @@ func (v *listValue) Set(s string) error {
 	if !v.given {
 		*v.target, v.given = nil, true
 	}
-	for item := range strings.SplitSeq(s, ",") {
+	items := strings.SplitSeq(s, ",")
+	if v.words {
+		items = strings.FieldsSeq(s)
+	}
+	for item := range items {
 		item = strings.TrimSpace(item)
 		if item == "" {
 			return errors.New("an item of the list is empty")

@@ -181,3 +181,28 @@ func TestPairs(t *testing.T) {
 		t.Errorf("Pairs() = %v, want two faults", err)
 	}
 }
+
+func TestWordsMayHoldCommas(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		args []string
+		env  map[string]string
+		want []string
+	}{
+		"neither":     {nil, nil, nil},
+		"repeated":    {[]string{"--place", "a=x?g=1,2", "--place", "b=y"}, nil, []string{"a=x?g=1,2", "b=y"}},
+		"several":     {[]string{"--place", " a=x?g=1,2\tb=y "}, nil, []string{"a=x?g=1,2", "b=y"}},
+		"environment": {nil, map[string]string{"KEYWARD_PLACE": "a=x?g=1,2\nb=y"}, []string{"a=x?g=1,2", "b=y"}},
+		"both":        {[]string{"--place", "c=z"}, map[string]string{"KEYWARD_PLACE": "a=x"}, []string{"c=z"}},
+	} {
+		var got []string
+		fs := flag.NewFlagSet("test", flag.ContinueOnError)
+		settings.WordsVar(fs, &got, "place", "places")
+		if err := settings.Parse(fs, c.args, lookup(c.env)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if diff := cmp.Diff(c.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
