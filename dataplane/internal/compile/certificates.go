@@ -42,8 +42,11 @@ func (b *build) changedCertificates() {
 	b.rt.Certificates = sni.New(shown, b.defaults())
 }
 
-// sameBytes reports whether a record came again as it was, as all do with a whole set.
-func sameBytes(ch change) bool {
+// sameBytes reports whether nothing is to be done about a record.
+func sameBytes(ch change) bool { return !ch.again && sameRecord(ch) }
+
+// sameRecord reports whether a record came again as it was, as all do with a whole set.
+func sameRecord(ch change) bool {
 	return ch.before != nil && ch.after != nil && len(ch.after.Bytes) > 0 && bytes.Equal(ch.before.Bytes, ch.after.Bytes)
 }
 
@@ -54,11 +57,11 @@ func (b *build) certificate(r *state.Record) *sni.Certificate {
 		b.fault(r, reason)
 		return sni.Closed(r.UID, r.Name, nil)
 	}
-	set, violations := certs.Open(m)
-	for _, v := range violations {
+	set, closing, other := b.openCertificate(m)
+	for _, v := range append(other, closing...) {
 		b.fault(r, v.Path+" "+v.Reason)
 	}
-	if len(violations) > 0 {
+	if len(closing) > 0 {
 		return sni.Closed(r.UID, r.Name, m.GetSnis())
 	}
 	return sni.Open(r.UID, set)

@@ -39,6 +39,7 @@ const (
 	kindPepper      = "pepper-terms"
 	kindCerts       = certs.Kind
 	kindAuthorities = certs.KindCA
+	kindResolved    = certs.KindResolved
 )
 
 // Deps is what a compiler needs beside the set.
@@ -102,6 +103,7 @@ func (c *Compiler) Build(set *state.Set, prev *runtime.Runtime) (*runtime.Runtim
 		table: prev.Table.Edit(), routes: prev.Routes.Edit(),
 		services: prev.Services.Edit(), consumers: prev.Consumers.Edit(), groups: prev.Groups.Edit(),
 		users: usersOf(prev.Users), versions: usersOf(prev.Versions), dependents: usersOf(prev.Dependents),
+		references: usersOf(prev.References),
 		identities: map[string]identified{}, authorities: map[string]believed{},
 		clients: prev.Clients.Edit(),
 	}
@@ -111,6 +113,7 @@ func (c *Compiler) Build(set *state.Set, prev *runtime.Runtime) (*runtime.Runtim
 		b.directory = prev.Directory.Edit()
 	}
 	b.settings()
+	b.changedReferences()
 	b.changedCertificates()
 	b.changedAuthorities()
 	b.changedServices()
@@ -142,14 +145,17 @@ func empty() *runtime.Runtime {
 		Table: router.New(), Directory: directory.New(), Routes: shardmap.New[*runtime.Route](),
 		Services: shardmap.New[*runtime.Service](), Consumers: shardmap.New[*runtime.Consumer](),
 		Groups: shardmap.New[*runtime.Owner](), LostGroups: map[string]struct{}{}, Users: shardmap.New[[]string](),
-		Versions: shardmap.New[[]string](), Dependents: shardmap.New[[]string](),
+		Versions: shardmap.New[[]string](), Dependents: shardmap.New[[]string](), References: shardmap.New[[]string](),
 		Held: shardmap.New[*sni.Certificate](), Authorities: shardmap.New[*runtime.Authority](), Clients: shardmap.New[*runtime.Clients](),
 		Profiles: shardmap.New[*runtime.Profile](), Faults: map[runtime.Key][]runtime.Fault{},
 	}
 }
 
 // change is a record before and after; either may be nil.
-type change struct{ before, after *state.Record }
+type change struct {
+	before, after *state.Record
+	again         bool // it is to be compiled even if the record is as it was
+}
 
 // name returns the name before and after, which may be empty.
 func (c change) names() (before, after string) {
@@ -184,7 +190,7 @@ func changesOf(before, after *state.Set) map[string][]change {
 	out := map[string][]change{}
 	for o, n := range after.Changed(before) {
 		kind := cmp.Or(n, o).Kind
-		out[kind] = append(out[kind], change{o, n})
+		out[kind] = append(out[kind], change{before: o, after: n})
 	}
 	return out
 }
@@ -205,9 +211,11 @@ type build struct {
 	users     *users
 	// versions are the certificates by the ids of their versions, dependents the services by what their TLS is made from.
 	versions, dependents *users
-	identities           map[string]identified // by reference; opened already
-	authorities          map[string]believed   // by name; opened already
-	clients              *shardmap.Editor[*runtime.Clients]
+	// references are the certificates by the names of the records with what they refer to.
+	references  *users
+	identities  map[string]identified // by reference; opened already
+	authorities map[string]believed   // by name; opened already
+	clients     *shardmap.Editor[*runtime.Clients]
 
 	everyRoute    bool            // the settings changed
 	staleServices map[string]bool // names of services that changed
@@ -226,6 +234,7 @@ func (b *build) finish() {
 	b.rt.Consumers = b.consumers.Map()
 	b.rt.Groups = b.groups.Map()
 	b.rt.Users, b.rt.Versions, b.rt.Dependents = b.users.edit.Map(), b.versions.edit.Map(), b.dependents.edit.Map()
+	b.rt.References = b.references.edit.Map()
 }
 
 // fault records that something of a record does not work.
@@ -246,7 +255,7 @@ func (b *build) forget(kind, uid string) {
 func (b *build) unknownKinds() {
 	for kind, changes := range b.changes {
 		switch kind {
-		case kindSettings, kindServices, kindRoutes, kindConsumers, kindCredentials, kindGroups, kindPepper, kindCerts, kindAuthorities:
+		case kindSettings, kindServices, kindRoutes, kindConsumers, kindCredentials, kindGroups, kindPepper, kindCerts, kindAuthorities, kindResolved:
 			continue
 		}
 		for _, ch := range changes {

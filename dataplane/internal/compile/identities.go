@@ -86,7 +86,7 @@ func (b *build) dependentServices(refs map[string]bool) []change {
 		eachUser(b.prev.Dependents, ref, func(uid string) {
 			if r := b.rt.Set.ByUID(kindServices, uid); r != nil && !seen[uid] {
 				seen[uid] = true
-				out = append(out, change{r, r})
+				out = append(out, change{before: r, after: r})
 			}
 		})
 	}
@@ -200,9 +200,9 @@ func (b *build) identity(reference string) identified {
 	if reason != "" {
 		return identified{err: errors.New(reason)}
 	}
-	set, violations := certs.Open(m)
-	if len(violations) > 0 {
-		return identified{err: errors.New(told(violations))}
+	set, closing, _ := b.openCertificate(m)
+	if len(closing) > 0 {
+		return identified{err: errors.New(told(closing))}
 	}
 	versions := set.Believed(reference)
 	if len(versions) == 0 || versions[0].Key == nil {

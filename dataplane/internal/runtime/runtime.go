@@ -47,6 +47,8 @@ type Runtime struct {
 	// Versions are the uids of certificates by the ids of their versions, Dependents the uids of services by what their TLS is
 	// made from, both as package compile divides them.
 	Versions, Dependents *shardmap.Map[[]string]
+	// References are likewise the uids of certificates by the names of the records with what they refer to.
+	References *shardmap.Map[[]string]
 	// LostGroups are consumer groups of which not even the name is known, by uid.
 	LostGroups map[string]struct{}
 	// Profiles are those of consumers without policies of their own, by the uids of their groups.

@@ -39,13 +39,21 @@ func (f *faults) add(path, format string, args ...any) {
 }
 
 // Open opens a certificate in stored form and tells everything that is wrong with it, with paths relative to it. Of what is
-// told the set is not complete.
+// told the set is not complete. Of references it says nothing: versions that have one have no key, and are not there if the
+// chain is read with the key. Resolve puts in what references mean.
 func Open(c *configv1.Certificate) (*Set, []problem.Violation) {
 	var vs faults
 	s := &Set{Name: c.GetName(), SNIs: c.GetSnis()}
 	into := map[string]**Version{"current": &s.Current, "next": &s.Next, "previous": &s.Previous}
 	seen := map[string]string{}
 	for _, slot := range Slots(c) {
+		if elsewhere(slot.Version) { // it is judged once it is read
+			if first := seen[Reference(slot.Version)]; first != "" {
+				vs.add(slot.Name, "is the same reference as %s", first)
+			}
+			seen[Reference(slot.Version)] = slot.Name
+			continue
+		}
 		v, found := openVersion(slot.Version)
 		vs = append(vs, problem.Under(slot.Name, found)...)
 		if v == nil {

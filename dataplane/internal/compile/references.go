@@ -1,0 +1,104 @@
+package compile
+
+import (
+	"strings"
+
+	"keyward.dev/dataplane/internal/state"
+	configv1 "keyward.dev/proto/gen/keyward/config/v1"
+	systemv1 "keyward.dev/proto/gen/keyward/system/v1"
+	"keyward.dev/shared/check/certs"
+	"keyward.dev/shared/problem"
+)
+
+// changedReferences keeps which certificates refer to what, and takes those of which what they refer to has changed as if they
+// had changed themselves.
+func (b *build) changedReferences() {
+	at := map[string]int{}
+	for i, ch := range b.changes[kindCerts] {
+		at[ch.uid()] = i
+	}
+	for _, name := range b.changedResolved() {
+		eachUser(b.prev.References, name, func(uid string) {
+			if i, ok := at[uid]; ok {
+				b.changes[kindCerts][i].again = true
+			} else if r := b.rt.Set.ByUID(kindCerts, uid); r != nil {
+				at[uid] = len(b.changes[kindCerts])
+				b.changes[kindCerts] = append(b.changes[kindCerts], change{before: r, after: r, again: true})
+			}
+		})
+	}
+	for _, ch := range b.changes[kindCerts] {
+		if sameRecord(ch) {
+			continue
+		}
+		for _, name := range resolvedNames(ch.before) {
+			b.references.remove(name, ch.uid())
+		}
+		for _, name := range resolvedNames(ch.after) {
+			b.references.add(name, ch.uid())
+		}
+	}
+}
+
+// changedResolved names the records with what references mean that are not as they were.
+func (b *build) changedResolved() []string {
+	var names []string
+	for _, ch := range b.changes[kindResolved] {
+		if sameRecord(ch) {
+			continue
+		}
+		b.forget(kindResolved, ch.uid())
+		if ch.after != nil && ch.after.Unreadable != "" {
+			b.fault(ch.after, ch.after.Unreadable)
+		}
+		before, after := ch.names()
+		if names = append(names, before); after != before {
+			names = append(names, after)
+		}
+	}
+	return names
+}
+
+func resolvedNames(r *state.Record) []string {
+	if r == nil {
+		return nil
+	}
+	m, reason := decoded[*configv1.Certificate](r)
+	if reason != "" {
+		return nil
+	}
+	var names []string
+	for _, slot := range certs.Slots(m) {
+		if certs.Reference(slot.Version) != "" {
+			names = append(names, certs.ResolvedName(m.GetName(), slot.Version))
+		}
+	}
+	return names
+}
+
+// openCertificate opens a certificate with what its references mean. What is told of the version in use closes it; another
+// version of which nothing can be used is as if it were not there, which is told, too.
+func (b *build) openCertificate(m *configv1.Certificate) (set *certs.Set, closing, other []problem.Violation) {
+	m, missing := certs.Resolve(m, b.resolved)
+	for _, v := range missing {
+		if strings.HasPrefix(v.Path, "current.") {
+			closing = append(closing, v)
+		} else {
+			other = append(other, v)
+		}
+	}
+	if len(closing) > 0 {
+		return nil, closing, other
+	}
+	set, closing = certs.Open(m)
+	return set, closing, other
+}
+
+// resolved is what a reference means, by the name of its record.
+func (b *build) resolved(name string) (*systemv1.ResolvedSecret, string) {
+	r := b.rt.Set.Get(kindResolved, name)
+	if r == nil {
+		return nil, ""
+	}
+	return decoded[*systemv1.ResolvedSecret](r)
+}
