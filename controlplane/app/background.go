@@ -8,6 +8,7 @@ import (
 	"keyward.dev/controlplane/internal/expiry"
 	"keyward.dev/controlplane/internal/jobs"
 	"keyward.dev/controlplane/internal/retention"
+	"keyward.dev/controlplane/internal/secretsource"
 	"keyward.dev/shared/settings"
 )
 
@@ -59,6 +60,7 @@ func (p *plane) background() (*jobs.Runner, error) {
 		{Name: "certificate-expiry", Every: certificateWatch, Timeout: 10 * time.Minute, Run: ends.Run},
 		{Name: "history-retention", Every: keep.Interval, Timeout: 10 * time.Minute, Run: past.Run},
 		p.rotationJob(),
+		{Name: "secret-references", Every: p.secrets.Every(), Timeout: secretsource.Timeout, Run: p.secrets.Run},
 		{Name: "authority-expiry", Every: 12 * time.Hour, Timeout: time.Minute, Run: func(ctx context.Context) error {
 			p.ca.NoteExpiry(ctx)
 			return nil

@@ -75,7 +75,7 @@ func (b *Bootstrap) Run(ctx context.Context, out io.Writer, log *slog.Logger) er
 	if err != nil {
 		return err
 	}
-	core, err := openCore(ctx, b.Database, keys.Keys, log)
+	core, err := openCore(ctx, b.Database, keys.Keys, references{}, log)
 	if err != nil {
 		return err
 	}

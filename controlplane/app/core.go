@@ -26,22 +26,23 @@ type core struct {
 	config  *configsvc.Service
 }
 
-// openCore connects to the database and puts the write path together. Nothing is decrypted yet.
-func openCore(ctx context.Context, db Database, keys kek.Keys, log *slog.Logger) (*core, error) {
+// openCore connects to the database and puts the write path together. Nothing is decrypted yet. Who is not given references
+// admits none; what commands of an operator write has none.
+func openCore(ctx context.Context, db Database, keys kek.Keys, refs references, log *slog.Logger) (*core, error) {
 	cfg := db.storeConfig()
 	cfg.Log = log
 	s, err := store.Open(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
-	c, err := newCore(s, sealer.NewWith(s, keys), log)
+	c, err := newCore(s, sealer.NewWith(s, keys), refs, log)
 	if err != nil {
 		s.Close()
 	}
 	return c, err
 }
 
-func newCore(s *store.Store, seal *sealer.Sealer, log *slog.Logger) (*core, error) {
+func newCore(s *store.Store, seal *sealer.Sealer, refs references, log *slog.Logger) (*core, error) {
 	cat, err := catalog.New()
 	if err != nil {
 		return nil, fmt.Errorf("read catalog: %w", err)
@@ -57,6 +58,7 @@ func newCore(s *store.Store, seal *sealer.Sealer, log *slog.Logger) (*core, erro
 		store: s, sealer: seal, groups: groups, catalog: cat, history: past,
 		config: configsvc.New(configsvc.Config{
 			Store: s, Sealer: seal, Groups: groups, History: past, Admission: admit, Log: log,
+			Secrets: refs.secrets, Referring: refs.referring,
 		}),
 	}, nil
 }

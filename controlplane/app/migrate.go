@@ -83,7 +83,7 @@ func (c *CheckDB) Run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	core, err := openCore(ctx, c.Database, keys.Keys, slog.New(slog.DiscardHandler))
+	core, err := openCore(ctx, c.Database, keys.Keys, references{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}

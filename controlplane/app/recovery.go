@@ -99,7 +99,7 @@ func (b *KeyringBackup) Run(ctx context.Context, out io.Writer, log *slog.Logger
 	if err != nil {
 		return err
 	}
-	core, err := openCore(ctx, b.Database, keys.Keys, log)
+	core, err := openCore(ctx, b.Database, keys.Keys, references{}, log)
 	if err != nil {
 		return err
 	}
@@ -167,7 +167,7 @@ func (r *KeyringRestore) Run(ctx context.Context, out io.Writer, log *slog.Logge
 	if err != nil {
 		return err
 	}
-	core, err := openCore(ctx, r.Database, keys.Keys, log)
+	core, err := openCore(ctx, r.Database, keys.Keys, references{}, log)
 	if err != nil {
 		return err
 	}

@@ -49,7 +49,7 @@ func (r *Restore) Run(ctx context.Context, out io.Writer, log *slog.Logger) erro
 	if err != nil {
 		return err
 	}
-	core, err := openCore(ctx, r.Database, keys.Keys, log)
+	core, err := openCore(ctx, r.Database, keys.Keys, references{}, log)
 	if err != nil {
 		return err
 	}

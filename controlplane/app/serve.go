@@ -27,6 +27,7 @@ import (
 	"keyward.dev/controlplane/internal/rollout"
 	"keyward.dev/controlplane/internal/rotation"
 	"keyward.dev/controlplane/internal/sealer"
+	"keyward.dev/controlplane/internal/secretsource"
 	"keyward.dev/controlplane/internal/store"
 	"keyward.dev/controlplane/internal/syncserver"
 	"keyward.dev/controlplane/internal/trust"
@@ -94,15 +95,21 @@ type plane struct {
 	admin       *adminapi.Server
 	feed        *changefeed.Feed
 	jobs        *jobs.Runner
+	secrets     *secretsource.Resolver
 }
 
 // newPlane builds the replica in the order in which its parts need each other. It starts nothing.
 func newPlane(ctx context.Context, s Settings, keys kek.Keys, log *slog.Logger, state *replicaStatus) (*plane, error) {
-	core, err := openCore(ctx, s.Database, keys, log)
+	refs, err := s.Secrets.references()
+	if err != nil {
+		return nil, err
+	}
+	core, err := openCore(ctx, s.Database, keys, refs, log)
 	if err != nil {
 		return nil, err
 	}
 	p := &plane{settings: s, log: log, status: state, core: core, tokensWake: make(chan struct{}, 1)}
+	p.secrets = refs.resolver(core, log)
 	p.keyrings = newKeyrings(core.sealer, log)
 	err = p.build(ctx)
 	if err == nil {
@@ -221,6 +228,7 @@ func (p *plane) run(ctx context.Context) error {
 		p.admin.Run,
 		p.jobs.Run,
 		p.keyrings.Run,
+		p.secrets.Serve,
 		watchFiles,
 		func(ctx context.Context) error { return p.tokens.Run(ctx, p.tokensWake) },
 		func(ctx context.Context) error { return p.sync.Serve(ctx, syncListener, p.syncTLS()) },

@@ -55,6 +55,7 @@ type Settings struct {
 	Retention    Retention
 	Keyrings     Keyrings
 	Bundles      Bundles
+	Secrets      Secrets
 	K8s          K8s
 }
 
@@ -87,6 +88,7 @@ func (s *Settings) Flags(fs *flag.FlagSet) {
 	s.Retention.Flags(fs)
 	s.Keyrings.Flags(fs)
 	s.Bundles.Flags(fs)
+	s.Secrets.Flags(fs)
 	fs.StringVar(&s.K8s.Issuer, "k8s-issuer", "", "issuer of the service-account tokens that gateways may join with; empty: none may")
 	fs.StringVar(&s.K8s.JWKSFile, "k8s-jwks-file", "", "`file` with the issuer's keys (JWKS)")
 	fs.StringVar(&s.K8s.JWKSURL, "k8s-jwks-url", "", "`URL` of the issuer's keys, https")
@@ -120,6 +122,7 @@ func (s *Settings) Check() error {
 	s.Retention.check(&faults)
 	s.Keyrings.check(&faults)
 	s.Bundles.check(&faults)
+	s.Secrets.check(&faults)
 	s.K8s.check(&faults)
 	return faults.Err()
 }

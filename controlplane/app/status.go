@@ -13,6 +13,7 @@ import (
 	"keyward.dev/controlplane/internal/expiry"
 	"keyward.dev/controlplane/internal/kek"
 	"keyward.dev/controlplane/internal/sealer"
+	"keyward.dev/controlplane/internal/secretsource"
 	"keyward.dev/shared/telemetry"
 )
 
@@ -89,6 +90,7 @@ func (s *replicaStatus) serving(p *plane) {
 		newGroupRevisions(p.core.groups, p.registry),
 		newAbortedRollouts(p.driver),
 		expiry.NewMetrics(p.core.groups, time.Now),
+		secretsource.NewCollector(p.core.groups, p.secrets),
 	)
 	s.plane.Store(p)
 }

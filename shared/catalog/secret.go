@@ -6,6 +6,7 @@ import (
 
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
 	"keyward.dev/shared/problem"
+	"keyward.dev/shared/secret"
 )
 
 // secret reads a Secret. No reason repeats any part of it. A null is remembered as a wish to clear and gives no value.
@@ -79,28 +80,16 @@ func (d *decoder) secretMapping(n *node, path string) (*configv1.Secret, bool) {
 	}
 }
 
-var (
-	referenceForm = regexp.MustCompile(`^\{([a-z][a-z0-9+.-]*)://([A-Za-z0-9][A-Za-z0-9._@-]*)/([^{}#\s]+)(?:#([^{}#\s]+))?\}$`)
-	schemeForm    = regexp.MustCompile(`^[$@]?[A-Za-z][A-Za-z0-9+.-]*://`)
-)
+var schemeForm = regexp.MustCompile(`^[$@]?[A-Za-z][A-Za-z0-9+.-]*://`)
 
 // secretReference reads `{scheme://provider/path#field}`. What begins like a reference never becomes plaintext: a typo
-// must not turn into a password.
+// must not turn into a password. Whether there is such a provider, and for whom, only the control plane knows.
 func (d *decoder) secretReference(n *node, path string) (*configv1.Secret, bool) {
-	reason := referenceReason(n.text)
-	if reason != "" {
-		d.fail(n, path, reason)
+	if _, ok := secret.ParseReference(n.text); !ok {
+		d.fail(n, path, "is not a reference of the form {scheme://provider/path#field}; to store a value that begins with a brace, write {plaintext: …}")
+		return &configv1.Secret{}, false
 	}
-	return &configv1.Secret{}, false
-}
-
-// referenceReason says why a reference cannot be used.
-func referenceReason(text string) string {
-	if !referenceForm.MatchString(text) {
-		return "is not a reference of the form {scheme://provider/path#field}; to store a value that begins with a brace, write {plaintext: …}"
-	}
-	// No kind of resource declares a secret provider, so none can be known.
-	return "unknown provider: this group has no secret providers"
+	return &configv1.Secret{Value: &configv1.Secret_Ref{Ref: n.text}}, true
 }
 
 // lookAlike tells text that is a reference in another product; kept as a literal it would be a password nobody chose.

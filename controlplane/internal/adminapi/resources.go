@@ -184,7 +184,7 @@ func (s *resources) List(ctx context.Context, req *adminv1.ListRequest) (*adminv
 			return nil, failure(err)
 		}
 	}
-	pick, err := s.picker(k, req)
+	pick, err := s.picker(view, k, req)
 	if err != nil {
 		return nil, failure(err)
 	}
@@ -197,7 +197,7 @@ func (s *resources) List(ctx context.Context, req *adminv1.ListRequest) (*adminv
 }
 
 // picker answers which resources a list is about beside what its selector says; nil: all.
-func (s *resources) picker(k *catalog.Kind, req *adminv1.ListRequest) (func(proto.Message) bool, error) {
+func (s *resources) picker(view *snapshot.View, k *catalog.Kind, req *adminv1.ListRequest) (func(proto.Message) bool, error) {
 	if len(req.GetNames()) > 0 && (k.Name != certs.Kind || req.GetSelector() != "" || req.GetPageToken() != "" || req.GetExpiringWithin() != nil) {
 		return nil, malformed("names", "goes with certificates, and with nothing else")
 	}
@@ -211,7 +211,7 @@ func (s *resources) picker(k *catalog.Kind, req *adminv1.ListRequest) (func(prot
 		return nil, malformed("expiring_within", "must not be negative")
 	}
 	before := s.now().Add(within.AsDuration())
-	return func(m proto.Message) bool { return expires(m, before) }, nil
+	return func(m proto.Message) bool { return expires(view.Resolved(m), before) }, nil
 }
 
 // several answers the resources that the request names, in its order.

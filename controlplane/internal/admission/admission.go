@@ -16,6 +16,7 @@ import (
 	"keyward.dev/controlplane/internal/snapshot"
 	"keyward.dev/shared/catalog"
 	"keyward.dev/shared/problem"
+	"keyward.dev/shared/secret"
 )
 
 // View is the group as it is now.
@@ -69,6 +70,8 @@ type Request struct {
 	PruneKinds []string
 	// Hash returns the keyed hashes of a secret under every live term of the pepper, the newest first.
 	Hash func(plaintext []byte) []*configv1.KeyedHash
+	// Secrets says why the group must not refer to a secret that is kept elsewhere, empty if it may; nil: it may to none.
+	Secrets func(r secret.Reference) string
 	// Faults are violations found when the document was read. The request is refused with them, together with
 	// whatever else is wrong apart from their consequences.
 	Faults []problem.Violation

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
+	systemv1 "keyward.dev/proto/gen/keyward/system/v1"
 
 	"keyward.dev/controlplane/internal/certinput"
 	"keyward.dev/controlplane/internal/claims"
@@ -49,7 +50,7 @@ func Prepare(changes []Change, now time.Time) Prepared {
 					continue
 				}
 				at := problem.Join(c.Path, slot.Name)
-				p.Faults = append(p.Faults, problem.Under(at, certinput.Version(slot.Version, work))...)
+				p.Faults = append(p.Faults, problem.Under(at, readVersion(slot.Version, work))...)
 			}
 			p.Changes[i].Message = m
 			p.Warnings = append(p.Warnings, problem.Under(c.Path, warnings(m, now))...)
@@ -63,6 +64,32 @@ func Prepare(changes []Change, now time.Time) Prepared {
 		}
 	}
 	return p
+}
+
+// readVersion brings a version into stored form. What a reference means is read later, by who may.
+func readVersion(v *configv1.CertificateVersion, work *certinput.Work) []problem.Violation {
+	if v.GetPassphrase().GetRef() != "" {
+		v.Passphrase = nil
+		return []problem.Violation{{Path: "passphrase", Reason: "cannot be a reference: it is used once and never kept"}}
+	}
+	key := v.GetPrivateKey()
+	if key.GetRef() == "" {
+		return certinput.Version(v, work)
+	}
+	if v.GetPassphrase() != nil {
+		v.Passphrase = nil
+		return []problem.Violation{{Path: "passphrase", Reason: "opens nothing: a private key that is a reference must not be encrypted where it is kept"}}
+	}
+	if v.GetChain() == "" {
+		return nil
+	}
+	v.PrivateKey = nil
+	vs := certinput.Version(v, work)
+	if v.GetPrivateKey() != nil && len(vs) == 0 {
+		vs = []problem.Violation{{Path: "chain", Reason: "holds a private key, and private_key is a reference; give one of them"}}
+	}
+	v.PrivateKey = key
+	return vs
 }
 
 // expired tells authorities that are over.
@@ -120,6 +147,9 @@ func (j *judge) certificateInfo(e *entry) {
 	for _, slot := range certs.Slots(c) {
 		info := slot.Version.GetInfo()
 		slot.Version.Info = nil
+		if certs.Reference(slot.Version) != "" {
+			continue // it changes by itself, also between reading a document and writing it back
+		}
 		if info != nil && !slices.ContainsFunc(answered, func(a *configv1.CertificateInfo) bool { return proto.Equal(a, info) }) {
 			j.fail(problem.Join(e.path, slot.Name+".info"), "is set by the server; leave it out, or write what the server answered")
 		}
@@ -157,6 +187,7 @@ func (j *judge) certificate(e *entry) {
 	same := certs.VersionID(c.GetPrevious()) == certs.VersionID(stored.GetPrevious())
 	switch {
 	case removed:
+	case rotated && certs.VersionID(stored.GetCurrent()) == "": // it was read from elsewhere, and nobody can refer to it
 	case rotated && (c.GetPrevious() == nil || same):
 		c.Previous = proto.CloneOf(stored.GetCurrent())
 	case c.GetPrevious() == nil:
@@ -277,12 +308,33 @@ func Output(m proto.Message, view View, r *snapshot.Resource) {
 	switch m := m.(type) {
 	case *configv1.Certificate:
 		certs.Describe(m)
+		describeReferences(m, view)
 		m.UsedBy = usedBy(view, r)
 	case *configv1.CaCertificate:
 		if stored, ok := r.Message.(*configv1.CaCertificate); ok {
 			m.Info = certs.Authorities(stored)
 		}
 		m.UsedBy = usedBy(view, r)
+	}
+}
+
+// describeReferences says of versions with a reference what was read of them, if anything was.
+func describeReferences(c *configv1.Certificate, view View) {
+	if view == nil {
+		return
+	}
+	for _, slot := range certs.Slots(c) {
+		if certs.Reference(slot.Version) == "" {
+			continue
+		}
+		slot.Version.Info = nil
+		r, ok := view.Get(certs.KindResolved, certs.ResolvedName(c.GetName(), slot.Version))
+		if !ok {
+			continue
+		}
+		if m, ok := r.Message.(*systemv1.ResolvedSecret); ok && m.GetCertificate() != nil {
+			slot.Version.Info = certs.VersionInfo(m.GetCertificate())
+		}
 	}
 }
 

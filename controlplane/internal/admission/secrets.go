@@ -60,6 +60,8 @@ func (j *judge) secret(e *entry, f secret.Field, stored *configv1.Secret, clear,
 	given := f.Get()
 	plaintext, isPlain := given.GetValue().(*configv1.Secret_Plaintext)
 	switch {
+	case given.GetRef() != "": // also one that comes back from the past: who may use which provider counts now
+		j.reference(f, at)
 	case e.change.Restored:
 		if required(f) && !secret.Stored(given) {
 			j.fail(at, "was not stored")
@@ -74,8 +76,6 @@ func (j *judge) secret(e *entry, f secret.Field, stored *configv1.Secret, clear,
 		j.fail(at, "must not be empty")
 	case isPlain:
 		return j.keep(e, f, plaintext.Plaintext, stored, broken)
-	case given.GetRef() != "":
-		j.fail(at, "unknown provider: this group has no secret providers")
 	case secret.Stored(given):
 		j.fail(at, "must be a string or {set: true}")
 	case stored != nil:
@@ -90,6 +90,25 @@ func (j *judge) secret(e *entry, f secret.Field, stored *configv1.Secret, clear,
 		f.Set(nil) // an empty message says nothing, and left out is the normal form of nothing
 	}
 	return nil
+}
+
+// reference decides about a secret that is kept elsewhere. The value is not read here: what admission says must not depend on
+// whether its source answers, nor tell who asks what is there.
+func (j *judge) reference(f secret.Field, at string) {
+	given := f.Get()
+	switch r, ok := secret.ParseReference(given.GetRef()); {
+	case f.Storage != optionsv1.Storage_STORAGE_SEALED:
+		j.fail(at, "cannot be a reference: only a hash of it is kept, which must not change when what is referred to does; give the value, or let one be generated")
+	case !ok:
+		j.fail(at, "is not a reference of the form {scheme://provider/path#field}")
+	case j.req.Secrets == nil:
+		j.fail(at, "unknown provider: this group has no secret providers")
+	default:
+		if reason := j.req.Secrets(r); reason != "" {
+			j.fail(at, "%s", reason)
+		}
+		f.Set(&configv1.Secret{Value: &configv1.Secret_Ref{Ref: given.GetRef()}})
+	}
 }
 
 // required reports whether a secret must be there: one that is only kept to be compared with is the whole point of what

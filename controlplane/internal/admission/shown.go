@@ -52,10 +52,19 @@ func (j *judge) defaults() {
 				j.fail(problem.Join(holder.entry.path, "current.private_key"), "required: tls.default_certificate of the settings names it")
 			}
 		}
-		kind := certs.KeyKind(v)
+		j.alike(problem.Join(m.path(holder.path("")), at), ref, certs.KeyKinds(v), kinds)
+	}
+}
+
+// alike refuses a default certificate whose kind of key another one has, or may come to have.
+func (j *judge) alike(path, ref string, has []string, kinds map[string]string) {
+	for _, kind := range has {
 		if other, ok := kinds[kind]; ok {
-			j.failWith(problem.Conflict, problem.Join(m.path(holder.path("")), at), "%s has a key of the same kind, %s, as %s: gateways could not choose", ref, kind, other)
+			j.failWith(problem.Conflict, path, "%s has a key of the same kind, %s, as %s: gateways could not choose", ref, kind, other)
+			break
 		}
+	}
+	for _, kind := range has {
 		kinds[kind] = ref
 	}
 }

@@ -135,19 +135,20 @@ func ofCredential(c *configv1.Credential, yield func(string) bool) {
 	})
 }
 
-// Shown yields what a certificate claims of one of its server names: the name for each kind of key it has. Gateways choose by
-// what the client can verify, and by nothing else.
+// Shown yields what a certificate claims of one of its server names: the name for each kind of key it has, or may come to have.
+// Gateways choose by what the client can verify, and by nothing else.
 func Shown(c *configv1.Certificate, sni string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		var kinds []string
 		for _, v := range []*configv1.CertificateVersion{c.GetCurrent(), c.GetNext()} {
-			kind := certs.KeyKind(v)
-			if kind == "" || slices.Contains(kinds, kind) {
-				continue
-			}
-			kinds = append(kinds, kind)
-			if !yield("sni " + sni + " " + kind) {
-				return
+			for _, kind := range certs.KeyKinds(v) {
+				if slices.Contains(kinds, kind) {
+					continue
+				}
+				kinds = append(kinds, kind)
+				if !yield("sni " + sni + " " + kind) {
+					return
+				}
 			}
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"keyward.dev/controlplane/internal/snapshot"
 	"keyward.dev/controlplane/internal/store"
 	"keyward.dev/shared/problem"
+	"keyward.dev/shared/secret"
 )
 
 // Config holds what a Service needs.
@@ -24,6 +25,10 @@ type Config struct {
 	History   Past
 	Admission *admission.Admitter
 	Log       *slog.Logger
+	// Secrets answers what a group may refer to; nil: nothing.
+	Secrets func(group string) func(secret.Reference) string
+	// Referring hears of each commit that brings references. It must not wait.
+	Referring func(group string)
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
 }
@@ -88,33 +93,33 @@ type Result struct {
 // *problem.Error with every violation, and nothing is stored. Asking for what is already there makes no revision.
 func (s *Service) Write(ctx context.Context, req Request) (Result, error) {
 	ready := admission.Prepare(req.Changes, s.cfg.Now()) // what is slow: before any lock
-	res, err := s.commit(ctx, req, func(*snapshot.View) (admission.Request, error) {
-		return admission.Request{Changes: ready.Changes, Prune: req.Prune, Faults: append(ready.Faults, req.Faults...)}, nil
+	res, err := s.commit(ctx, req.Group, req.DryRun, func(view *snapshot.View) (*plan, error) {
+		return s.admit(view, req, admission.Request{Changes: ready.Changes, Prune: req.Prune, Faults: append(ready.Faults, req.Faults...)})
 	})
 	res.Warnings = append(res.Warnings, ready.Warnings...)
 	return res, err
 }
 
-// commit is Write for changes that depend on what the group holds: wanted works them out with the group's head locked.
-func (s *Service) commit(ctx context.Context, req Request, wanted func(*snapshot.View) (admission.Request, error)) (Result, error) {
-	group, err := s.cfg.Groups.Group(ctx, req.Group)
+// commit is Write for changes that depend on what the group holds: decide works them out with the group's head locked.
+func (s *Service) commit(ctx context.Context, name string, dryRun bool, decide func(*snapshot.View) (*plan, error)) (Result, error) {
+	group, err := s.cfg.Groups.Group(ctx, name)
 	if err != nil {
 		return Result{}, err
 	}
-	vault, err := s.cfg.Sealer.Group(ctx, req.Group) // may ask the KEK: before any lock
+	vault, err := s.cfg.Sealer.Group(ctx, name) // may ask the KEK: before any lock
 	if err != nil {
 		return Result{}, err
 	}
 	var p *plan
-	err = s.cfg.Store.InGroup(ctx, req.Group, func(ctx context.Context, tx *store.GroupTx) error {
+	err = s.cfg.Store.InGroup(ctx, name, func(ctx context.Context, tx *store.GroupTx) error {
 		view, err := group.CatchUp(ctx, tx.Reader()) // the head row is locked: this is the newest there is
 		if err != nil {
 			return err
 		}
-		if p, err = s.admit(view, req, wanted); err != nil || !p.changed() {
+		if p, err = decide(view); err != nil || !p.changed() {
 			return err
 		}
-		if err := p.stage(ctx, tx, vault); err != nil || req.DryRun {
+		if err := p.stage(ctx, tx, vault); err != nil || dryRun {
 			return err
 		}
 		return p.store(ctx, tx, vault)
@@ -122,20 +127,23 @@ func (s *Service) commit(ctx context.Context, req Request, wanted func(*snapshot
 	if err != nil {
 		return Result{}, classify(err)
 	}
-	if p.changed() && !req.DryRun {
+	if p.changed() && !dryRun {
 		group.Committed(p.change)
+		if s.cfg.Referring != nil && p.refers() {
+			s.cfg.Referring(name)
+		}
 	}
-	return p.result(group, req.DryRun), nil
+	return p.result(group, dryRun), nil
 }
 
 // admit judges what is wanted of the view.
-func (s *Service) admit(view *snapshot.View, req Request, wanted func(*snapshot.View) (admission.Request, error)) (*plan, error) {
-	ask, err := wanted(view)
-	if err != nil {
-		return nil, err
-	}
+func (s *Service) admit(view *snapshot.View, req Request, ask admission.Request) (*plan, error) {
+	var err error
 	if ask.Hash, err = hasher(view); err != nil {
 		return nil, err
+	}
+	if s.cfg.Secrets != nil {
+		ask.Secrets = s.cfg.Secrets(req.Group)
 	}
 	admitted, err := s.cfg.Admission.Admit(view, ask)
 	if err != nil {

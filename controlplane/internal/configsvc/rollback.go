@@ -60,14 +60,15 @@ func (s *Service) Rollback(ctx context.Context, req RollbackRequest) (RollbackRe
 		return RollbackResult{}, err
 	}
 	var b *rollback
-	res, err := s.commit(ctx, Request{
+	write := Request{
 		Actor: req.Actor, Action: "resources.rollback", Group: req.Group, DryRun: req.DryRun, Note: note(req), Immediate: true,
-	}, func(view *snapshot.View) (admission.Request, error) {
+	}
+	res, err := s.commit(ctx, req.Group, req.DryRun, func(view *snapshot.View) (*plan, error) {
 		if err := current(view, req, sets[0].Epoch); err != nil {
-			return admission.Request{}, err
+			return nil, err
 		}
 		b = &rollback{req: req, view: view, then: then, kinds: sets[0].Kinds()}
-		return b.wanted(), nil
+		return s.admit(view, write, b.wanted())
 	})
 	if err != nil {
 		return RollbackResult{}, err

@@ -12,7 +12,9 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	configv1 "keyward.dev/proto/gen/keyward/config/v1"
 	syncv1 "keyward.dev/proto/gen/keyward/sync/v1"
+	systemv1 "keyward.dev/proto/gen/keyward/system/v1"
 
 	"keyward.dev/controlplane/internal/record"
 	"keyward.dev/controlplane/internal/store"
@@ -78,17 +80,39 @@ func (w *Watch) group(ctx context.Context, group string, from, to time.Time) err
 	if err != nil {
 		return err
 	}
+	read, err := w.read(ctx, vault, group)
+	if err != nil {
+		return err
+	}
 	return w.cfg.Database.RowsOf(ctx, group, []string{certs.Kind, certs.KindCA}, func(row store.Row) error {
 		m, err := open(vault, row)
 		if err != nil {
 			w.cfg.Log.WarnContext(ctx, "a certificate cannot be read", "group", group, "kind", row.Kind, "uid", row.UID, "err", err)
 			return nil
 		}
+		if c, ok := m.(*configv1.Certificate); ok {
+			m, _ = certs.Resolve(c, func(name string) (*systemv1.ResolvedSecret, string) { return read[name], "" })
+		}
 		if end, ok := certs.End(m); ok {
 			w.tell(ctx, group, row, end, from, to)
 		}
 		return nil
 	})
+}
+
+// read answers what the references of a group mean, by the names of the records.
+func (w *Watch) read(ctx context.Context, vault Vault, group string) (map[string]*systemv1.ResolvedSecret, error) {
+	out := map[string]*systemv1.ResolvedSecret{}
+	err := w.cfg.Database.RowsOf(ctx, group, []string{certs.KindResolved}, func(row store.Row) error {
+		m, err := open(vault, row)
+		if err != nil {
+			w.cfg.Log.WarnContext(ctx, "what a secret reference means cannot be read", "group", group, "uid", row.UID, "err", err)
+			return nil
+		}
+		out[row.Name], _ = m.(*systemv1.ResolvedSecret)
+		return nil
+	})
+	return out, err
 }
 
 var errMalformed = errors.New("its record does not parse")

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
+	systemv1 "keyward.dev/proto/gen/keyward/system/v1"
 
 	"keyward.dev/controlplane/internal/expiry"
 	"keyward.dev/controlplane/internal/record"
@@ -34,13 +36,16 @@ func (d *database) RowsOf(_ context.Context, group string, kinds []string, yield
 	if group == "b" {
 		return errors.New("the database is down")
 	}
-	if len(kinds) != 2 {
-		d.t.Errorf("asked for %v", kinds)
-	}
 	for name, m := range d.members {
 		kind := certs.Kind
-		if _, ok := m.(*configv1.CaCertificate); ok {
+		switch m.(type) {
+		case *configv1.CaCertificate:
 			kind = certs.KindCA
+		case *systemv1.ResolvedSecret:
+			kind = certs.KindResolved
+		}
+		if !slices.Contains(kinds, kind) {
+			continue
 		}
 		packed, err := record.Pack(kind, "u", name, m)
 		if err != nil {
@@ -63,15 +68,22 @@ func TestEachThresholdIsToldOnce(t *testing.T) {
 		return &configv1.CertificateVersion{Chain: certtest.SelfSigned(t, "x", certtest.Valid(begin.Add(from), begin.Add(to))).PEM()}
 	}
 	const day = 24 * time.Hour
+	const reference = "{file://mounted/x.pem}"
+	elsewhere := &configv1.CertificateVersion{PrivateKey: &configv1.Secret{Value: &configv1.Secret_Ref{Ref: reference}}}
+	read := version(0, 35*day)
+	read.PrivateKey = &configv1.Secret{Value: &configv1.Secret_Plaintext{Plaintext: "a key"}}
 	root := certtest.CA(t, "root", certtest.Valid(begin, begin.Add(8*day+time.Minute)))
 	db := &database{t: t, members: map[string]proto.Message{
 		"ends":     &configv1.Certificate{Current: version(0, 35*day+17*time.Minute)},
 		"exactly":  &configv1.Certificate{Current: version(0, 35*day)},
 		"followed": &configv1.Certificate{Current: version(0, 10*day), Next: version(9*day, 100*day)},
 		"a gap":    &configv1.Certificate{Current: version(0, 10*day), Next: version(11*day, 100*day), Previous: version(0, 5*day)},
-		"long":     &configv1.Certificate{Current: version(0, 1000*day)},
-		"damaged":  &configv1.Certificate{Current: &configv1.CertificateVersion{Chain: "junk"}},
-		"roots":    &configv1.CaCertificate{Certificates: root.PEM()},
+		"referred": &configv1.Certificate{Name: "referred", Current: elsewhere},
+		"unread":   &configv1.Certificate{Name: "unread", Current: elsewhere},
+		certs.ResolvedName("referred", elsewhere): &systemv1.ResolvedSecret{Reference: reference, Certificate: read},
+		"long":    &configv1.Certificate{Current: version(0, 1000*day)},
+		"damaged": &configv1.Certificate{Current: &configv1.CertificateVersion{Chain: "junk"}},
+		"roots":   &configv1.CaCertificate{Certificates: root.PEM()},
 	}}
 	now := begin
 	var out bytes.Buffer
@@ -86,7 +98,7 @@ func TestEachThresholdIsToldOnce(t *testing.T) {
 		}
 	}
 	for name, want := range map[string][2]int{ // near its end, expired
-		"ends": {3, 1}, "exactly": {3, 1}, "followed": {0, 0}, `"a gap"`: {2, 1}, "long": {0, 0}, "damaged": {0, 0}, "roots": {2, 1},
+		"ends": {3, 1}, "exactly": {3, 1}, "followed": {0, 0}, `"a gap"`: {2, 1}, "long": {0, 0}, "referred": {3, 1}, "unread": {0, 0}, "damaged": {0, 0}, "roots": {2, 1},
 	} {
 		var got [2]int
 		for line := range strings.Lines(out.String()) {

@@ -68,10 +68,17 @@ func (m *Metrics) endsOf(view *snapshot.View, seen map[*snapshot.Resource]time.T
 	for _, kind := range []string{certs.Kind, certs.KindCA} {
 		for r := range view.All(kind) {
 			end, known := m.ends[r]
-			if !known && r.Message != nil {
-				end, _ = certs.End(r.Message)
+			if r.Message == nil {
+				continue
 			}
-			seen[r] = end
+			if !known {
+				m := view.Resolved(r.Message)
+				end, _ = certs.End(m)
+				known = m == r.Message // else it changes without the certificate
+			}
+			if known {
+				seen[r] = end
+			}
 			if !end.IsZero() {
 				out = append(out, end)
 			}

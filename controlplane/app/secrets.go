@@ -1,0 +1,61 @@
+package app
+
+import (
+	"flag"
+	"log/slog"
+	"os"
+	"time"
+
+	"keyward.dev/controlplane/internal/secretsource"
+	"keyward.dev/shared/secret"
+	"keyward.dev/shared/settings"
+)
+
+// Secrets says where the values of secret references come from.
+type Secrets struct {
+	Providers []string
+	// Lookup finds environment variables; nil: os.LookupEnv.
+	Lookup settings.Lookup
+}
+
+// Flags declares the settings.
+func (s *Secrets) Flags(fs *flag.FlagSet) {
+	settings.WordsVar(fs, &s.Providers, "secret-provider", "where groups may have secrets read from, `NAME=PLACE?groups=a,b`; a place is file:/ROOT, env:PREFIX_ or vault:https://HOST:PORT/MOUNT. May be repeated")
+}
+
+func (s *Secrets) check(faults *settings.Faults) {
+	_, err := s.open()
+	faults.Add("secret-provider", err)
+}
+
+// open reads the settings; no source is asked yet.
+func (s *Secrets) open() (*secretsource.Providers, error) {
+	lookup := s.Lookup
+	if lookup == nil {
+		lookup = os.LookupEnv
+	}
+	return secretsource.Open(s.Providers, lookup)
+}
+
+// references is what the write path needs to know of secrets that are kept elsewhere. The zero value knows none.
+type references struct {
+	providers *secretsource.Providers
+	inbox     *secretsource.Inbox
+	secrets   func(group string) func(secret.Reference) string
+	referring func(group string)
+}
+
+func (s *Secrets) references() (references, error) {
+	providers, err := s.open()
+	if err != nil {
+		return references{}, err
+	}
+	inbox := secretsource.NewInbox()
+	return references{providers: providers, inbox: inbox, secrets: providers.For, referring: inbox.Wake}, nil
+}
+
+func (r references) resolver(c *core, log *slog.Logger) *secretsource.Resolver {
+	return secretsource.New(secretsource.Config{
+		Providers: r.providers, Database: c.store, Groups: c.groups, Writer: c.config, Woken: r.inbox, Now: time.Now, Log: log,
+	})
+}

@@ -1,0 +1,205 @@
+package secretsource
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	configv1 "keyward.dev/proto/gen/keyward/config/v1"
+	systemv1 "keyward.dev/proto/gen/keyward/system/v1"
+
+	"keyward.dev/controlplane/internal/admission"
+	"keyward.dev/controlplane/internal/certinput"
+	"keyward.dev/controlplane/internal/configsvc"
+	"keyward.dev/controlplane/internal/snapshot"
+	"keyward.dev/shared/check/certs"
+	"keyward.dev/shared/problem"
+	"keyward.dev/shared/secret"
+)
+
+// want is a version of a certificate that is read from elsewhere, wholly or its key.
+type want struct {
+	holder    string // the certificate
+	held      *configv1.Certificate
+	version   *configv1.CertificateVersion
+	reference secret.Reference
+}
+
+// wants are all references of a view, by the names of their records.
+func wants(view *snapshot.View) map[string]want {
+	out := map[string]want{}
+	for r := range view.All(certs.Kind) {
+		c, ok := r.Message.(*configv1.Certificate)
+		if !ok {
+			continue
+		}
+		for _, slot := range certs.Slots(c) {
+			if certs.Reference(slot.Version) == "" {
+				continue
+			}
+			// One that cannot be read as a reference names no provider, and is unresolved as one of an unknown provider is.
+			ref, _ := secret.ParseReference(certs.Reference(slot.Version))
+			out[certs.ResolvedName(r.Name, slot.Version)] = want{holder: r.Name, held: c, version: slot.Version, reference: ref}
+		}
+	}
+	return out
+}
+
+// outcome is what came of reading a reference.
+type outcome struct {
+	want
+	provider *Provider // nil: there is none
+	value    *configv1.CertificateVersion
+	err      error
+}
+
+const (
+	readers     = 8
+	readTimeout = 10 * time.Second
+)
+
+// readAll reads references, several at once. Where a source does not answer it is not asked again.
+func readAll(ctx context.Context, providers *Providers, group string, due map[string]want) map[string]outcome {
+	out := map[string]outcome{}
+	var mu sync.Mutex // guards out and down
+	down := map[*Provider]error{}
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, readers)
+	for name, w := range due {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			o := outcome{want: w}
+			var reason string
+			if o.provider, reason = providers.find(group, w.reference); reason != "" {
+				o.provider, o.err = nil, errors.New(reason)
+			} else {
+				mu.Lock()
+				o.err = down[o.provider]
+				mu.Unlock()
+				if o.err == nil {
+					o.value, o.err = read(ctx, o.provider, w)
+				}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if errors.Is(o.err, errDown) {
+				down[o.provider] = o.err
+			}
+			out[name] = o
+		})
+	}
+	wg.Wait()
+	return out
+}
+
+// read reads one reference and judges what it gives where it shall be used: a key that does not belong to its certificate is
+// not what was meant, and whatever was read before is better.
+func read(ctx context.Context, p *Provider, w want) (*configv1.CertificateVersion, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	text, err := p.source.read(ctx, w.reference)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(text) > maxValue:
+		return nil, fmt.Errorf("it has more than %d bytes", maxValue)
+	}
+	v := &configv1.CertificateVersion{
+		Chain: w.version.GetChain(), PrivateKey: &configv1.Secret{Value: &configv1.Secret_Plaintext{Plaintext: text}},
+	}
+	if vs := certinput.Version(v, certinput.NewWork(0)); len(vs) > 0 {
+		return nil, unusable(vs)
+	}
+	if chain := w.version.GetChain(); chain != "" && v.GetChain() != chain {
+		return nil, errors.New("what is there cannot be used: it has other certificates than the chain that is given")
+	}
+	alone := &configv1.Certificate{Name: w.held.GetName(), Snis: w.held.GetSnis(), Current: v}
+	if _, vs := certs.Open(alone); len(vs) > 0 {
+		return nil, unusable(vs)
+	}
+	return v, nil
+}
+
+// unusable says what is wrong in the words of those who check certificates, which never repeat anything of a key.
+func unusable(vs []problem.Violation) error {
+	var parts []string
+	for _, v := range vs {
+		parts = append(parts, strings.TrimPrefix(v.Path, "current.")+" "+v.Reason)
+	}
+	return errors.New("what is there cannot be used: " + strings.Join(parts, "; "))
+}
+
+// decide works out which records change. It is pure, and asked again with the group's head locked.
+func decide(view *snapshot.View, found map[string]outcome, stale func(want) time.Duration, now time.Time) configsvc.SystemChanges {
+	var out configsvc.SystemChanges
+	wanted := wants(view)
+	for name, w := range wanted {
+		stored, _ := view.Get(certs.KindResolved, name)
+		o, ok := found[name]
+		if !ok {
+			continue
+		}
+		before := recordOf(stored)
+		after, note := next(before, o, stale(w), now)
+		if after == nil || stored != nil && before != nil && proto.Equal(before, after) {
+			continue
+		}
+		up := admission.Upsert{Kind: certs.KindResolved, Name: name, Message: after, Created: stored == nil}
+		if stored != nil {
+			up.UID = stored.UID
+		}
+		out.Upserts = append(out.Upserts, up)
+		out.Notes = append(out.Notes, fmt.Sprintf("%s of %s/%s: %s", w.reference, certs.Kind, w.holder, note))
+		// What was closed for good must not wait for a roll-out.
+		out.Immediate = out.Immediate || before.GetCertificate() != nil && after.GetCertificate() == nil
+	}
+	slices.SortFunc(out.Upserts, func(a, b admission.Upsert) int { return strings.Compare(a.Name, b.Name) })
+	slices.Sort(out.Notes)
+	for r := range view.All(certs.KindResolved) {
+		if _, ok := wanted[r.Name]; !ok {
+			out.Deletes = append(out.Deletes, r.Ref())
+		}
+	}
+	return out
+}
+
+func recordOf(r *snapshot.Resource) *systemv1.ResolvedSecret {
+	if r == nil {
+		return nil
+	}
+	m, _ := r.Message.(*systemv1.ResolvedSecret)
+	return m
+}
+
+// next is the record after a reading; nil if there is nothing to write.
+func next(before *systemv1.ResolvedSecret, o outcome, stale time.Duration, now time.Time) (*systemv1.ResolvedSecret, string) {
+	if o.err == nil {
+		note := "read"
+		if before != nil && proto.Equal(before.GetCertificate(), o.value) {
+			note = "can be read again"
+		}
+		return &systemv1.ResolvedSecret{Reference: certs.Reference(o.version), Certificate: o.value}, note
+	}
+	if before.GetCertificate() == nil {
+		return nil, "" // there is nothing that could become too old
+	}
+	after := proto.CloneOf(before)
+	since := after.GetFailingSince()
+	switch {
+	case since == nil || since.AsTime().After(now):
+		after.FailingSince = timestamppb.New(now.UTC().Truncate(time.Second))
+		return after, "cannot be read; the value that was read before is kept"
+	case now.Sub(since.AsTime()) >= stale:
+		after.Certificate = nil
+		return after, "could not be read since " + since.AsTime().Format(time.RFC3339) + ": what needs it is closed"
+	}
+	return after, ""
+}

@@ -1,0 +1,196 @@
+package secretsource
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"strings"
+	"time"
+
+	"keyward.dev/controlplane/internal/vaultclient/vaulturi"
+	"keyward.dev/shared/catalog"
+	"keyward.dev/shared/run"
+	"keyward.dev/shared/secret"
+	"keyward.dev/shared/settings"
+)
+
+// What a provider does if its setting says nothing else.
+const (
+	DefaultRefresh = time.Minute
+	DefaultStale   = 24 * time.Hour
+)
+
+// Bounds of what a setting may say.
+const (
+	minRefresh = time.Second
+	maxRefresh = 24 * time.Hour
+	maxStale   = 30 * 24 * time.Hour
+)
+
+// source reads values from one place.
+type source interface {
+	// check says why a reference cannot be read from here whatever is here, empty if it can.
+	check(r secret.Reference) string
+	// read answers a value. An error that is errDown holds for everything from here.
+	read(ctx context.Context, r secret.Reference) (string, error)
+}
+
+var (
+	errDown    = errors.New("the source does not answer")
+	errNothing = errors.New("there is nothing there")
+)
+
+// Provider is a place from which the references of some groups are read.
+type Provider struct {
+	name, scheme   string
+	groups         map[string]bool
+	refresh, stale time.Duration
+	source         source
+	// run, if it is not nil, has to run while the provider is used.
+	run func(ctx context.Context, log *slog.Logger) error
+}
+
+var (
+	nameForm = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+	errForm  = errors.New("is not of the form NAME=file:/ROOT?groups=…, NAME=env:PREFIX_?groups=… or NAME=vault:https://HOST:PORT/MOUNT?groups=…")
+)
+
+// Parse reads the setting of a provider. Its errors do not quote the text beyond the name.
+func Parse(text string, lookup settings.Lookup) (*Provider, error) {
+	name, rest, ok := strings.Cut(text, "=")
+	scheme, place, colon := strings.Cut(rest, ":")
+	if !ok || !colon || !nameForm.MatchString(name) {
+		return nil, errForm
+	}
+	p := &Provider{name: name, scheme: scheme}
+	parameters, err := p.open(place, lookup)
+	if err == nil {
+		err = p.take(parameters)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("provider %s: %w", name, err)
+	}
+	return p, nil
+}
+
+// open makes the source and answers the parameters that are left.
+func (p *Provider) open(place string, lookup settings.Lookup) (vaulturi.Values, error) {
+	if p.scheme == "vault" {
+		return p.openVault(place, lookup)
+	}
+	place, query, _ := strings.Cut(place, "?")
+	parameters, err := vaulturi.ParseValues(query)
+	if err != nil {
+		return nil, err
+	}
+	switch p.scheme {
+	case "file":
+		p.source, err = newFiles(place)
+	case "env":
+		p.source, err = newVariables(place, lookup)
+	default:
+		err = errForm
+	}
+	return parameters, err
+}
+
+// take reads the parameters that all providers have.
+func (p *Provider) take(parameters vaulturi.Values) error {
+	p.groups = map[string]bool{}
+	for group := range strings.SplitSeq(parameters.Take("groups"), ",") {
+		if !catalog.ValidName(group) {
+			return errors.New("needs the names of the groups that may use it: groups=a,b")
+		}
+		p.groups[group] = true
+	}
+	var err error
+	if p.refresh, err = duration(parameters, "refresh", DefaultRefresh, minRefresh, maxRefresh); err != nil {
+		return err
+	}
+	if p.stale, err = duration(parameters, "stale", max(DefaultStale, p.refresh), p.refresh, maxStale); err != nil {
+		return err
+	}
+	return parameters.Check()
+}
+
+func duration(parameters vaulturi.Values, name string, value, least, most time.Duration) (time.Duration, error) {
+	text := parameters.Take(name)
+	if text == "" {
+		return value, nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d < least || d > most {
+		return 0, fmt.Errorf("%s must be a duration from %s to %s", name, least, most)
+	}
+	return d, nil
+}
+
+// Providers are all providers of a control plane. The zero value has none.
+type Providers struct{ list []*Provider }
+
+// Open reads the settings of all providers.
+func Open(texts []string, lookup settings.Lookup) (*Providers, error) {
+	ps := &Providers{}
+	var faults []error
+	for _, text := range texts {
+		p, err := Parse(text, lookup)
+		if err == nil && ps.named(p.name) != nil {
+			err = fmt.Errorf("provider %s: is there twice", p.name)
+		}
+		if err != nil {
+			faults = append(faults, err)
+			continue
+		}
+		ps.list = append(ps.list, p)
+	}
+	return ps, errors.Join(faults...)
+}
+
+func (ps *Providers) named(name string) *Provider {
+	for _, p := range ps.list {
+		if p.name == name {
+			return p
+		}
+	}
+	return nil
+}
+
+// For answers what a group may refer to, for admission. What exists for others only does not exist for it.
+func (ps *Providers) For(group string) func(secret.Reference) string {
+	return func(r secret.Reference) string {
+		_, reason := ps.find(group, r)
+		return reason
+	}
+}
+
+// find answers the provider of a reference, or why there is none.
+func (ps *Providers) find(group string, r secret.Reference) (*Provider, string) {
+	p := ps.named(r.Provider)
+	if p == nil || p.scheme != r.Scheme || !p.groups[group] {
+		return nil, fmt.Sprintf("unknown provider: this group has no secret provider %s://%s", r.Scheme, r.Provider)
+	}
+	return p, p.source.check(r)
+}
+
+// tick is how often there is something to do, so that nothing is read later than its refresh interval says.
+func (ps *Providers) tick() time.Duration {
+	const least, most = time.Second, 15 * time.Second
+	every := most
+	for _, p := range ps.list {
+		every = min(every, p.refresh/4)
+	}
+	return max(every.Truncate(time.Second), least)
+}
+
+// Run keeps the providers logged in where that is needed, until ctx ends.
+func (ps *Providers) Run(ctx context.Context, log *slog.Logger) error {
+	var tasks []run.Task
+	for _, p := range ps.list {
+		if p.run != nil {
+			tasks = append(tasks, func(ctx context.Context) error { return p.run(ctx, log.With("secret_provider", p.name)) })
+		}
+	}
+	return run.Group(ctx, tasks...)
+}

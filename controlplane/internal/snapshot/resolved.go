@@ -1,0 +1,31 @@
+package snapshot
+
+import (
+	"google.golang.org/protobuf/proto"
+
+	configv1 "keyward.dev/proto/gen/keyward/config/v1"
+	systemv1 "keyward.dev/proto/gen/keyward/system/v1"
+
+	"keyward.dev/shared/check/certs"
+)
+
+// Resolved is a resource with what its references mean, the same one if it has none. Versions of a certificate of which nothing
+// was read are left out.
+func (v *View) Resolved(m proto.Message) proto.Message {
+	c, ok := m.(*configv1.Certificate)
+	if !ok {
+		return m
+	}
+	out, _ := certs.Resolve(c, func(name string) (*systemv1.ResolvedSecret, string) {
+		r, ok := v.Get(certs.KindResolved, name)
+		if !ok {
+			return nil, ""
+		}
+		read, ok := r.Message.(*systemv1.ResolvedSecret)
+		if !ok {
+			return nil, "it cannot be read"
+		}
+		return read, ""
+	})
+	return out
+}
