@@ -10,6 +10,8 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"sync"
@@ -285,6 +287,9 @@ func (g *gateway) tryStream(at fanout.Position, opts ...grpc.DialOption) (*strea
 	}
 	hello := &syncv1.Hello{Version: "t", PolicyTypes: []string{"acl"}, Contract: 3, Epoch: at.Epoch, Revision: at.Revision, Digest: at.Digest[:], Batches: !g.single}
 	err = rpc.Send(&syncv1.ConfigRequest{Message: &syncv1.ConfigRequest_Hello{Hello: hello}})
+	if errors.Is(err, io.EOF) { // the server has ended it already, and says why to who reads
+		_, err = rpc.Recv()
+	}
 	return &stream{t: g.w.t, rpc: rpc, at: at, records: map[string][]byte{}}, err
 }
 

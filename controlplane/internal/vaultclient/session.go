@@ -3,6 +3,7 @@ package vaultclient
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -151,7 +152,11 @@ func (c *Client) renew(ctx context.Context, s session) (time.Duration, error) {
 			}
 		}
 		if err != nil && !forbidden(err) {
-			return 0, told("renew token", err)
+			failure := told("renew token", err)
+			// One that Vault does not renew, such as at the end of the longest life it may have, is replaced.
+			if c.cfg.Auth.Method == MethodToken || errors.Is(failure, ErrUnreachable) || errors.Is(failure, ErrSealed) {
+				return 0, failure
+			}
 		}
 	}
 	if c.cfg.Auth.Method == MethodToken {

@@ -18,6 +18,7 @@ import (
 	"keyward.dev/dataplane/internal/state/statetest"
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
 	"keyward.dev/shared/check/certs"
+	"keyward.dev/shared/testkit"
 	"keyward.dev/shared/testkit/certtest"
 )
 
@@ -201,9 +202,12 @@ func TestOlderClientsAreRefusedInTheHandshake(t *testing.T) {
 			t.Errorf("%s: %s, want %s", who, got, want)
 		}
 	}
-	if n := g.server.HandshakeFailures()["client_certificate"]; n != 5 {
-		t.Errorf("%d handshakes are counted as failed by the client's certificate, want 5", n)
-	}
+	testkit.Await(t, testkit.Deadline, func() error { // the client hears of it before it is counted
+		if n := g.server.HandshakeFailures()["client_certificate"]; n != 5 {
+			return fmt.Errorf("%d handshakes are counted as failed by the client's certificate, want 5", n)
+		}
+		return nil
+	})
 }
 
 // TestHostsOfOtherDemandsAreMisdirected sends requests for one host over a connection for another one.
