@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -20,8 +21,9 @@ import (
 	"keyward.dev/shared/run"
 )
 
-// Job is something to be done once every period. It may be done again after a failure, or beside itself if a replica that
-// began it is slow to die, and has to stand both.
+// Job is something to be done once every period. It may be done again after a failure, or beside itself on two replicas if
+// the one that began it is slow to die, and has to stand both. A replica that is still at it when the next period begins
+// lets that one pass.
 type Job struct {
 	// Name is part of what is stored: a job that is renamed is another one.
 	Name string
@@ -44,6 +46,8 @@ type Config struct {
 type Runner struct {
 	cfg  Config
 	jobs map[string]Job
+	// turns keep a job from running beside itself here.
+	turns map[string]*sync.Mutex
 	metrics
 }
 
@@ -60,7 +64,7 @@ const (
 
 // New returns a Runner. Its Run has to run.
 func New(cfg Config) (*Runner, error) {
-	r := &Runner{cfg: cfg, jobs: map[string]Job{}, metrics: newMetrics()}
+	r := &Runner{cfg: cfg, jobs: map[string]Job{}, turns: map[string]*sync.Mutex{}, metrics: newMetrics()}
 	for _, j := range cfg.Jobs {
 		switch {
 		case r.jobs[j.Name].Run != nil:
@@ -70,7 +74,7 @@ func New(cfg Config) (*Runner, error) {
 		case j.Timeout <= 0:
 			return nil, fmt.Errorf("job %s has no timeout", j.Name)
 		}
-		r.jobs[j.Name] = j
+		r.jobs[j.Name], r.turns[j.Name] = j, &sync.Mutex{}
 		r.declare(j.Name)
 	}
 	return r, nil
@@ -171,6 +175,12 @@ func (w *worker) Work(ctx context.Context, job *river.Job[args]) error {
 	if !ok { // of a newer program, which will take it
 		return river.JobSnooze(maxPause)
 	}
+	turn := w.runner.turns[name]
+	if !turn.TryLock() {
+		log.DebugContext(ctx, "background job still under way; its next period passes", "job", name)
+		return nil
+	}
+	defer turn.Unlock()
 	begun := time.Now()
 	err := run.Protect(ctx, j.Run)
 	if errors.Is(err, context.Canceled) { // this replica ends; another one begins anew

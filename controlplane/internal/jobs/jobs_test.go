@@ -126,6 +126,46 @@ select count(*) filter (where state = 'completed'), count(distinct date_trunc('s
 	}
 }
 
+// TestAJobIsNeverRunBesideItself: a replica that still does what a period before this one asked for has nothing to add.
+func TestAJobIsNeverRunBesideItself(t *testing.T) {
+	t.Parallel()
+	db := newDB(t)
+	var runs, under, most atomic.Int64
+	finish := make(chan struct{})
+	start(t, db, io.Discard, jobs.Job{
+		Name: "long", Every: time.Second, Timeout: time.Minute,
+		Run: func(ctx context.Context) error {
+			most.Store(max(most.Load(), under.Add(1)))
+			defer under.Add(-1)
+			runs.Add(1)
+			select {
+			case <-finish:
+			case <-ctx.Done():
+			}
+			return ctx.Err()
+		},
+	})
+	conn := db.Conn(t)
+	testkit.Await(t, patience, func() error {
+		var handedOut int
+		err := conn.QueryRow(t.Context(), `select count(*) from river_job where state in ('running', 'completed')`).Scan(&handedOut)
+		if err == nil && handedOut < 2 {
+			err = fmt.Errorf("%d handed out, want 2", handedOut)
+		}
+		return err
+	})
+	close(finish)
+	testkit.Await(t, patience, func() error {
+		if n := runs.Load(); n < 3 {
+			return fmt.Errorf("%d runs, want 3", n)
+		}
+		return nil
+	})
+	if n := most.Load(); n != 1 {
+		t.Errorf("%d runs beside each other", n)
+	}
+}
+
 func TestAFailureIsToldAndTriedAgain(t *testing.T) {
 	t.Parallel()
 	for name, fail := range map[string]func() error{
