@@ -81,7 +81,7 @@ func TestSettingsNameEveryFault(t *testing.T) {
 	if err == nil {
 		t.Fatal("settings that are all wrong were accepted")
 	}
-	for _, want := range []string{"database-url", "kek-file", "admin-listen", "admin-tls-cert", "certificate-ttl", "stream-max-age", "k8s-issuer", "k8s-allow", "keyring-max-age", "keyring-max-seals"} {
+	for _, want := range []string{"database-url", "kek-file", "admin-listen", "admin-tls-cert", "certificate-ttl", "stream-max-age", "full-sets", "k8s-issuer", "k8s-allow", "keyring-max-age", "keyring-max-seals"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not named in\n%v", want, err)
 		}

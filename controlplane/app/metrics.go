@@ -9,6 +9,7 @@ import (
 	"keyward.dev/controlplane/internal/registry"
 	"keyward.dev/controlplane/internal/rollout"
 	"keyward.dev/controlplane/internal/snapshot"
+	"keyward.dev/controlplane/internal/syncserver"
 )
 
 // groupRevisions exports where this replica stands in each group that it has opened, how far its gateways are behind that,
@@ -97,4 +98,37 @@ func (a abortedRollouts) Collect(ch chan<- prometheus.Metric) {
 		}
 		ch <- prometheus.MustNewConstMetric(a.aborted, prometheus.GaugeValue, value, group)
 	}
+}
+
+// beginners exports how many gateways begin with a whole configuration, and how many were told to come again later.
+type beginners struct {
+	server                   *syncserver.Server
+	sending, waiting, refuse *prometheus.Desc
+}
+
+func newBeginners(s *syncserver.Server) beginners {
+	return beginners{
+		server: s,
+		sending: prometheus.NewDesc("keyward_controlplane_full_sets_sending",
+			"Gateways that are sent their whole configuration now.", nil, nil),
+		waiting: prometheus.NewDesc("keyward_controlplane_full_sets_waiting",
+			"Gateways that wait for their turn to be sent it.", nil, nil),
+		refuse: prometheus.NewDesc("keyward_controlplane_gateways_deferred_total",
+			"Gateways that were told to come again later, because too many began at once.", nil, nil),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (b beginners) Describe(ch chan<- *prometheus.Desc) {
+	ch <- b.sending
+	ch <- b.waiting
+	ch <- b.refuse
+}
+
+// Collect implements prometheus.Collector.
+func (b beginners) Collect(ch chan<- prometheus.Metric) {
+	sending, waiting, refused := b.server.Load()
+	ch <- prometheus.MustNewConstMetric(b.sending, prometheus.GaugeValue, float64(sending))
+	ch <- prometheus.MustNewConstMetric(b.waiting, prometheus.GaugeValue, float64(waiting))
+	ch <- prometheus.MustNewConstMetric(b.refuse, prometheus.CounterValue, float64(refused))
 }

@@ -158,7 +158,7 @@ func (p *plane) build(ctx context.Context) error {
 	p.sync = syncserver.New(syncserver.Config{
 		CA: ca, Revocations: p.revocations, Enrolments: ledger, Groups: p.hub, Registry: p.registry,
 		JoinTokens: joinTokenAttestor(ledger), Kubernetes: kubernetes, TrustDomain: s.TrustDomain,
-		StreamAge: s.StreamMaxAge, Propagated: p.status.propagated, Ahead: p.status.gatewayAhead, Log: log,
+		StreamAge: s.StreamMaxAge, FullSets: s.FullSets, Propagated: p.status.propagated, Ahead: p.status.gatewayAhead, Log: log,
 	})
 	p.listener = core.store.NewListener()
 	p.feed = changefeed.New(changefeed.Config{

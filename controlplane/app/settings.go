@@ -52,6 +52,7 @@ type Settings struct {
 	CertTTL      time.Duration
 	RenewGrace   time.Duration
 	StreamMaxAge time.Duration
+	FullSets     int
 	Retention    Retention
 	Keyrings     Keyrings
 	Bundles      Bundles
@@ -85,6 +86,7 @@ func (s *Settings) Flags(fs *flag.FlagSet) {
 	fs.DurationVar(&s.CertTTL, "certificate-ttl", 24*time.Hour, "life of a gateway's certificate; renewed at two thirds")
 	fs.DurationVar(&s.RenewGrace, "renew-grace", 30*24*time.Hour, "how long after its end a certificate can still be renewed")
 	fs.DurationVar(&s.StreamMaxAge, "stream-max-age", time.Hour, "after which gateways are asked to reconnect, so that replicas share them; a tenth more or less")
+	fs.IntVar(&s.FullSets, "full-sets", 128, "how many gateways are sent their whole configuration at once; others wait for their turn")
 	s.Retention.Flags(fs)
 	s.Keyrings.Flags(fs)
 	s.Bundles.Flags(fs)
@@ -118,6 +120,9 @@ func (s *Settings) Check() error {
 	}
 	if s.StreamMaxAge < time.Second {
 		faults.Addf("stream-max-age", "must be at least 1s")
+	}
+	if s.FullSets < 1 || s.FullSets > 100000 {
+		faults.Addf("full-sets", "must be between 1 and 100000")
 	}
 	s.Retention.check(&faults)
 	s.Keyrings.check(&faults)

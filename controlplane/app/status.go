@@ -82,6 +82,7 @@ func (s *replicaStatus) serving(p *plane) {
 			Namespace: "keyward", Subsystem: "controlplane", Name: "connected_gateways",
 			Help: "Gateways with a stream to this replica.",
 		}, func() float64 { return float64(p.registry.Connected()) }),
+		newBeginners(p.sync),
 		authorityEnds{p.ca, prometheus.NewDesc("keyward_controlplane_authority_expires_timestamp_seconds",
 			"Until when the certificate authority that signs now is valid.", []string{"kind"}, nil)},
 		p.jobs,

@@ -22,7 +22,7 @@ const (
 
 // Enrol implements EnrolmentService.
 func (s *Server) Enrol(ctx context.Context, req *syncv1.EnrolRequest) (*syncv1.EnrolResponse, error) {
-	release, err := s.admit(ctx)
+	release, err := s.enrolling.enter(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +72,7 @@ func (s *Server) attest(ctx context.Context, req *syncv1.EnrolRequest) (attest.A
 
 // Renew implements EnrolmentService.
 func (s *Server) Renew(ctx context.Context, req *syncv1.RenewRequest) (*syncv1.EnrolResponse, error) {
-	release, err := s.admit(ctx)
+	release, err := s.enrolling.enter(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -107,16 +107,6 @@ func (s *Server) issue(ctx context.Context, id mtls.ID, key pki.Request) (pki.Is
 	}
 	note := store.Certificate{SPKIHash: key.KeyHash[:], Serial: issued.Serial, Issuer: issued.Issuer, NotAfter: issued.NotAfter}
 	return issued, s.cfg.Enrolments.SetGatewayCertificate(ctx, id.Group, id.Gateway, note)
-}
-
-// admit waits for a place among the enrolments under way.
-func (s *Server) admit(ctx context.Context) (release func(), err error) {
-	select {
-	case s.enrolling <- struct{}{}:
-		return func() { <-s.enrolling }, nil
-	case <-ctx.Done():
-		return nil, status.FromContextError(ctx.Err()).Err()
-	}
 }
 
 func fits(labels map[string]string, version string) bool {

@@ -83,6 +83,14 @@ func (c *session) unavailable(ctx context.Context, err error) error {
 
 // sendBatch sends a change set. A certificate is not made to wait for the end of a long one.
 func (c *session) sendBatch(ctx context.Context, b *fanout.Batch) error {
+	if b.Reset {
+		leave, err := c.server.fullSets.enter(ctx)
+		if err != nil {
+			return err
+		}
+		defer leave()
+		defer time.AfterFunc(fullSetTurn, leave).Stop()
+	}
 	c.sent.add(b)
 	for m := range c.parts(b) {
 		if err := c.stream.SendMsg(m); err != nil {
@@ -146,7 +154,7 @@ func (c *session) leave(within, grace time.Duration) error {
 func (c *session) resync(ctx context.Context, reason string) error {
 	c.server.cfg.Log.WarnContext(ctx, "gateway asks for the whole set", "group", c.who.Group, "gateway", c.who.Gateway, "reason", clip(reason))
 	if !c.resynced.allow(c.server.cfg.Now()) {
-		return status.Error(codes.ResourceExhausted, "too many resyncs")
+		return later("too many resyncs", c.resynced.every)
 	}
 	c.fanout.Resync()
 	return nil

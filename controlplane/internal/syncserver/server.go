@@ -64,6 +64,8 @@ type Config struct {
 	// StreamAge is how old a stream may get before its gateway is asked to reconnect, which spreads gateways over
 	// replicas again; a fifth of it is random. 0: 1h.
 	StreamAge time.Duration
+	// FullSets is how many gateways are sent their whole set at once; others wait for their turn. 0: 128.
+	FullSets int
 	// DrainTime is how long gateways have to leave at shutdown. 0: 5s.
 	DrainTime time.Duration
 	// Propagated is told how long a change took from its commit until a gateway had applied it; may be nil.
@@ -85,22 +87,27 @@ type Server struct {
 	// draining is closed when gateways have to leave.
 	draining chan struct{}
 	// enrolling bounds the enrolments under way; callers are strangers.
-	enrolling chan struct{}
+	enrolling *gate
+	// fullSets bounds the whole sets that are being sent: hundreds at once, as when many gateways come back together, would
+	// all end late.
+	fullSets *gate
 	// senders are the goroutines of streams that may outlive their handler by a moment.
 	senders sync.WaitGroup
 }
 
 const (
-	maxMessage   = 1 << 20
-	maxEnrolling = 32
-	readBuffer   = 4 << 10
-	window       = 64 << 10
+	maxMessage = 1 << 20
+	readBuffer = 4 << 10
+	window     = 64 << 10
 )
 
 // New returns a server. Serve makes it work, once.
 func New(cfg Config) *Server {
 	if cfg.StreamAge <= 0 {
 		cfg.StreamAge = time.Hour
+	}
+	if cfg.FullSets <= 0 {
+		cfg.FullSets = defaultFullSets
 	}
 	if cfg.DrainTime <= 0 {
 		cfg.DrainTime = 5 * time.Second
@@ -116,7 +123,7 @@ func New(cfg Config) *Server {
 	}
 	return &Server{
 		cfg: cfg, leases: leases{until: map[string]time.Time{}}, draining: make(chan struct{}),
-		enrolling: make(chan struct{}, maxEnrolling),
+		enrolling: newGate(maxEnrolling, enrolWait), fullSets: newGate(cfg.FullSets, fullSetWait),
 	}
 }
 

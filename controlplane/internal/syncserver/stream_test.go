@@ -120,7 +120,9 @@ func TestResyncsAreLimited(t *testing.T) {
 			break
 		}
 	}
-	wantCode(t, "a stream that resyncs on and on", <-done, codes.ResourceExhausted, "too many")
+	err := <-done
+	wantCode(t, "a stream that resyncs on and on", err, codes.ResourceExhausted, "too many")
+	wantLater(t, err, 10*time.Second, 20*time.Second)
 	if s.resets > 5 {
 		t.Errorf("%d sets were sent", s.resets)
 	}

@@ -69,6 +69,7 @@ type world struct {
 	stop        func() // drains and waits
 	propagated  chan time.Duration
 	ahead       chan string
+	load        func() (sending, waiting int, refused int64)
 }
 
 type options struct {
@@ -77,6 +78,7 @@ type options struct {
 	limits      fanout.Limits
 	ttl         time.Duration
 	streamAge   time.Duration
+	fullSets    int
 	drainTime   time.Duration // 100 ms if zero: most gateways here do not leave
 	kubernetes  attest.Attestor
 	inMemory    bool // bufconn instead of loopback
@@ -118,9 +120,10 @@ func newWorld(t testing.TB, o options) *world {
 	hub := fanout.NewHub(w.sources, o.limits, log)
 	server := syncserver.New(syncserver.Config{
 		CA: w.ca, Revocations: w.revocations, Enrolments: w.memory, Groups: hub, Registry: w.registry,
-		JoinTokens: attest.NewJoinTokens(w.memory, w.clock.Now), Kubernetes: o.kubernetes, TrustDomain: domain, StreamAge: o.streamAge, DrainTime: o.drainTime,
+		JoinTokens: attest.NewJoinTokens(w.memory, w.clock.Now), Kubernetes: o.kubernetes, TrustDomain: domain, StreamAge: o.streamAge, FullSets: o.fullSets, DrainTime: o.drainTime,
 		Propagated: func(_ string, took time.Duration) { w.propagated <- took }, Ahead: func(group string) { w.ahead <- group }, Now: w.clock.Now, Log: log,
 	})
+	w.load = server.Load
 	w.serve(server, hub, o.inMemory)
 	return w
 }

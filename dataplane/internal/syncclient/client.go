@@ -15,9 +15,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-
 	"keyward.dev/dataplane/internal/state"
 	"keyward.dev/shared/digest"
 	"keyward.dev/shared/mtls"
@@ -191,22 +188,15 @@ func (c *Client) update(f func(*Status)) {
 	f(&c.status)
 }
 
-const (
-	minPause = 100 * time.Millisecond
-	maxPause = 3 * time.Second
-	// refusedPause is for a gateway that is revoked, or whose join token is used up: only people can change that.
-	refusedPause = 30 * time.Second
-)
-
 // connectLoop holds one connection after the other, with pauses that grow until something good is heard.
 func (c *Client) connectLoop(ctx context.Context) error {
-	at, pause := rand.IntN(len(c.cfg.Addresses)), minPause
+	at, pauses := rand.IntN(len(c.cfg.Addresses)), pauses{}
 	for ctx.Err() == nil {
 		address := c.cfg.Addresses[at%len(c.cfg.Addresses)]
 		good, err := c.connect(ctx, address)
 		at++
 		if good {
-			pause = minPause
+			pauses.reset()
 		}
 		if ctx.Err() != nil {
 			break
@@ -216,11 +206,7 @@ func (c *Client) connectLoop(ctx context.Context) error {
 			continue
 		}
 		c.starting.missed(err, len(c.cfg.Addresses))
-		wait := pause/2 + rand.N(pause/2)
-		pause = min(pause*2, maxPause)
-		if status.Code(err) == codes.PermissionDenied {
-			wait = refusedPause + rand.N(refusedPause/2)
-		}
+		wait := pauses.after(err)
 		c.cfg.Log.WarnContext(ctx, "no connection to the control plane; the last configuration stays in force", "address", address, "err", err, "retry_in", wait)
 		select {
 		case <-ctx.Done():
