@@ -72,12 +72,18 @@ func (c *Cluster) gatewayFrom(controlPlane string, env, args []string) *Gateway 
 	c.T.Helper()
 	addrs := testkit.Addrs(c.T, 2)
 	g := &Gateway{HTTP: addrs[0], Status: addrs[1]}
+	c.gatewayAt(g, controlPlane, env, args)
+	return g
+}
+
+// gatewayAt describes a gateway at the addresses that it has.
+func (c *Cluster) gatewayAt(g *Gateway, controlPlane string, env, args []string) {
+	c.T.Helper()
 	args = append([]string{
 		"--control-plane", controlPlane, "--listen", "http=" + g.HTTP, "--status-listen", g.Status, "--log-level", "debug",
 		"--access-log", "off",
 	}, args...)
 	g.Process = NewProcess(c.T, "gateway "+g.HTTP, c.Programs.program(c.T, "keyward-dataplane"), env, args...)
-	return g
 }
 
 // AwaitReady waits until the gateway is ready.

@@ -60,7 +60,13 @@ func (g *gate) pass() <-chan struct{} {
 // NewLink starts a link to an address, host:port.
 func NewLink(t testing.TB, target string) *Link {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	return NewLinkAt(t, "127.0.0.1", target)
+}
+
+// NewLinkAt starts a link from an address of this machine.
+func NewLinkAt(t testing.TB, from, target string) *Link {
+	t.Helper()
+	listener, err := net.Listen("tcp", net.JoinHostPort(from, "0"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -67,7 +67,7 @@ var faults = []struct {
 	},
 	{
 		"a partition, a half-open connection", "both sides say so within seconds; the gateway goes on, and converges when it is healed",
-		[]string{"TestAPartitionIsSeenByBothSidesAndHeals"},
+		[]string{"TestAPartitionIsSeenByBothSidesAndHeals", "TestPacketsThatAreLostAreNoticedByBothSides", "TestAGatewayThatVanishesIsForgotten"},
 	},
 	{
 		"gateways that do not read", "others are not slowed, the control plane's memory is bounded",
