@@ -223,6 +223,7 @@ func (p *plane) run(ctx context.Context) error {
 		p.ca.Run,
 		p.hub.Run,
 		p.registry.Run,
+		p.runOrder,
 		p.driver.Run,
 		p.runKeeper,
 		p.admin.Run,
@@ -236,6 +237,29 @@ func (p *plane) run(ctx context.Context) error {
 			return serveHTTP(ctx, p.admin.HTTPServer(adminTLS, p.log), tls.NewListener(adminListener, adminTLS))
 		},
 	)
+}
+
+const (
+	// orderEvery is how often it is looked which gateways are busy; they report every 10 s.
+	orderEvery = 5 * time.Second
+	// busiest is how many gateways of a group get its changes first.
+	busiest = 32
+)
+
+// runOrder lets changes reach the gateways first that have most of the traffic.
+func (p *plane) runOrder(ctx context.Context) error {
+	ticker := time.NewTicker(orderEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		for group, ids := range p.registry.Busiest(busiest) {
+			p.hub.First(group, ids)
+		}
+	}
 }
 
 func (p *plane) syncTLS() *tls.Config {

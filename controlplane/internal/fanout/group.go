@@ -52,6 +52,7 @@ type Group struct {
 	users      int           // streams that are sending the snapshot
 	streams    int
 	staging    staging
+	order      order
 }
 
 // NewGroup returns the fan-out of the group.
@@ -59,6 +60,7 @@ func NewGroup(name string, source Source, limits Limits, log *slog.Logger) *Grou
 	return &Group{
 		name: name, source: source, limits: limits.withDefaults(), log: log,
 		building: make(chan struct{}, 1), changed: make(chan struct{}),
+		order: order{news: make(chan struct{})},
 	}
 }
 
@@ -205,7 +207,7 @@ func (g *Group) publish(c Change) error {
 	g.staging.change(c.Staging)
 	g.trim()
 	g.dropSnapshot()
-	g.wake()
+	g.announce()
 	return nil
 }
 
@@ -229,11 +231,6 @@ func (g *Group) dropSnapshot() {
 	if g.snapshot != nil && (g.users == 0 || !g.connects(g.snapshot.To)) {
 		g.snapshot = nil
 	}
-}
-
-func (g *Group) wake() {
-	close(g.changed)
-	g.changed = make(chan struct{})
 }
 
 // connects says whether the changes after the position are in the window.

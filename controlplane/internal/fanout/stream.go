@@ -84,21 +84,21 @@ func (s *Stream) poll() (*Batch, <-chan struct{}) {
 	if s.at.Epoch != g.head.Epoch {
 		// The snapshot was newer than the window; whether it connects shows when the window has caught up.
 		s.reset = s.reset || s.generation != g.generation
-		return nil, g.changed
+		return nil, g.news(s)
 	}
 	if g.staging.on && g.limit(s) <= s.at.Revision {
-		return nil, g.changed // there is more, but not yet for this one
+		return nil, g.news(s) // there is more, but not yet for this one
 	}
 	i := s.at.Revision - g.base.Revision
 	if i < 0 {
 		s.reset = true
 	}
 	if s.reset || i >= int64(len(g.window)) {
-		return nil, g.changed
+		return nil, g.news(s)
 	}
 	batch := g.window[i]
 	s.at = batch.To
-	return batch, g.changed
+	return batch, g.news(s)
 }
 
 // snapshot returns the shared snapshot, or makes it. It returns none while it is not known how far the stream may go.

@@ -5,11 +5,13 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"log/slog"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -97,6 +99,8 @@ type group struct {
 type live struct {
 	sessions int
 	report   store.GatewayReport
+	// recent is how many requests it answered in the time of its last report.
+	recent uint64
 }
 
 type noteKey struct{ group, id string }
@@ -290,13 +294,36 @@ func (r *Registry) Reported(groupName, id string, responses map[string]uint64) {
 		return
 	}
 	l := g.live[id]
+	l.recent = 0
 	for class, n := range responses {
 		if _, ok := r.responses[class]; ok {
 			r.responses[class] += n
 			l.report.Now.Requests += n
+			l.recent += n
 		}
 	}
 	l.report.Now.Errors += responses["5xx"]
+}
+
+// Busiest names the gateways of each group that answered most requests of late, at most n, the busiest first. Those that
+// answered none are not among them.
+func (r *Registry) Busiest(n int) map[string][]string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	busiest := make(map[string][]string, len(r.groups))
+	for name, g := range r.groups {
+		ids := make([]string, 0, len(g.live))
+		for id, l := range g.live {
+			if l.recent > 0 {
+				ids = append(ids, id)
+			}
+		}
+		slices.SortFunc(ids, func(a, b string) int {
+			return cmp.Or(cmp.Compare(g.live[b].recent, g.live[a].recent), cmp.Compare(a, b))
+		})
+		busiest[name] = ids[:min(n, len(ids))]
+	}
+	return busiest
 }
 
 // Responses answers how many requests the gateways on this replica have reported, by class of answer.

@@ -1,6 +1,7 @@
 package registry_test
 
 import (
+	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -108,4 +109,29 @@ func TestEvidenceOfBothReplicas(t *testing.T) {
 			t.Errorf("evidence (-want +got):\n%s", diff)
 		}
 	})
+}
+
+func TestTheBusiestOfEachGroup(t *testing.T) {
+	t.Parallel()
+	r := registry.New(registry.Config{Replica: "r", Log: slog.New(slog.DiscardHandler)})
+	for _, id := range []string{"idle", "little", "much", "some", "gone"} {
+		s := r.Connect(registry.Connection{Group: "pay", ID: id})
+		if id == "gone" {
+			r.Reported("pay", id, map[string]uint64{"2xx": 1000})
+			s.Close()
+		}
+	}
+	r.Connect(registry.Connection{Group: "blog", ID: "x"})
+	for id, n := range map[string]uint64{"little": 1, "much": 900, "some": 20} {
+		r.Reported("pay", id, map[string]uint64{"2xx": n, "bogus": 5000})
+	}
+	want := map[string][]string{"pay": {"much", "some"}, "blog": {}}
+	if diff := cmp.Diff(want, r.Busiest(2)); diff != "" {
+		t.Error(diff)
+	}
+	r.Reported("pay", "much", nil) // since then it has answered none
+	want["pay"] = []string{"some", "little"}
+	if diff := cmp.Diff(want, r.Busiest(2)); diff != "" {
+		t.Error(diff)
+	}
 }
