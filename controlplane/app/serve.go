@@ -35,6 +35,7 @@ import (
 	"keyward.dev/shared/contract"
 	"keyward.dev/shared/mtls"
 	"keyward.dev/shared/run"
+	"keyward.dev/shared/run/rest"
 	"keyward.dev/shared/telemetry"
 )
 
@@ -224,6 +225,7 @@ func (p *plane) run(ctx context.Context) error {
 		p.hub.Run,
 		p.registry.Run,
 		p.runOrder,
+		rest.Collect,
 		p.driver.Run,
 		p.runKeeper,
 		p.admin.Run,

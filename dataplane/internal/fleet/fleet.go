@@ -22,6 +22,7 @@ import (
 	"keyward.dev/shared/contract"
 	"keyward.dev/shared/mtls"
 	"keyward.dev/shared/run"
+	"keyward.dev/shared/run/rest"
 	"keyward.dev/shared/settings"
 	"keyward.dev/shared/telemetry"
 )
@@ -179,7 +180,7 @@ func Run(ctx context.Context, s Settings, out io.Writer, log *slog.Logger) error
 	if err != nil {
 		return fmt.Errorf("listen for status: %w", err)
 	}
-	return run.Group(ctx, f.Run, func(ctx context.Context) error {
+	return run.Group(ctx, f.Run, rest.Collect, func(ctx context.Context) error {
 		return telemetry.ServeStatus(ctx, l, telemetry.StatusHandler(registry, nil, f.Ready))
 	})
 }

@@ -56,6 +56,7 @@ func (b *bench) fanout() {
 	for range changes {
 		<-beat.C
 		f.push()
+		<-beat.C // what the processes do at rest disturbs neither side
 		f.bareRound()
 		<-beat.C
 		f.probe(f.among)
