@@ -253,6 +253,7 @@ func (c *Client) missed() {
 
 // applyLoop puts sets into force, one at a time.
 func (c *Client) applyLoop(ctx context.Context) error {
+	news := news{log: c.cfg.Log}
 	for {
 		select {
 		case <-ctx.Done():
@@ -270,7 +271,7 @@ func (c *Client) applyLoop(ctx context.Context) error {
 		c.acked = make(chan struct{})
 		c.mu.Unlock()
 		c.keep()
-		c.cfg.Log.InfoContext(ctx, "configuration applied", "revision", set.Revision, "faults", len(faults))
+		news.applied(ctx, set.Revision, len(faults))
 	}
 }
 
