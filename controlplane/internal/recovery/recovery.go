@@ -17,7 +17,9 @@ package recovery
 
 import (
 	"crypto/hpke"
+	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -26,11 +28,13 @@ import (
 	"time"
 
 	"keyward.dev/controlplane/internal/keyring"
+	"keyward.dev/shared/sealedset"
 )
 
 const (
 	format    = 1
 	purpose   = "keyward/keyring-backup/v1"
+	wholeFile = "keyward/backup/v1"
 	pemBackup = "KEYWARD KEYRING BACKUP"
 	pemPublic = "KEYWARD RECOVERY PUBLIC KEY"
 	pemSecret = "KEYWARD RECOVERY KEY"
@@ -81,6 +85,22 @@ func NewIdentity() (Identity, error) {
 
 // Recipient is the public half.
 func (i Identity) Recipient() Recipient { return Recipient{i.private.PublicKey()} }
+
+// ID is a fingerprint of the key: the same for both halves.
+func (r Recipient) ID() string {
+	sum := sha256.Sum256(r.public.Bytes())
+	return hex.EncodeToString(sum[:8])
+}
+
+// WrapKey seals the key of a whole backup, bound to aad.
+func (r Recipient) WrapKey(key sealedset.Secret, aad []byte) (encapsulated, sealed []byte, err error) {
+	return sealedset.Wrap(r.public, wholeFile, key, aad)
+}
+
+// UnwrapKey is the reverse of Recipient.WrapKey.
+func (i Identity) UnwrapKey(encapsulated, sealed, aad []byte) (sealedset.Secret, error) {
+	return sealedset.Unwrap(i.private, wholeFile, encapsulated, sealed, aad)
+}
 
 // MarshalPEM gives the private half. It is secret.
 func (i Identity) MarshalPEM() ([]byte, error) {
