@@ -87,15 +87,24 @@ func (s *Store) Heads(ctx context.Context) ([]HeadStamp, error) {
 }
 
 func readHead(ctx context.Context, q querier, query, group string) (Head, error) {
-	var h Head
-	var digest []byte
-	err := q.QueryRow(ctx, query, group).Scan(&h.GroupUID, &h.Group, &h.Epoch, &h.Revision, &h.ResourceCount, &digest,
-		&h.KeyringVersion, &h.AuditSeq, &h.AuditHead, &h.MAC, &h.UpdatedAt)
+	rows, err := q.Query(ctx, query, group)
+	if err != nil {
+		return Head{}, mapped("read head of group "+group, err)
+	}
+	h, err := pgx.CollectExactlyOneRow(rows, scanHead)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Head{}, absentHead(ctx, q, group)
 	}
-	copy(h.Digest[:], digest)
 	return h, mapped("read head of group "+group, err)
+}
+
+func scanHead(row pgx.CollectableRow) (Head, error) {
+	var h Head
+	var digest []byte
+	err := row.Scan(&h.GroupUID, &h.Group, &h.Epoch, &h.Revision, &h.ResourceCount, &digest, &h.KeyringVersion, &h.AuditSeq,
+		&h.AuditHead, &h.MAC, &h.UpdatedAt)
+	copy(h.Digest[:], digest)
+	return h, err
 }
 
 // absentHead tells a group that does not exist from one whose head was removed.

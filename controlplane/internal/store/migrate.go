@@ -66,17 +66,27 @@ set version = excluded.version, min_compatible = excluded.min_compatible, applie
 
 // Migrate applies or undoes migrations, each in a transaction of its own, and settles the rights of the runtime role.
 func Migrate(ctx context.Context, cfg MigrateConfig) error {
-	all, err := readMigrations(migrations.FS())
+	conn, err := cfg.connect(ctx)
 	if err != nil {
 		return err
 	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	m, err := cfg.migrator(conn)
+	if err != nil {
+		return err
+	}
+	return m.run(ctx, conn, cfg)
+}
+
+// connect connects as the owner.
+func (cfg MigrateConfig) connect(ctx context.Context) (*pgx.Conn, error) {
 	cc, err := pgx.ParseConfig(cfg.DSN)
 	if err != nil {
-		return fmt.Errorf("parse database url: %w", err)
+		return nil, fmt.Errorf("parse database url: %w", err)
 	}
 	if !cfg.AllowInsecure {
 		if err := checkDSN(cc); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	setDefaults(cc)
@@ -84,23 +94,36 @@ func Migrate(ctx context.Context, cfg MigrateConfig) error {
 	cc.RuntimeParams["statement_timeout"] = "0"
 	conn, err := pgx.ConnectConfig(ctx, cc)
 	if err != nil {
-		return mapped("connect to migrate", err)
+		return nil, mapped("connect as owner", err)
 	}
-	defer conn.Close(context.WithoutCancel(ctx))
+	return conn, nil
+}
+
+func (cfg MigrateConfig) migrator(conn database) (*migrator, error) {
+	all, err := readMigrations(migrations.FS())
+	if err != nil {
+		return nil, err
+	}
 	m := &migrator{conn: conn, all: all, log: cfg.Log}
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}
-	return m.run(ctx, cfg)
+	return m, nil
+}
+
+// database is a connection, or a transaction in which migrations are parts of a whole.
+type database interface {
+	querier
+	Begin(ctx context.Context) (pgx.Tx, error)
 }
 
 type migrator struct {
-	conn *pgx.Conn
+	conn database
 	all  []migration
 	log  *slog.Logger
 }
 
-func (m *migrator) run(ctx context.Context, cfg MigrateConfig) error {
+func (m *migrator) run(ctx context.Context, conn *pgx.Conn, cfg MigrateConfig) error {
 	if _, err := m.conn.Exec(ctx, `set lock_timeout = '5min'`); err != nil {
 		return mapped("set lock timeout", err)
 	}
@@ -114,7 +137,7 @@ func (m *migrator) run(ctx context.Context, cfg MigrateConfig) error {
 		return m.down(ctx, cfg.Down)
 	}
 	for _, p := range cfg.Parts {
-		if err := p.Up(ctx, m.conn); err != nil {
+		if err := p.Up(ctx, conn); err != nil {
 			return mapped("migrate "+p.Name, err)
 		}
 	}
@@ -177,6 +200,12 @@ func (m *migrator) apply(ctx context.Context, script string, version, minCompati
 		_, err := tx.Exec(ctx, upsertSchema, version, minCompatible)
 		return mapped("note version", err)
 	})
+}
+
+// LatestSchema is the version of the schema that this program brings.
+func LatestSchema() (int, error) {
+	all, err := readMigrations(migrations.FS())
+	return len(all), err
 }
 
 // CheckSchema reports whether the schema is new enough for this program, and this program for the schema.

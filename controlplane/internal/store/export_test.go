@@ -1,0 +1,4 @@
+package store
+
+// VolatileTables is for tests.
+func VolatileTables() map[string]string { return volatileTables() }
