@@ -42,6 +42,19 @@ func (k *KEK) Check(faults *settings.Faults) {
 	}
 }
 
+// given says whether a current key is named at all.
+func (k *KEK) given() bool {
+	text, _ := k.lookup()(settings.Env("kek"))
+	return k.File != "" || k.URI != "" || text != ""
+}
+
+func (k *KEK) lookup() settings.Lookup {
+	if k.Lookup != nil {
+		return k.Lookup
+	}
+	return os.LookupEnv
+}
+
 // openKeys are the keys, and what has to run while they are used.
 type openKeys struct {
 	kek.Keys
@@ -58,11 +71,7 @@ func (o *openKeys) run(ctx context.Context, log *slog.Logger) error {
 
 // open reads the keys that are here; Vault and KMS are not asked yet.
 func (k *KEK) open() (*openKeys, error) {
-	lookup := k.Lookup
-	if lookup == nil {
-		lookup = os.LookupEnv
-	}
-	o := &openKeys{}
+	o, lookup := &openKeys{}, k.lookup()
 	var err error
 	if o.Current, err = k.current(lookup, o); err != nil {
 		return nil, err

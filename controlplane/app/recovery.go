@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"time"
 
 	"keyward.dev/controlplane/internal/recovery"
@@ -87,11 +86,7 @@ func (b *KeyringBackup) Check() error {
 
 // Run writes the backup. It is whole or not there.
 func (b *KeyringBackup) Run(ctx context.Context, out io.Writer, log *slog.Logger) error {
-	text, err := os.ReadFile(b.Recipient)
-	if err != nil {
-		return fmt.Errorf("read public recovery key: %w", err)
-	}
-	to, err := recovery.ParseRecipient(text)
+	to, err := readRecipient(b.Recipient)
 	if err != nil {
 		return err
 	}
@@ -120,7 +115,11 @@ func (b *KeyringBackup) Run(ctx context.Context, out io.Writer, log *slog.Logger
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(b.Out, file); err != nil {
+	err = replaceFile(b.Out, func(out io.Writer) error {
+		_, err := out.Write(file)
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("write backup of keyrings: %w", err)
 	}
 	fmt.Fprintf(out, "%d keyrings are in %s\n", len(backup.Entries), b.Out)
@@ -213,12 +212,7 @@ func restoreOne(ctx context.Context, core *core, group string, entries map[strin
 }
 
 func (r *KeyringRestore) open() (recovery.Backup, error) {
-	secret, err := os.ReadFile(r.Identity)
-	if err != nil {
-		return recovery.Backup{}, fmt.Errorf("read recovery key: %w", err)
-	}
-	defer clear(secret)
-	identity, err := recovery.ParseIdentity(secret)
+	identity, err := readIdentity(r.Identity)
 	if err != nil {
 		return recovery.Backup{}, err
 	}
@@ -236,27 +230,25 @@ func (r *KeyringRestore) open() (recovery.Backup, error) {
 	return recovery.Open(identity, file)
 }
 
+func readRecipient(path string) (recovery.Recipient, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return recovery.Recipient{}, fmt.Errorf("read public recovery key: %w", err)
+	}
+	return recovery.ParseRecipient(text)
+}
+
+func readIdentity(path string) (recovery.Identity, error) {
+	secret, err := os.ReadFile(path)
+	if err != nil {
+		return recovery.Identity{}, fmt.Errorf("read recovery key: %w", err)
+	}
+	defer clear(secret)
+	return recovery.ParseIdentity(secret)
+}
+
 func needed(faults *settings.Faults, name, value string) {
 	if value == "" {
 		faults.Addf(name, "is needed")
 	}
-}
-
-// replaceFile makes the file hold the content, for its owner only, or leaves it as it was.
-func replaceFile(path string, content []byte) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".keyring-backup-*") // of mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = tmp.Write(content)
-	if err == nil {
-		err = tmp.Sync()
-	}
-	if err = errors.Join(err, tmp.Close()); err == nil {
-		err = os.Rename(tmp.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(tmp.Name())
-	}
-	return err
 }

@@ -13,14 +13,22 @@ import (
 	"keyward.dev/shared/telemetry"
 )
 
-// Restore declares what the database holds to be the truth, after it was restored or after a fail-over that lost changes.
-// It can run again and again: a group about which nothing is amiss is left alone.
+// Restore puts a backup into a database, as its owner. Without a backup it declares what the database holds to be the truth,
+// after it was restored by other means or after a fail-over that lost changes; it can then run again and again: a group about
+// which nothing is amiss is left alone.
 type Restore struct {
 	Database Database
 	KEK      KEK
 	Log      telemetry.LogOptions
 	Group    string
 	Force    bool
+	// In is the backup; what follows is for it alone.
+	In              string
+	Identity        string
+	Replace         bool
+	RuntimeRole     string
+	RuntimePassword settings.Secret
+	Output          string
 }
 
 // Flags declares the settings.
@@ -28,6 +36,12 @@ func (r *Restore) Flags(fs *flag.FlagSet) {
 	r.Database.Flags(fs)
 	r.KEK.Flags(fs)
 	r.Log.Flags(fs)
+	fs.StringVar(&r.In, "in", "", "`file` that backup wrote; without it the database stays, and what it holds is declared the truth")
+	fs.StringVar(&r.Identity, "identity", "", "with --in: `file` with the recovery key; needed where the key-encryption key of the backup is not")
+	fs.BoolVar(&r.Replace, "replace", false, "with --in: give up what is in the database, if it is not empty")
+	fs.StringVar(&r.RuntimeRole, "runtime-role", "keyward_runtime", "with --in: `role` that `serve` connects as, as for `migrate`")
+	settings.SecretVar(fs, &r.RuntimePassword, "runtime-password", "with --in: password of that role, set when it is made")
+	outputFlag(fs, &r.Output)
 	fs.StringVar(&r.Group, "group", "", "only this `group`; without it all")
 	fs.BoolVar(&r.Force, "force", false, "also where no gateway has reported a later revision; every gateway then takes the whole set")
 }
@@ -37,14 +51,29 @@ func (r *Restore) Check() error {
 	var faults settings.Faults
 	r.Database.Check(&faults)
 	r.KEK.Check(&faults)
+	checkOutput(&faults, r.Output)
+	if r.In != "" && (r.Group != "" || r.Force) {
+		faults.Addf("in", "brings all groups back, each in a new epoch: --group and --force do not go with it")
+	}
+	if r.In == "" && (r.Identity != "" || r.Replace || r.Output != outputText) {
+		faults.Addf("in", "is needed for --identity, --replace and --output")
+	}
 	return faults.Err()
 }
 
 const restoreName = "restore"
 
-// Run begins a new epoch where it is needed, and says of each group what it did. One group that fails does not keep the
+// Run restores the backup, if there is one.
+func (r *Restore) Run(ctx context.Context, out, terminal io.Writer, log *slog.Logger) error {
+	if r.In != "" {
+		return r.restoreBackup(ctx, out, terminal, log)
+	}
+	return r.declare(ctx, out, log)
+}
+
+// declare begins a new epoch where it is needed, and says of each group what it did. One group that fails does not keep the
 // others from it.
-func (r *Restore) Run(ctx context.Context, out io.Writer, log *slog.Logger) error {
+func (r *Restore) declare(ctx context.Context, out io.Writer, log *slog.Logger) error {
 	keys, err := r.KEK.open()
 	if err != nil {
 		return err

@@ -25,13 +25,18 @@ Usage:
   keyward-controlplane migrate    bring the database to this program's schema
   keyward-controlplane bootstrap  make the installation: keys, CA, first group, first token
   keyward-controlplane check-db   open every group and say how it is
-  keyward-controlplane restore    after a restore or a lossy fail-over: what the database holds is the truth
+  keyward-controlplane backup     write everything to one sealed file
+  keyward-controlplane backup verify  read such a file to its end and say what is in it
+  keyward-controlplane restore    put a backup back (--in FILE); or, after a restore by other means or a lossy fail-over,
+                                  declare what the database holds to be the truth
   keyward-controlplane keyring recovery-key  make the key that opens backups of keyrings
   keyward-controlplane keyring backup        back all keyrings up, sealed to a recovery key
   keyward-controlplane keyring restore       put them back under a new key-encryption key
   keyward-controlplane version
 
 Flags: keyward-controlplane COMMAND --help
+Exits with 0 if all went well, 1 if it failed, 2 if the command line is wrong, 3 if a backup is refused, 4 if the database
+is not empty.
 `
 
 func main() {
@@ -51,8 +56,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprint(stderr, usage)
 		return 2
 	}
-	if args[0] == "keyring" && len(args) > 1 {
-		args = append([]string{"keyring " + args[1]}, args[2:]...)
+	if len(args) > 1 && (args[0] == "keyring" || args[0] == "backup" && args[1] == "verify") {
+		args = append([]string{args[0] + " " + args[1]}, args[2:]...)
 	}
 	var cmd command
 	var act func() error
@@ -72,7 +77,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		cmd, act = c, func() error { return c.Run(ctx, stdout) }
 	case "restore":
 		r := &app.Restore{}
-		cmd, act = r, func() error { return r.Run(ctx, stdout, logger(r.Log)) }
+		cmd, act = r, func() error { return r.Run(ctx, stdout, stderr, logger(r.Log)) }
+	case "backup":
+		b := &app.Backup{}
+		cmd, act = b, func() error { return b.Run(ctx, stdout, stderr, logger(b.Log)) }
+	case "backup verify":
+		v := &app.BackupVerify{}
+		cmd, act = v, func() error { return v.Run(ctx, stdout, stderr) }
 	case "keyring recovery-key":
 		k := &app.RecoveryKey{}
 		cmd, act = k, func() error { return k.Run(stdout) }
@@ -108,7 +119,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	if err := act(); err != nil {
 		fmt.Fprintln(stderr, "keyward-controlplane "+args[0]+": "+err.Error())
-		return 1
+		return app.ExitCode(err)
 	}
 	return 0
 }

@@ -3,6 +3,7 @@ package configsvc
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"keyward.dev/controlplane/internal/audit"
@@ -59,11 +60,10 @@ func (s *Service) Restore(ctx context.Context, req RestoreRequest) (RestoreResul
 		if res.Lost, err = s.lost(ctx, tx.Head()); err != nil || res.Lost == 0 && !req.Force {
 			return err
 		}
-		res.Began, res.Epoch = true, sealer.NewEpoch()
-		if err := s.begin(ctx, tx, vault, req, res); err != nil {
-			return err
-		}
-		return s.restage(ctx, tx, vault, view, res)
+		res.Began = true
+		epoch := Epoch{Actor: req.Actor, At: s.cfg.Now(), Detail: lostDetail(res.Lost)}
+		res.Epoch, err = epoch.begin(ctx, tx, vault, view)
+		return err
 	})
 	if err != nil {
 		return RestoreResult{}, classify(err)
@@ -98,28 +98,69 @@ func (s *Service) lost(ctx context.Context, head store.Head) (int64, error) {
 	return highest, nil
 }
 
-// begin writes the head of the new epoch, with its row in the audit chain.
-func (s *Service) begin(ctx context.Context, tx *store.GroupTx, vault *sealer.Group, req RestoreRequest, res RestoreResult) error {
-	old := tx.Head()
-	detail := fmt.Sprintf("epoch %d became %d at revision %d", old.Epoch, res.Epoch, res.Revision)
-	if res.Lost > 0 {
-		detail += fmt.Sprintf("; a gateway had revision %d", res.Lost)
+func lostDetail(revision int64) string {
+	if revision == 0 {
+		return ""
 	}
-	at := s.cfg.Now().UTC().Truncate(time.Microsecond)
+	return fmt.Sprintf("a gateway had revision %d", revision)
+}
+
+// Epoch is one that a group begins.
+type Epoch struct {
+	// Actor, At and Detail are for the audit trail.
+	Actor  string
+	At     time.Time
+	Detail string
+}
+
+// Begin begins a new epoch of the group of the transaction, which nobody else has opened; that of the system too. The set has to
+// verify against its head, so that damage does not become the truth. It answers the revision that holds, and the epoch.
+func (e Epoch) Begin(ctx context.Context, tx *store.GroupTx, vault *sealer.Group, log *slog.Logger) (revision int64, epoch uint64, err error) {
+	if tx.Head().Group == store.SystemGroup { // has no set
+		if err := vault.VerifyHead(tx.Head()); err != nil {
+			return 0, 0, err
+		}
+		epoch, err = e.write(ctx, tx, vault)
+		return 0, epoch, err
+	}
+	view, err := snapshot.NewGroup(tx.Head().Group, vault, log).CatchUp(ctx, tx.Reader())
+	if err != nil {
+		return 0, 0, err
+	}
+	epoch, err = e.begin(ctx, tx, vault, view)
+	return view.Revision, epoch, err
+}
+
+func (e Epoch) begin(ctx context.Context, tx *store.GroupTx, vault *sealer.Group, view *snapshot.View) (uint64, error) {
+	epoch, err := e.write(ctx, tx, vault)
+	if err != nil {
+		return 0, err
+	}
+	return epoch, e.restage(ctx, tx, vault, view, epoch)
+}
+
+// write writes the head of the new epoch, with its row in the audit chain.
+func (e Epoch) write(ctx context.Context, tx *store.GroupTx, vault *sealer.Group) (uint64, error) {
+	old, epoch := tx.Head(), sealer.NewEpoch()
+	detail := fmt.Sprintf("epoch %d became %d at revision %d", old.Epoch, epoch, old.Revision)
+	if e.Detail != "" {
+		detail += "; " + e.Detail
+	}
+	at := e.At.UTC().Truncate(time.Microsecond)
 	head, err := audit.Append(ctx, tx, vault, old, audit.Event{
-		At: at, Actor: req.Actor, Action: "group.restore", Subjects: []string{"groups/" + req.Group}, Detail: detail,
+		At: at, Actor: e.Actor, Action: "group.restore", Subjects: []string{"groups/" + old.Group}, Detail: detail,
 	})
 	if err != nil {
-		return err
+		return 0, err
 	}
-	head.Epoch, head.UpdatedAt = res.Epoch, at
+	head.Epoch, head.UpdatedAt = epoch, at
 	head.MAC = vault.MACHead(head)
-	return tx.SetHead(ctx, head)
+	return epoch, tx.SetHead(ctx, head)
 }
 
 // restage gives every gateway of a staged group the revision that the epoch begins with: what some of them ran before it is
 // given up, and none can be held back at a revision of another epoch. A pause stays.
-func (s *Service) restage(ctx context.Context, tx *store.GroupTx, vault *sealer.Group, view *snapshot.View, res RestoreResult) error {
+func (e Epoch) restage(ctx context.Context, tx *store.GroupTx, vault *sealer.Group, view *snapshot.View, epoch uint64) error {
 	settings, ok := view.Get("settings", "settings")
 	if !ok {
 		return nil
@@ -129,7 +170,7 @@ func (s *Service) restage(ctx context.Context, tx *store.GroupTx, vault *sealer.
 		before = nil
 	}
 	after := before.Next(rollout.Commit{
-		Epoch: res.Epoch, Revision: res.Revision, Plan: rolloutOf(settings), Immediate: true, At: s.cfg.Now(),
+		Epoch: epoch, Revision: view.Revision, Plan: rolloutOf(settings), Immediate: true, At: e.At,
 	})
 	return stages{touched: after != nil || before != nil, after: after}.store(ctx, tx, vault)
 }
