@@ -119,7 +119,7 @@ func New(ctx context.Context, s Settings, stdout io.Writer, log *slog.Logger, so
 		Fallback:          g.fallbackState(),
 		ControlPlane: func() status.ControlPlane {
 			s := g.source.Status()
-			return status.ControlPlane{Connected: s.Connected, Lost: s.Lost, Refused: s.Rewound, Distrusted: s.Distrusted}
+			return status.ControlPlane{Connected: s.Connected, Lost: s.Lost, Refused: s.Rewound, Epochs: s.Epochs, Distrusted: s.Distrusted}
 		},
 	})
 	compiler := compile.New(compile.Deps{

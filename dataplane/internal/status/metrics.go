@@ -88,6 +88,8 @@ func (m *metrics) ask(c Config) {
 			func() int64 { return number(c.ControlPlane().Distrusted) })
 		count("config_refused_older_total", "Configurations that were refused because they were older than the one in force.",
 			func() uint64 { return uint64(c.ControlPlane().Refused) })
+		count("config_epoch_changes_total", "Configurations that began the history of their group anew, because the control plane was restored.",
+			func() uint64 { return uint64(c.ControlPlane().Epochs) })
 	}
 	if c.Engine != "" {
 		e := prometheus.NewGaugeVec(prometheus.GaugeOpts{

@@ -88,8 +88,10 @@ type ControlPlane struct {
 	Connected bool
 	// Lost is since when there is none.
 	Lost time.Time
-	// Refused counts configurations that were older than the one in force; Distrusted: those that come do not add up.
+	// Refused counts configurations that were older than the one in force, Epochs those that began the group's history anew;
+	// Distrusted: those that come do not add up.
 	Refused    int
+	Epochs     int
 	Distrusted bool
 }
 

@@ -28,7 +28,7 @@ func fixture() (*status.Status, *runtime.Holder, *prometheus.Registry, *bool) {
 		InFlight: func() int64 { return 3 }, Dropped: func() uint64 { return 2 }, Connections: func() int64 { return 4 },
 		Handshakes: func() int64 { return 5 }, Refused: func() uint64 { return 6 }, Ambiguous: func() uint64 { return 9 },
 		MaxRoutes: 3, Log: slog.New(slog.DiscardHandler),
-		ControlPlane:      func() status.ControlPlane { return status.ControlPlane{Connected: true, Refused: 7} },
+		ControlPlane:      func() status.ControlPlane { return status.ControlPlane{Connected: true, Refused: 7, Epochs: 3} },
 		HandshakeFailures: func() map[string]uint64 { return map[string]uint64{"timeout": 8} },
 		File:              func() status.FileCertificate { return status.FileCertificate{ID: "f1", NotAfter: time.Unix(9000, 0)} },
 	})
@@ -187,6 +187,7 @@ func TestMetrics(t *testing.T) {
 		"keyward_gateway_config_apply_errors_total":                                                 "0",
 		"keyward_gateway_config_distrusted":                                                         "0",
 		"keyward_gateway_config_refused_older_total":                                                "7",
+		"keyward_gateway_config_epoch_changes_total":                                                "3",
 		"keyward_gateway_control_plane_connected":                                                   "1",
 		"keyward_gateway_config_faults":                                                             "0",
 		"keyward_gateway_config_last_success_timestamp_seconds":                                     "0",

@@ -85,6 +85,8 @@ type Status struct {
 	Distrusted bool
 	// Rewound counts sets that were refused because they were older than the one in force.
 	Rewound int
+	// Epochs counts how often the control plane began its history anew, which may go back: it was restored.
+	Epochs int
 	// Misfits counts changes that did not fit or did not add up, Resyncs how often the whole set was asked for because of
 	// that, Resets how often it came, whatever for.
 	Misfits, Resyncs, Resets int

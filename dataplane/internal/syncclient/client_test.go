@@ -228,6 +228,10 @@ func TestOlderRevisionIsRefused(t *testing.T) {
 				break
 			}
 		}
+		synctest.Wait()
+		if st := w.client.Status(); st.Epochs != 1 || st.Revision != 1 {
+			t.Errorf("after a restore: revision %d, %d epochs noted, want revision 1 and one", st.Revision, st.Epochs)
+		}
 	})
 }
 

@@ -145,6 +145,7 @@ func (s *session) one(ctx context.Context, m *syncv1.ConfigResponse) error {
 
 func (s *session) fold(ctx context.Context, m *syncv1.ConfigResponse) error {
 	c := s.client
+	before := c.folded()
 	set, err := c.take(m)
 	var misfit *state.MisfitError
 	switch {
@@ -159,6 +160,7 @@ func (s *session) fold(ctx context.Context, m *syncv1.ConfigResponse) error {
 	}
 	if set != nil {
 		s.committed = true
+		c.noteEpoch(ctx, before, set)
 		c.misfits = misfits{}
 		c.update(func(st *Status) {
 			st.Distrusted, st.LastHeard = false, time.Now()
@@ -168,6 +170,15 @@ func (s *session) fold(ctx context.Context, m *syncv1.ConfigResponse) error {
 		})
 	}
 	return nil
+}
+
+// noteEpoch says so when the control plane begins its history anew: revisions that were in force may be gone.
+func (c *Client) noteEpoch(ctx context.Context, before, now *state.Set) {
+	if before.Epoch == 0 || before.Epoch == now.Epoch {
+		return
+	}
+	c.update(func(st *Status) { st.Epochs++ })
+	c.cfg.Log.WarnContext(ctx, "the control plane was restored: its history begins anew, and this configuration may be an older one", "revision", now.Revision, "was", before.Revision)
 }
 
 // take folds a message and offers the set that it completes.
