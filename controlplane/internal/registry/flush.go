@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"keyward.dev/controlplane/internal/store"
@@ -129,7 +130,7 @@ func (r *Registry) takeNotes() map[noteKey]*note {
 
 func (r *Registry) write(ctx context.Context, key noteKey, n *note) error {
 	if n.hello != nil {
-		if err := r.cfg.Notes.SetGatewayHello(ctx, key.group, key.id, *n.hello); err != nil && !gone(err) {
+		if err := r.hello(ctx, key, n); err != nil {
 			return err
 		}
 	}
@@ -139,6 +140,27 @@ func (r *Registry) write(ctx context.Context, key noteKey, n *note) error {
 		}
 	}
 	r.written(key, n)
+	return nil
+}
+
+// hello notes that a stream opened. Gateways are never forgotten: one that is not there enrolled after the backup from which
+// the database was restored. It is noted again, so that it is listed, renewed, and can be revoked.
+func (r *Registry) hello(ctx context.Context, key noteKey, n *note) error {
+	err := r.cfg.Notes.SetGatewayHello(ctx, key.group, key.id, *n.hello)
+	if err == nil || !gone(err) {
+		return err
+	}
+	if err := r.cfg.Changes.Adopt(ctx, key.group, key.id, n.shown); err != nil {
+		if errors.Is(err, store.ErrUnavailable) {
+			return err
+		}
+		r.cfg.Log.WarnContext(ctx, "a gateway that is not in the database cannot be noted", "group", key.group, "gateway", key.id, "err", err)
+		return nil
+	}
+	r.cfg.Log.WarnContext(ctx, "a gateway that was not in the database is noted again: it enrolled after the backup that was restored", "group", key.group, "gateway", key.id)
+	if err := r.cfg.Notes.SetGatewayHello(ctx, key.group, key.id, *n.hello); err != nil && !gone(err) {
+		return err
+	}
 	return nil
 }
 

@@ -129,9 +129,15 @@ func (l *Ledger) create(ctx context.Context, tx *store.GroupTx, vault *sealer.Gr
 	return g, audit.Record(ctx, tx, vault, e)
 }
 
-// SetGatewayCertificate notes the newest certificate of a gateway that is not revoked.
+// SetGatewayCertificate notes the newest certificate of a gateway that is not revoked, and the gateway if it is not known.
 func (l *Ledger) SetGatewayCertificate(ctx context.Context, group, id string, c store.Certificate) error {
 	err := l.store.SetGatewayCertificate(ctx, group, id, c)
+	if errors.Is(err, store.ErrNotFound) {
+		if err := l.Adopt(ctx, group, id, c); err != nil {
+			return err
+		}
+		err = l.store.SetGatewayCertificate(ctx, group, id, c)
+	}
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return ErrRevoked
@@ -139,6 +145,45 @@ func (l *Ledger) SetGatewayCertificate(ctx context.Context, group, id string, c 
 		return ErrKeyInUse
 	}
 	return err
+}
+
+// Adopt implements Changes. Only this installation gives out certificates, and it notes each gateway before: one that is not
+// there was lost with a database that an older backup has replaced.
+func (l *Ledger) Adopt(ctx context.Context, group, id string, c store.Certificate) error {
+	vault, err := l.vault(ctx, group)
+	if err != nil {
+		return fmt.Errorf("adopt gateway of group %s: %w", group, err)
+	}
+	e := audit.Event{
+		At: l.now(), Actor: "gateway/" + id, Action: "gateway.adopt", Subjects: []string{"gateways/" + id},
+		Detail: "has a certificate and was not in the database",
+	}
+	err = l.store.InGroup(ctx, group, func(ctx context.Context, tx *store.GroupTx) error {
+		known, err := tx.Gateway(ctx, id)
+		switch {
+		case err == nil && !known.RevokedAt.IsZero():
+			return ErrRevoked
+		case err == nil || !errors.Is(err, store.ErrNotFound):
+			return err
+		}
+		if _, err := tx.GatewayByKey(ctx, c.SPKIHash); err == nil {
+			return ErrKeyInUse
+		} else if !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		g := store.Gateway{
+			ID: id, Group: group, Attestor: "certificate", Attestation: c.Serial, SPKIHash: c.SPKIHash, Serial: c.Serial,
+			NotAfter: c.NotAfter, EnrolledAt: l.now(),
+		}
+		if err := tx.CreateGateway(ctx, g); err != nil {
+			return err
+		}
+		return audit.Record(ctx, tx, vault, e)
+	})
+	if err != nil {
+		return fmt.Errorf("adopt gateway %s of group %s: %w", id, group, err)
+	}
+	return nil
 }
 
 // Revoke implements Changes. What the gateway could open of its group's bundles it can open no longer.

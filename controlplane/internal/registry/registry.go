@@ -42,6 +42,8 @@ type Changes interface {
 	Revoke(ctx context.Context, group, id, actor, reason string) error
 	CreateJoinToken(ctx context.Context, t store.JoinToken) (store.JoinToken, error)
 	DeleteJoinToken(ctx context.Context, group, id, actor string) error
+	// Adopt notes a gateway that has a certificate and is not known.
+	Adopt(ctx context.Context, group, id string, c store.Certificate) error
 }
 
 // Skills knows what gateways said they can do.
@@ -109,6 +111,8 @@ type noteKey struct{ group, id string }
 type note struct {
 	hello *store.Hello
 	state *store.GatewayState
+	// shown is the certificate that came with hello.
+	shown store.Certificate
 }
 
 // New returns an empty registry. Run writes what it gathers.
@@ -129,6 +133,8 @@ type Connection struct {
 	PolicyTypes []string
 	Contract    uint32
 	Labels      map[string]string
+	// Certificate is what it showed when it connected.
+	Certificate store.Certificate
 }
 
 // Applied is what a gateway runs.
@@ -166,7 +172,8 @@ func (r *Registry) Connect(c Connection) *Session {
 	l.report.Bundle = "" // it says again what it trusts
 	key := noteKey{c.Group, c.ID}
 	hello := store.Hello{Version: c.Version, PolicyTypes: c.PolicyTypes, Labels: c.Labels, Replica: r.cfg.Replica, At: now}
-	r.note(key).hello = &hello
+	n := r.note(key)
+	n.hello, n.shown = &hello, c.Certificate
 	r.touch(g)
 	return &Session{registry: r, key: key}
 }

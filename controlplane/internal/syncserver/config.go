@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"math/rand/v2"
 	"sync"
@@ -104,7 +106,7 @@ func (c *session) run(ctx context.Context) error {
 	defer release()
 	c.registry = c.server.cfg.Registry.Connect(registry.Connection{
 		Group: c.who.Group, ID: c.who.Gateway, Version: hello.GetVersion(), PolicyTypes: hello.GetPolicyTypes(),
-		Contract: hello.GetContract(), Labels: hello.GetLabels(),
+		Contract: hello.GetContract(), Labels: hello.GetLabels(), Certificate: shown(c.who.chain[0]),
 	})
 	defer c.registry.Close()
 	if c.fanout, err = c.join(ctx, group, hello); err != nil {
@@ -119,6 +121,12 @@ func (c *session) run(ctx context.Context) error {
 		return nil // the gateway went away
 	}
 	return err
+}
+
+// shown is what is noted of a certificate.
+func shown(c *x509.Certificate) store.Certificate {
+	key := sha256.Sum256(c.RawSubjectPublicKeyInfo)
+	return store.Certificate{SPKIHash: key[:], Serial: hex.EncodeToString(c.SerialNumber.Bytes()), NotAfter: c.NotAfter}
 }
 
 // hello waits for the first message. grpc ends Recv when the handler's time is up.

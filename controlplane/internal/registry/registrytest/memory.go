@@ -187,6 +187,14 @@ func (m *Memory) Revoke(_ context.Context, group, id, actor, reason string) erro
 	return m.update(group, id, func(g *store.Gateway) { g.RevokedAt, g.RevokedBy, g.RevokedReason = time.Now(), actor, reason })
 }
 
+// Adopt implements registry.Changes.
+func (m *Memory) Adopt(_ context.Context, group, id string, c store.Certificate) error {
+	return m.try(func() error {
+		m.gateways[id] = store.Gateway{ID: id, Group: group, Attestor: "certificate", SPKIHash: c.SPKIHash, Serial: c.Serial, NotAfter: c.NotAfter}
+		return nil
+	})
+}
+
 // CreateJoinToken implements registry.Changes.
 func (m *Memory) CreateJoinToken(_ context.Context, t store.JoinToken) (store.JoinToken, error) {
 	return t, m.try(func() error { m.tokens[t.ID] = t; return nil })
