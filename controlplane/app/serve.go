@@ -59,18 +59,30 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 		func(ctx context.Context) error { return serveStatus(ctx, statusListener, state) },
 		func(ctx context.Context) error { return keys.run(ctx, log) },
 		func(ctx context.Context) error {
-			p, err := retry(ctx, log, func(ctx context.Context) (*plane, error) {
-				p, err := newPlane(ctx, s, keys.Keys, log, state)
-				state.waitingFor(err)
-				return p, err
-			})
-			if p == nil || err != nil { // no plane and no error: the end was asked for
-				return err
+			for {
+				err := serveOnce(ctx, s, keys.Keys, log, state)
+				if !errors.Is(err, errReplaced) {
+					return err
+				}
+				log.WarnContext(ctx, "a backup was restored into the database; beginning anew with what it holds now")
 			}
-			defer p.core.store.Close()
-			return p.run(ctx)
 		},
 	)
+}
+
+// serveOnce runs a plane until ctx ends, or until it is good for nothing any more because its database was replaced.
+func serveOnce(ctx context.Context, s Settings, keys kek.Keys, log *slog.Logger, state *replicaStatus) error {
+	p, err := retry(ctx, log, func(ctx context.Context) (*plane, error) {
+		p, err := newPlane(ctx, s, keys, log, state)
+		state.waitingFor(err)
+		return p, err
+	})
+	if p == nil || err != nil { // no plane and no error: the end was asked for
+		return err
+	}
+	defer p.core.store.Close()
+	defer state.ended()
+	return p.run(ctx)
 }
 
 // plane is everything a replica is made of.
@@ -97,6 +109,7 @@ type plane struct {
 	feed        *changefeed.Feed
 	jobs        *jobs.Runner
 	secrets     *secretsource.Resolver
+	replacement *replacement
 }
 
 // newPlane builds the replica in the order in which its parts need each other. It starts nothing.
@@ -112,7 +125,10 @@ func newPlane(ctx context.Context, s Settings, keys kek.Keys, log *slog.Logger, 
 	p := &plane{settings: s, log: log, status: state, core: core, tokensWake: make(chan struct{}, 1)}
 	p.secrets = refs.resolver(core, log)
 	p.keyrings = newKeyrings(core.sealer, log)
-	err = p.build(ctx)
+	p.replacement, err = newReplacement(ctx, core.store, keys, log) // before anything else is read
+	if err == nil {
+		err = p.build(ctx)
+	}
 	if err == nil {
 		err = p.keyrings.look(ctx)
 	}
@@ -232,6 +248,7 @@ func (p *plane) run(ctx context.Context) error {
 		p.jobs.Run,
 		p.keyrings.Run,
 		p.secrets.Serve,
+		p.replacement.Run,
 		watchFiles,
 		func(ctx context.Context) error { return p.tokens.Run(ctx, p.tokensWake) },
 		func(ctx context.Context) error { return p.sync.Serve(ctx, syncListener, p.syncTLS()) },
@@ -290,6 +307,8 @@ func (p *plane) adminTLS() (*tls.Config, run.Task, error) {
 func (p *plane) wake(ctx context.Context, topic string) {
 	var err error
 	switch topic {
+	case store.TopicGroups:
+		p.replacement.poke()
 	case store.TopicGateways:
 		err = p.revocations.Refresh(ctx)
 	case store.TopicKeyrings:

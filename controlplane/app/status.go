@@ -22,6 +22,7 @@ type replicaStatus struct {
 	registry    *prometheus.Registry
 	plane       atomic.Pointer[plane]
 	waiting     atomic.Pointer[string] // for what, if it is known
+	collectors  []prometheus.Collector // of the plane; of whoever runs it
 	propagation *prometheus.HistogramVec
 	ahead       *prometheus.CounterVec
 }
@@ -77,7 +78,7 @@ func (s *replicaStatus) waitingFor(err error) {
 
 // serving publishes the plane and its metrics.
 func (s *replicaStatus) serving(p *plane) {
-	s.registry.MustRegister(
+	s.collectors = []prometheus.Collector{
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Namespace: "keyward", Subsystem: "controlplane", Name: "connected_gateways",
 			Help: "Gateways with a stream to this replica.",
@@ -92,8 +93,18 @@ func (s *replicaStatus) serving(p *plane) {
 		newAbortedRollouts(p.driver),
 		expiry.NewMetrics(p.core.groups, time.Now),
 		secretsource.NewCollector(p.core.groups, p.secrets),
-	)
+	}
+	s.registry.MustRegister(s.collectors...)
 	s.plane.Store(p)
+}
+
+// ended takes the plane and its metrics away.
+func (s *replicaStatus) ended() {
+	s.plane.Store(nil)
+	for _, c := range s.collectors {
+		s.registry.Unregister(c)
+	}
+	s.collectors = nil
 }
 
 func serveStatus(ctx context.Context, l net.Listener, s *replicaStatus) error {
