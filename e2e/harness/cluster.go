@@ -55,10 +55,12 @@ type Cluster struct {
 
 	kek        []string
 	runtimeURL string
-	client     *http.Client
-	preferred  int // see UseReplica
-	roots      *x509.CertPool
-	openapi    *openapicheck.Checker
+	// runtimePassword is that of the role in runtimeURL.
+	runtimePassword string
+	client          *http.Client
+	preferred       int // see UseReplica
+	roots           *x509.CertPool
+	openapi         *openapicheck.Checker
 }
 
 // Replica is one control-plane process.
@@ -165,6 +167,7 @@ func (c *Cluster) Replace(r *Replica) {
 func (c *Cluster) bootstrap(link bool) {
 	c.T.Helper()
 	password := pgserver.NewPassword()
+	c.runtimePassword = password
 	c.runtimeURL = c.PG.URLFor(database, "keyward_runtime", password)
 	if link {
 		c.Database = NewLink(c.T, c.databaseAddr())
@@ -254,7 +257,7 @@ func (c *Cluster) SetKEK(variables ...string) { c.kek = variables }
 // Migrate runs keyward-controlplane migrate again.
 func (c *Cluster) Migrate() {
 	c.T.Helper()
-	c.once([]string{"KEYWARD_DATABASE_URL=" + c.PG.URL(database)}, "migrate")
+	c.once([]string{"KEYWARD_DATABASE_URL=" + c.PG.URL(database), "KEYWARD_RUNTIME_PASSWORD=" + c.runtimePassword}, "migrate")
 }
 
 // Restore runs keyward-controlplane restore and returns what it said.

@@ -141,6 +141,22 @@ var faults = []struct {
 		[]string{"TestKeyringsComeBackWhenTheirKeyIsLost", "controlplane/app.TestARestoreThatCannotBeWholeSaysSoAndLosesNothing"},
 	},
 	{
+		"the database is lost for good", "a backup brings it back elsewhere, all of it, in new epochs; gateways take the whole set and say so; no request fails; who enrolled since stays",
+		[]string{
+			"TestALostDatabaseComesBackElsewhere", "TestALostDatabaseAndALostKeyComeBackByTheRecoveryKey", "TestARestoreUnderRunningReplicas",
+			"controlplane/app.TestABackupBringsEverythingBack", "controlplane/internal/store.TestAnOlderImageIsMigrated",
+			"controlplane/internal/store.TestABackupKnowsEveryTable", "controlplane/internal/registry.TestAGatewayThatTheDatabaseForgotIsNotedAgain",
+		},
+	},
+	{
+		"a backup that is damaged, cut off, of other keys or another form; a restore that is killed", "nothing is written before all of it was verified; the database is empty or whole",
+		[]string{
+			"TestARestoreThatIsKilledLeavesTheDatabaseEmptyOrWhole", "controlplane/app.TestABackupIsRefusedBeforeAnythingIsWritten",
+			"controlplane/app.TestARestoreReplacesOnlyWhenItIsTold", "controlplane/internal/backup.TestNothingAlteredIsTaken",
+			"controlplane/internal/store.TestReplacingIsAllOrNothing",
+		},
+	},
+	{
 		"a cache with a flipped bit, cut off, older than seen", "it is refused as a whole, and replaced by the next configuration",
 		[]string{
 			"TestAGatewayStartsFromItsSealedCache", "dataplane/internal/sealedcache.TestRefusals",

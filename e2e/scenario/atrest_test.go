@@ -60,6 +60,17 @@ func TestNothingSecretIsReadableAnywhere(t *testing.T) {
 		resp.Body.Close()
 		mustNotHold(t, addr, body.Bytes(), secrets...)
 	}
+	_, recipient := c.RecoveryKey()
+	file, said := c.BackupWhole(recipient)
+	mustNotHold(t, "what backup says", []byte(said), all...)
+	whole, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustNotHold(t, "a backup", whole, all...)
+	for _, clear := range []string{"alice", "hello.test"} { // names are in the clear in the database, and not here
+		mustNotHold(t, "a backup", whole, clear)
+	}
 	mustNotHold(t, "the control plane's log", c.Replicas[0].Output(), all...)
 	mustNotHold(t, "the gateway's log", g.Output(), secrets...)
 	for _, table := range c.Tables() {
@@ -68,7 +79,7 @@ func TestNothingSecretIsReadableAnywhere(t *testing.T) {
 	if err := c.PG.Exec(t.Context(), "postgres", "checkpoint"); err != nil {
 		t.Fatal(err)
 	}
-	err := filepath.WalkDir(filepath.Join(c.Dir, "postgres"), func(path string, d fs.DirEntry, err error) error {
+	err = filepath.WalkDir(filepath.Join(c.Dir, "postgres"), func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return nil //nolint:nilerr // files come and go under a running server
 		}
