@@ -144,7 +144,7 @@ var faults = []struct {
 		"the database is lost for good", "a backup brings it back elsewhere, all of it, in new epochs; gateways take the whole set and say so; no request fails; who enrolled since stays",
 		[]string{
 			"TestALostDatabaseComesBackElsewhere", "TestALostDatabaseAndALostKeyComeBackByTheRecoveryKey", "TestARestoreUnderRunningReplicas",
-			"controlplane/app.TestABackupBringsEverythingBack", "controlplane/internal/store.TestAnOlderImageIsMigrated",
+			"controlplane/app.TestABackupBringsEverythingBack", "controlplane/app.TestOnlyARestoreMakesAReplicaBeginAnew", "controlplane/internal/store.TestAnOlderImageIsMigrated",
 			"controlplane/internal/store.TestABackupKnowsEveryTable", "controlplane/internal/registry.TestAGatewayThatTheDatabaseForgotIsNotedAgain",
 		},
 	},

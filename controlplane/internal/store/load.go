@@ -35,7 +35,7 @@ type Loading struct {
 	wakes map[string]bool
 }
 
-// Load fills a database, all of it or nothing. An empty database is migrated before; that stays when filling it fails.
+// Load fills a database, all of it or nothing. It is migrated before; that stays when filling it fails.
 func Load(ctx context.Context, cfg LoadConfig) error {
 	conn, err := cfg.Migrate.connect(ctx)
 	if err != nil {
