@@ -87,6 +87,7 @@ type pass struct {
 
 func (p *pass) run(ctx context.Context, newest uint32) error {
 	walk := p.keeper.cfg.Store.NewWalk(p.group.UID(), newest)
+	walk.OnlyWhile(p.group.VerifyHead)
 	for ctx.Err() == nil {
 		begun := time.Now()
 		n, done, err := p.keeper.cfg.Store.Rewrap(ctx, walk, batch, p.seal)

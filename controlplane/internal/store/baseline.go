@@ -56,6 +56,9 @@ select revision, at, octet_length(sealed) from changes where group_uid = $1 and 
 	lockHistoryShared = `select pg_advisory_xact_lock_shared(hashtextextended('keyward/history/' || $1, 0))`
 )
 
+// holdKeyringOf is holdKeyring by the name of the group.
+const holdKeyringOf = `select 1 from keyrings where group_uid = (select uid from groups where name = $1) for key share`
+
 // Baseline answers where the kept history begins. In a transaction that writes the baseline then stays where it is.
 func (r *Reader) Baseline(ctx context.Context) (Baseline, error) {
 	if r.writes {
@@ -113,6 +116,9 @@ func (s *Store) InHistory(ctx context.Context, group string, fn func(context.Con
 
 func (s *Store) inHistory(ctx context.Context, group string, fn func(context.Context, *HistoryTx) error) error {
 	return s.inTx(ctx, pgx.TxOptions{}, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, holdKeyringOf, group); err != nil { // before the head is read
+			return mapped("hold keyring of group "+group, err)
+		}
 		head, err := readHead(ctx, tx, selectHead, group)
 		if err != nil {
 			return err

@@ -47,9 +47,10 @@ select h.group_uid, g.name, h.epoch, h.revision, h.resource_count, h.digest, h.k
 from heads h join groups g on g.uid = h.group_uid`
 
 const (
-	selectHead     = headColumns + ` where g.name = $1`
-	selectHeadLock = headColumns + ` where g.name = $1 for update of h`
-	selectStamps   = `
+	selectHead      = headColumns + ` where g.name = $1`
+	selectHeadByUID = headColumns + ` where h.group_uid = $1`
+	selectHeadLock  = headColumns + ` where g.name = $1 for update of h`
+	selectStamps    = `
 select h.group_uid, g.name, h.epoch, h.revision, h.digest, h.keyring_version, h.audit_seq
 from heads h join groups g on g.uid = h.group_uid
 where h.group_uid <> $1

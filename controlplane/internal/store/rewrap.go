@@ -36,7 +36,14 @@ type Walk struct {
 	// found are the rows of the first table that are still to be visited; after is where the search goes on.
 	found []found
 	after string
+	// check is asked in every transaction.
+	check func(Head) error
 }
+
+// OnlyWhile has every transaction of the walk ask whether the group's head is still one of the keyring with which it is
+// rewrapped. When a database is rewound or restored under a replica that runs, what is sealed with the replica's keyring would
+// open for nobody.
+func (w *Walk) OnlyWhile(check func(Head) error) { w.check = check }
 
 // found is a row: where in its table it lies, and how long its ciphertext is.
 type found struct {
@@ -86,6 +93,9 @@ func (s *Store) Rewrap(ctx context.Context, w *Walk, limit int, seal func(Sealed
 		if !mine {
 			return ErrRewrapping
 		}
+		if err := w.checked(ctx, tx); err != nil {
+			return err
+		}
 		rows, err := w.lock(ctx, tx, next)
 		if err != nil {
 			return err
@@ -106,6 +116,28 @@ func (s *Store) Rewrap(ctx context.Context, w *Walk, limit int, seal func(Sealed
 	}
 	w.found = w.found[len(next):]
 	return n, false, nil
+}
+
+// holdKeyring keeps the keyring of a group from being exchanged together with all that is sealed under it, as a restore does,
+// until the transaction ends. A rotation does not wait for it.
+const holdKeyring = `select 1 from keyrings where group_uid = $1 for key share`
+
+func (w *Walk) checked(ctx context.Context, tx pgx.Tx) error {
+	if w.check == nil {
+		return nil
+	}
+	if _, err := tx.Exec(ctx, holdKeyring, w.groupUID); err != nil {
+		return mapped("hold keyring", err)
+	}
+	rows, err := tx.Query(ctx, selectHeadByUID, w.groupUID)
+	if err != nil {
+		return mapped("read head", err)
+	}
+	head, err := pgx.CollectExactlyOneRow(rows, scanHead)
+	if err != nil {
+		return mapped("read head", err)
+	}
+	return w.check(head)
 }
 
 // next is where the next rows lie, at most limit.

@@ -57,6 +57,34 @@ from groups, generate_series(1, `+fmt.Sprint(rows)+`) n where name = 'default'`)
 	}
 }
 
+// TestAWalkEndsWhenTheKeyringIsNotTheOneItIsFor: a database that was rewound has an older keyring than a replica that runs, whose
+// newest term opens nothing there.
+func TestAWalkEndsWhenTheKeyringIsNotTheOneItIsFor(t *testing.T) {
+	t.Parallel()
+	db := open(t, "default")
+	db.Exec(t, `insert into resources (uid, group_uid, kind, name, revision, sealed, created_at, updated_at)
+select '00000000-0000-4000-8000-000000000001', uid, 'routes', 'r', 1, decode('`+sealedUnder(1, 4)+`', 'hex'), now(), now() from groups where name = 'default'`)
+	group, err := db.Store.Group(t.Context(), "default")
+	if err != nil {
+		t.Fatal(err)
+	}
+	older := errors.New("an older head")
+	walk := db.Store.NewWalk(group.UID, 2)
+	walk.OnlyWhile(func(h store.Head) error {
+		if h.Group != "default" || h.KeyringVersion != 1 {
+			t.Errorf("asked about %+v", h)
+		}
+		return older
+	})
+	_, _, err = db.Store.Rewrap(t.Context(), walk, 70, func(store.SealedRow) []byte {
+		t.Error("a row is visited")
+		return nil
+	})
+	if !errors.Is(err, older) {
+		t.Errorf("Rewrap = %v", err)
+	}
+}
+
 // TestALockedRowIsPassedOver: whoever holds it has the last word; and so does another replica that rewraps.
 func TestALockedRowIsPassedOver(t *testing.T) {
 	t.Parallel()
