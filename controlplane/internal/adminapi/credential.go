@@ -40,6 +40,7 @@ const (
 func (s *resources) GenerateCredential(ctx context.Context, req *adminv1.GenerateCredentialRequest) (*adminv1.GenerateCredentialResponse, error) {
 	m := &configv1.Credential{
 		Name: req.GetName(), Consumer: req.GetParent(), Type: req.GetType(), NotBefore: req.GetNotBefore(), Expires: req.GetExpires(),
+		BoundCertificate: req.GetBoundCertificate(),
 	}
 	secret, c, err := s.fresh(m)
 	if err != nil {
@@ -161,7 +162,7 @@ func (s *resources) rotation(view *snapshot.View, k *catalog.Kind, old *snapshot
 	now := s.now()
 	next := &configv1.Credential{
 		Consumer: ending.GetConsumer(), Type: ending.GetType(), Description: ending.GetDescription(), Labels: ending.GetLabels(),
-		Expires: successorEnd(ending, old, now),
+		Expires: successorEnd(ending, old, now), BoundCertificate: ending.GetBoundCertificate(),
 	}
 	if next.Name = newName; newName == "" {
 		next.Name = s.nextName(view, k, ending)

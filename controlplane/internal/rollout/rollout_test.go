@@ -239,6 +239,9 @@ func TestWhatTakesSomethingIsUrgent(t *testing.T) {
 		return &configv1.Certificate{Current: &configv1.CertificateVersion{Chain: pem, PrivateKey: key}}
 	}
 	other, ours := certtest.CA(t, "b").PEM(), &configv1.Secret{Value: &configv1.Secret_Plaintext{Plaintext: "x"}}
+	tied := func(to ...string) *configv1.Credential {
+		return &configv1.Credential{Type: "key-auth", Config: key("a"), BoundCertificate: to}
+	}
 	cases := []struct {
 		name   string
 		change rollout.Resource
@@ -252,6 +255,10 @@ func TestWhatTakesSomethingIsUrgent(t *testing.T) {
 		{"an earlier end", rollout.Resource{Kind: "credentials", Existed: true, Before: was, After: &configv1.Credential{Type: "key-auth", Config: key("a"), Expires: at(time.Minute)}}, true},
 		{"a later end", rollout.Resource{Kind: "credentials", Existed: true, Before: was, After: &configv1.Credential{Type: "key-auth", Config: key("a"), Expires: at(2 * time.Hour)}}, false},
 		{"a later beginning", rollout.Resource{Kind: "credentials", Existed: true, Before: was, After: &configv1.Credential{Type: "key-auth", Config: key("a"), Expires: at(time.Hour), NotBefore: at(0)}}, true},
+		{"bound to certificates", rollout.Resource{Kind: "credentials", Existed: true, Before: tied(), After: tied("a")}, true},
+		{"bound to others", rollout.Resource{Kind: "credentials", Existed: true, Before: tied("a"), After: tied("b")}, true},
+		{"bound to more", rollout.Resource{Kind: "credentials", Existed: true, Before: tied("a"), After: tied("b", "a")}, false},
+		{"bound no more", rollout.Resource{Kind: "credentials", Existed: true, Before: tied("a"), After: tied()}, false},
 		{"a consumer removed", rollout.Resource{Kind: "consumers", Existed: true, Before: &configv1.Consumer{}}, true},
 		{"a group lost", rollout.Resource{Kind: "consumers", Existed: true, Before: &configv1.Consumer{Groups: []string{"a", "b"}}, After: &configv1.Consumer{Groups: []string{"b"}}}, true},
 		{"a group won", rollout.Resource{Kind: "consumers", Existed: true, Before: &configv1.Consumer{Groups: []string{"a"}}, After: &configv1.Consumer{Groups: []string{"b", "a"}}}, false},

@@ -19,7 +19,7 @@ type Resource struct {
 }
 
 // Urgent says whether the change takes something from somebody who calls, and so must not wait: a credential or consumer
-// that is removed, a key that is replaced or ends earlier, a group that a consumer is no longer in, a certificate of a caller
+// that is removed, a key that is replaced, ends earlier or is bound to certificates, a group that a consumer is no longer in, a certificate of a caller
 // or of an authority that is believed no longer. What cannot be read counts as taken.
 func (r Resource) Urgent() bool {
 	switch r.Kind {
@@ -71,9 +71,13 @@ func lost(was, is []string) bool {
 }
 
 func narrower(was, is *configv1.Credential) bool {
-	return was.GetType() != is.GetType() || !proto.Equal(was.GetConfig(), is.GetConfig()) ||
+	return was.GetType() != is.GetType() || tied(was.GetBoundCertificate(), is.GetBoundCertificate()) || !proto.Equal(was.GetConfig(), is.GetConfig()) ||
 		is.GetExpires() != nil && (was.GetExpires() == nil || earlier(is.GetExpires(), was.GetExpires())) ||
 		is.GetNotBefore() != nil && (was.GetNotBefore() == nil || earlier(was.GetNotBefore(), is.GetNotBefore()))
 }
+
+// tied reports whether there are certificates of before with which a credential counts no more, or any at all where it counted
+// with all.
+func tied(was, is []string) bool { return len(is) > 0 && (len(was) == 0 || lost(was, is)) }
 
 func earlier(a, b *timestamppb.Timestamp) bool { return a.AsTime().Before(b.AsTime()) }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"keyward.dev/dataplane/internal/clientcert"
+	"keyward.dev/dataplane/internal/exchange"
+	"keyward.dev/dataplane/internal/policy"
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
 	"keyward.dev/shared/check/certs"
 	"keyward.dev/shared/testkit/certtest"
@@ -46,6 +48,26 @@ func TestJudgingAClientDoesNotAllocate(t *testing.T) {
 // Nor does who it is.
 func TestKnowingAClientDoesNotAllocate(t *testing.T) {
 	if n := testing.AllocsPerRun(1000, identified(t)); n != 0 {
+		t.Errorf("it makes %v allocations, want 0", n)
+	}
+}
+
+// Nor does a key that is bound to a certificate.
+func TestABoundCredentialDoesNotAllocate(t *testing.T) {
+	leaf := certtest.CA(t, "ca").Issue(t, "laptop")
+	rt, _ := build(t, twoKeys(owned("laptop", leaf, nil))...)
+	route, _ := rt.Routes.Get("r1")
+	x := &exchange.Exchange{}
+	shown := &peer{rt, route, clientcert.NewPeer(&tls.ConnectionState{PeerCertificates: []*x509.Certificate{leaf.Cert}})}
+	field := exchange.Field("X-API-Key", "bound-key")
+	if n := testing.AllocsPerRun(1000, func() {
+		x.Reset()
+		x.Directory, x.Client = rt.Directory, shown
+		x.Request.Header.Add(field)
+		if route.Chain.Request(x) != policy.Next || x.Principal.Credential != "k" {
+			t.Fatalf("refused: %d %s", x.Response.Status, x.Response.Body)
+		}
+	}); n != 0 {
 		t.Errorf("it makes %v allocations, want 0", n)
 	}
 }

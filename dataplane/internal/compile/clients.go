@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
+	"maps"
+	"slices"
 
 	"keyward.dev/dataplane/internal/clientcert"
 	"keyward.dev/dataplane/internal/policy"
@@ -77,6 +79,9 @@ func (b *build) demand(route *runtime.Route, m *configv1.Route) *runtime.Demand 
 func asksOf(branches [][]policy.Link) (asks runtime.Asks) {
 	for _, links := range branches {
 		for _, l := range links {
+			if !slices.Contains(asks.Types, l.Binding.Type) {
+				asks.Types = append(asks.Types, l.Binding.Type)
+			}
 			c, ok := l.Policy.(policy.Certified)
 			if !ok {
 				continue
@@ -91,16 +96,41 @@ func asksOf(branches [][]policy.Link) (asks runtime.Asks) {
 	return asks
 }
 
-// needOf is what a route asks of connections.
-func needOf(r *runtime.Route) *runtime.Demand {
+// needOf is what a route asks of connections: its demand, or a needless one for all that may be shown to it. Bound: so may be
+// certificates that credentials are bound to, of whatever authorities.
+func needOf(r *runtime.Route, bound bool) *runtime.Demand {
 	if len(r.Asks.Demands) == 0 {
+		if bound && r.Demand == nil {
+			return r.Demand.Somebody()
+		}
 		return r.Demand
 	}
 	all := r.Asks.Demands[0].Or(r.Demand)
 	for _, d := range r.Asks.Demands[1:] {
 		all = all.Or(d)
 	}
+	if bound {
+		return all.Somebody()
+	}
 	return all.Optional()
+}
+
+// takesBound reports whether the route authenticates by credentials of which some are bound to certificates.
+func (b *build) takesBound(r *runtime.Route) bool {
+	return slices.ContainsFunc(r.Asks.Types, func(typ string) bool { return b.rt.Bound[typ] > 0 })
+}
+
+// binds notes that one credential of a type more, or less, is bound to certificates. The first and the last one change what is
+// asked under the names of all routes that take the type.
+func (b *build) binds(typ string, d *runtime.Demand, credentials int) {
+	b.makes(d, credentials)
+	if b.rt.Bound[typ] += credentials; b.rt.Bound[typ] == 0 {
+		delete(b.rt.Bound, typ)
+	}
+}
+
+func sameTypes(a, b map[string]int) bool {
+	return len(a) == len(b) && !slices.ContainsFunc(slices.Collect(maps.Keys(a)), func(typ string) bool { return b[typ] == 0 })
 }
 
 // asks notes what a route wants of client certificates, or wants no more.
@@ -114,16 +144,18 @@ func (b *build) asks(r *runtime.Route, routes int) {
 	}
 }
 
-// makes notes that one route more, or less, makes a demand.
-func (b *build) makes(d *runtime.Demand, routes int) {
+// makes notes that one route or credential more, or less, makes a demand.
+func (b *build) makes(d *runtime.Demand, users int) {
 	if d == nil {
 		return
 	}
 	c := runtime.Clients{Demand: d}
 	if old, ok := b.clients.Get(d.Key); ok {
 		c = *old
+	} else {
+		b.unresolved = append(b.unresolved, d.Key)
 	}
-	if c.Routes += routes; c.Routes == 0 {
+	if c.Users += users; c.Users == 0 {
 		b.clients.Delete(d.Key)
 		return
 	}
@@ -132,11 +164,16 @@ func (b *build) makes(d *runtime.Demand, routes int) {
 
 // resolveClients finds out what demands come to: those that are new, and all of them if what they refer to has changed.
 func (b *build) resolveClients() {
-	all := len(b.changes[kindCerts])+len(b.changes[kindAuthorities]) > 0
 	var stale []*runtime.Clients
-	for _, c := range b.clients.Map().All() {
-		if all || c.Policy == nil {
+	if len(b.changes[kindCerts])+len(b.changes[kindAuthorities]) > 0 {
+		for _, c := range b.clients.Map().All() {
 			stale = append(stale, c)
+		}
+	} else {
+		for _, key := range b.unresolved { // and not all: every credential may make a demand of its own
+			if c, ok := b.clients.Get(key); ok {
+				stale = append(stale, c)
+			}
 		}
 	}
 	for _, c := range stale {

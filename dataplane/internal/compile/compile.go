@@ -108,7 +108,7 @@ func (c *Compiler) Build(set *state.Set, prev *runtime.Runtime) (*runtime.Runtim
 		clients: prev.Clients.Edit(),
 	}
 	b.rt.Directory = prev.Directory
-	b.rt.Held, b.rt.Certificates = prev.Held, prev.Certificates
+	b.rt.Held, b.rt.Certificates, b.rt.Bound = prev.Held, prev.Certificates, prev.Bound
 	if len(b.changes[kindConsumers])+len(b.changes[kindCredentials])+len(b.changes[kindPepper]) > 0 {
 		b.directory = prev.Directory.Edit()
 	}
@@ -118,10 +118,10 @@ func (c *Compiler) Build(set *state.Set, prev *runtime.Runtime) (*runtime.Runtim
 	b.changedAuthorities()
 	b.changedServices()
 	b.changedGroups()
-	b.changedRoutes()
 	b.changedConsumers()
 	b.changedCredentials()
 	b.changedPeppers()
+	b.changedRoutes()
 	b.resolveClients()
 	b.unknownKinds()
 	b.finish()
@@ -147,7 +147,7 @@ func empty() *runtime.Runtime {
 		Groups: shardmap.New[*runtime.Owner](), LostGroups: map[string]struct{}{}, Users: shardmap.New[[]string](),
 		Versions: shardmap.New[[]string](), Dependents: shardmap.New[[]string](), References: shardmap.New[[]string](),
 		Held: shardmap.New[*sni.Certificate](), Authorities: shardmap.New[*runtime.Authority](), Clients: shardmap.New[*runtime.Clients](),
-		Profiles: shardmap.New[*runtime.Profile](), Faults: map[runtime.Key][]runtime.Fault{},
+		Bound: map[string]int{}, Profiles: shardmap.New[*runtime.Profile](), Faults: map[runtime.Key][]runtime.Fault{},
 	}
 }
 
@@ -217,7 +217,8 @@ type build struct {
 	authorities map[string]believed   // by name; opened already
 	clients     *shardmap.Editor[*runtime.Clients]
 
-	everyRoute    bool            // the settings changed
+	unresolved    []string        // keys of demands that are new
+	everyRoute    bool            // the settings changed, or which credentials are bound to certificates
 	staleServices map[string]bool // names of services that changed
 	staleGroups   bool
 }

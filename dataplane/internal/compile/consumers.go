@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"maps"
 	"strings"
 	"time"
 
@@ -103,7 +104,7 @@ func (b *build) reprofile(profiles *shardmap.Editor[*runtime.Profile]) {
 		c.Profile = b.profile(&c, profiles)
 		b.consumers.Put(uid, &c)
 	}
-	for _, r := range b.routes.Map().All() {
+	for _, r := range b.prev.Routes.All() { // those that are compiled again forget all anyway
 		if r.Overlays != nil {
 			r.Overlays.Forget()
 		}
@@ -142,35 +143,51 @@ func (b *build) profile(c *runtime.Consumer, profiles *shardmap.Editor[*runtime.
 
 // changedCredentials enters the credentials that changed into the directory. One that cannot be read is found by nobody.
 func (b *build) changedCredentials() {
+	if len(b.changes[kindCredentials]) == 0 {
+		return
+	}
+	b.rt.Bound = maps.Clone(b.prev.Bound)
 	for _, ch := range b.changes[kindCredentials] {
 		b.forget(kindCredentials, ch.uid())
-		b.directory.RemoveCredential(ch.uid())
+		if was := b.directory.RemoveCredential(ch.uid()); was != nil && was.Bound != "" {
+			b.binds(was.How, &runtime.Demand{Key: was.Bound}, -1)
+		}
 	}
 	for r, got := range ahead(after(b.changes[kindCredentials]), readCredential) {
 		if got.reason != "" {
 			b.fault(r, got.reason)
 			continue
 		}
+		if got.bound != nil {
+			b.binds(got.credential.Type, got.bound, 1)
+			made, _ := b.clients.Get(got.bound.Key)
+			got.credential.Bound = made.Demand.Key // the same for all that are bound to the same
+		}
 		b.directory.PutCredential(got.credential)
 	}
+	b.everyRoute = b.everyRoute || !sameTypes(b.prev.Bound, b.rt.Bound)
 }
 
 // readable is a credential for the directory, or why there is none.
 type readable struct {
 	credential directory.Credential
+	bound      *runtime.Demand // nil: to nothing
 	reason     string
 }
 
-func readCredential(r *state.Record) readable {
-	c, reason := credential(r)
-	return readable{c, reason}
-}
-
-func credential(r *state.Record) (_ directory.Credential, reason string) {
+func readCredential(r *state.Record) (got readable) {
 	m, reason := decoded[*configv1.Credential](r)
 	if reason != "" {
-		return directory.Credential{}, reason
+		return readable{reason: reason}
 	}
+	if to := m.GetBoundCertificate(); len(to) > 0 {
+		got.bound = runtime.NewDemand(to, nil)
+	}
+	got.credential, got.reason = credential(r, m)
+	return got
+}
+
+func credential(r *state.Record, m *configv1.Credential) (_ directory.Credential, reason string) {
 	cfg, err := m.GetConfig().UnmarshalNew()
 	if err != nil {
 		return directory.Credential{}, "this gateway does not know its type"

@@ -96,7 +96,7 @@ func (b *build) addRoute(r *state.Record, got reading[*configv1.Route]) {
 	if route.Asks.Own && route.Demand == nil {
 		b.close(route, r, "an authentication policy goes by client certificates and nobody vouches for them: name authorities in its ca, or in client_certificates")
 	}
-	if route.Need = needOf(route); route.Need != nil {
+	if route.Need = needOf(route, b.takesBound(route)); route.Need != nil {
 		matcher.Needs = route.Need.Key
 	}
 	b.asks(route, 1)

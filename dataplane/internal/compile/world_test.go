@@ -78,6 +78,14 @@ func credential(t *directory.Term, uid, consumer, key string) statetest.Record {
 	return record("credentials", uid, consumer+"/"+uid, &configv1.Credential{Name: uid, Consumer: consumer, Type: "key-auth", Config: a})
 }
 
+// bound binds a credential to certificates.
+func bound(r statetest.Record, to ...string) statetest.Record {
+	c := proto.CloneOf(r.Resource.(*configv1.Credential))
+	c.BoundCertificate = to
+	r.Resource = c
+	return r
+}
+
 func mtlsAuth(ca ...string) *configv1.Binding {
 	return binding("mtls-auth", &policyv1.MtlsAuth{Ca: ca})
 }
@@ -162,6 +170,10 @@ type peer struct {
 
 func (c peer) Certificate(authorities string) (*exchange.Certificate, exchange.Trust) {
 	return c.rt.Believed(c.route, authorities, c.peer, time.Now())
+}
+
+func (c peer) Proves(certificates string) bool {
+	return c.rt.Vouched(certificates, c.peer, time.Now()) == nil
 }
 
 // world makes random sets.
@@ -300,7 +312,11 @@ func (w world) record() statetest.Record {
 	case 5:
 		_, term := pepper(uint32(1 + i%2))
 		n := w.IntN(4) // two credentials never have one key: admission refuses that
-		return credential(term, fmt.Sprintf("credential-uid-%d", n), fmt.Sprintf("c%d", i), fmt.Sprintf("k%d", n))
+		r := credential(term, fmt.Sprintf("credential-uid-%d", n), fmt.Sprintf("c%d", i), fmt.Sprintf("k%d", n))
+		if w.IntN(3) == 0 {
+			return bound(r, pick(w, "cert0", "cert1", w.leaves[w.IntN(2)].ID()))
+		}
+		return r
 	case 6:
 		p, _ := pepper(uint32(1 + i%2))
 		return p

@@ -22,6 +22,9 @@ type Exchange struct {
 	// Vouched are the keys of the authorities, as Client knows them, by which authentication has believed a certificate. What
 	// lasts longer than the request ends when they vouch no more.
 	Vouched []string
+	// Proofs are the credentials by which authentication has let the request in: one for each policy of the alternative that
+	// passed. What lasts longer ends when one of them does.
+	Proofs  []*Principal
 	Timings Timings
 	// Trace is what other servers know the exchange by.
 	Trace Trace
@@ -96,6 +99,8 @@ type Principal struct {
 	How string
 	// Expires is when the credential stops being valid; zero: never. Long-lived exchanges are cut then.
 	Expires time.Time
+	// Bound is the key of the certificates, as Client knows it, of which the client has to have one; empty: it needs none.
+	Bound string
 }
 
 // RouteInfo names what a request matched.
@@ -142,6 +147,9 @@ type Client interface {
 	// Certificate returns the client's certificate and whether the authorities of that key vouch for it now; the empty key
 	// stands for those that the route asks for. It is not nil only if they do.
 	Certificate(authorities string) (*Certificate, Trust)
+	// Proves reports whether the client has proved to have one of the certificates of that key, which are what they were
+	// then: an expired one counts no more.
+	Proves(certificates string) bool
 }
 
 // Trust says what became of asking for a client's certificate.
@@ -201,6 +209,7 @@ func (x *Exchange) Reset() {
 	clear(req)
 	clear(resp)
 	clear(reports)
+	clear(x.Proofs)
 	for i := range x.Progress {
 		p := &x.Progress[i]
 		clear(p.Slots[:cap(p.Slots)])
@@ -210,7 +219,9 @@ func (x *Exchange) Reset() {
 	x.arena.reset()
 	// Field by field: a composite literal would be made on the stack first, which is deep enough already.
 	progress, memory, vouched, heads := x.Progress, x.arena, x.Vouched[:0], [2]Headers{x.saved.reqHead, x.saved.respHead}
+	proofs := x.Proofs[:0]
 	*x = Exchange{}
+	x.Proofs = proofs
 	x.Progress, x.arena, x.Vouched, x.saved.reqHead, x.saved.respHead = progress, memory, vouched, heads[0], heads[1]
 	x.Request.Header, x.Response.Header, x.Reports = req[:0], resp[:0], reports[:0]
 }

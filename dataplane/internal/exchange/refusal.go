@@ -12,6 +12,7 @@ import (
 type Refusal struct {
 	status      int
 	code        string
+	reason      string // empty: the code
 	detail      string
 	header      Headers
 	head, tail  []byte // the body before and after the id; nil: no body
@@ -39,6 +40,16 @@ func (r *Refusal) Status() int { return r.status }
 
 // Code returns the stable word for what happened.
 func (r *Refusal) Code() string { return r.code }
+
+// Because returns the same answer with another word for the access log, which callers are not told.
+func (r *Refusal) Because(reason string) *Refusal {
+	other := *r
+	other.reason = reason
+	return &other
+}
+
+// Reason returns the word for the access log: mostly the code.
+func (r *Refusal) Reason() string { return cmp.Or(r.reason, r.code) }
 
 // Detail returns the sentence for people.
 func (r *Refusal) Detail() string { return r.detail }

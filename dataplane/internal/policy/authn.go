@@ -7,16 +7,23 @@ import (
 // authn combines authentication bindings: an OR of ANDs.
 type authn struct {
 	branches [][]Link
+	unbound  [][]*exchange.Refusal // for each link: of a credential that is bound to a certificate which the client does not have
 	hiders   []Hider
 }
+
+// notBound is what the access log says of it; callers are told what they are of any credential that does not count.
+const notBound = "certificate_not_bound"
+
+var refuseUnbound = exchange.NewRefusal(401, "unauthenticated", "The credential is not valid.").Because(notBound)
 
 var refuseMixed = exchange.NewRefusal(401, "unauthenticated", "The presented credentials belong to different consumers.")
 
 func newAuthn(branches [][]Link) *authn {
-	a := &authn{branches: branches}
+	a := &authn{branches: branches, unbound: make([][]*exchange.Refusal, len(branches))}
 	seen := map[Policy]bool{}
-	for _, b := range branches {
+	for i, b := range branches {
 		for _, l := range b {
+			a.unbound[i] = append(a.unbound[i], unboundRefusal(l.Policy))
 			if h, ok := l.Policy.(Hider); ok && !seen[l.Policy] {
 				seen[l.Policy] = true
 				a.hiders = append(a.hiders, h)
@@ -24,6 +31,13 @@ func newAuthn(branches [][]Link) *authn {
 		}
 	}
 	return a
+}
+
+func unboundRefusal(p Policy) *exchange.Refusal {
+	if u, ok := p.(Uniform); ok {
+		return u.Invalid().Because(notBound)
+	}
+	return refuseUnbound
 }
 
 // binding names the whole by its only binding if there is one.
@@ -40,7 +54,7 @@ func (a *authn) Request(x *exchange.Exchange) Verdict {
 	var first *exchange.Refusal
 	blame := 0
 	for i := range a.branches {
-		r, at := tryBranch(x, a.branches[i])
+		r, at := a.tryBranch(x, i)
 		if r == nil {
 			x.TakeRefusal()
 			for _, h := range a.hiders {
@@ -53,7 +67,7 @@ func (a *authn) Request(x *exchange.Exchange) Verdict {
 		}
 	}
 	x.Slot().N = int64(blame)
-	x.Principal = nil
+	x.Principal, x.Proofs = nil, x.Proofs[:0]
 	x.Refuse(first)
 	return Stop
 }
@@ -62,9 +76,11 @@ func (a *authn) Request(x *exchange.Exchange) Verdict {
 const maxBranchLen = 1 << 16
 
 // tryBranch returns nil with x.Principal set if all links pass and name one consumer, else why not and which link says so.
-func tryBranch(x *exchange.Exchange, branch []Link) (*exchange.Refusal, int) {
+// Whether a credential is bound to a certificate is looked at here and not by each policy, so that none can forget it.
+func (a *authn) tryBranch(x *exchange.Exchange, n int) (*exchange.Refusal, int) {
 	var who *exchange.Principal
-	x.Vouched = x.Vouched[:0]
+	branch := a.branches[n]
+	x.Vouched, x.Proofs = x.Vouched[:0], x.Proofs[:0]
 	for i := range branch {
 		x.Principal = nil
 		x.TakeRefusal()
@@ -74,6 +90,10 @@ func tryBranch(x *exchange.Exchange, branch []Link) (*exchange.Refusal, int) {
 		if x.Principal == nil {
 			return refusePanic, i // passing without saying who is a bug, never an identity
 		}
+		if to := x.Principal.Bound; to != "" && (x.Client == nil || !x.Client.Proves(to)) {
+			return a.unbound[n][i], i
+		}
+		x.Proofs = append(x.Proofs, x.Principal)
 		if who == nil {
 			who = x.Principal
 		} else if who.ConsumerUID != x.Principal.ConsumerUID || who.ConsumerUID == "" {

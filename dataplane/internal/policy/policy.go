@@ -61,6 +61,13 @@ type Bearer interface {
 	CredentialFields() []string
 }
 
+// Uniform is an authentication policy that answers all credentials alike that do not count, so that callers cannot find out
+// which there are.
+type Uniform interface {
+	// Invalid returns that answer.
+	Invalid() *exchange.Refusal
+}
+
 // Certified is an authentication policy that goes by the client's certificate, for which clients are asked then.
 type Certified interface {
 	// Authorities returns the names of the CA certificates that vouch for it; none: those that the route asks for.

@@ -38,6 +38,18 @@ func (d *Demand) Optional() *Demand {
 	return &o
 }
 
+// Somebody returns the demand for a certificate, whoever issued it, from clients that may go without: d, which may be nil, is
+// not all that they may show.
+func (d *Demand) Somebody() *Demand {
+	if d == nil {
+		return &Demand{Key: optional + anyone}
+	}
+	return &Demand{Key: optional + anyone + d.Key}
+}
+
+// anyone is in the keys of demands that name nobody; no name begins with it.
+const anyone = "*"
+
 // optional is what the keys of demands begin with that nobody needs to meet; no name does.
 const optional = "?"
 
@@ -58,12 +70,14 @@ type Asks struct {
 	Demands []*Demand
 	// Own: one of them names none, and goes by what the route demands.
 	Own bool
+	// Types are those of the credentials that they take, which may be bound to certificates.
+	Types []string
 }
 
 // Clients is a demand with what it comes to now.
 type Clients struct {
 	Demand *Demand
-	Routes int // how often routes make it
+	Users  int // routes and credentials that make it
 	Policy *clientcert.Policy
 }
 
@@ -76,7 +90,7 @@ func (rt *Runtime) Admits(r *Route, p *clientcert.Peer, at time.Time) error {
 	return rt.Vouched(r.Demand.Key, p, at)
 }
 
-// Vouched asks whether a peer meets the demand of a key; one that no route makes nobody meets.
+// Vouched asks whether a peer meets the demand of a key; one that nothing makes nobody meets.
 func (rt *Runtime) Vouched(key string, p *clientcert.Peer, at time.Time) error {
 	c, ok := rt.Clients.Get(key)
 	if !ok {

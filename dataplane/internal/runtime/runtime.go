@@ -35,9 +35,11 @@ type Runtime struct {
 	Certificates *sni.Table
 	// Authorities are CA certificates by name.
 	Authorities *shardmap.Map[*Authority]
-	// Clients are the demands that routes make of client certificates, by their keys.
+	// Clients are the demands that routes and credentials make of client certificates, by their keys.
 	Clients   *shardmap.Map[*Clients]
 	Directory *directory.Directory
+	// Bound is how many credentials of a type are bound to certificates; types without any are left out.
+	Bound     map[string]int
 	Routes    *shardmap.Map[*Route]    // by uid
 	Services  *shardmap.Map[*Service]  // by name
 	Consumers *shardmap.Map[*Consumer] // by uid

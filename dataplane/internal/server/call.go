@@ -305,7 +305,7 @@ func (c *call) end(v any) (abort bool) {
 	c.out.BytesIn = c.body.n
 	c.x.Timings.Done = c.x.Timings.Now()
 	if r := c.x.Refusal(); r != nil && !r.IsAnswer() && c.out.Code == "" {
-		c.out.Code = r.Code()
+		c.out.Code = r.Reason()
 	}
 	c.out.Aborted = c.abort
 	for _, o := range c.server.config.Observers {

@@ -24,7 +24,9 @@ func (s *handshake) demand(c *tls.Config, rt *runtime.Runtime, name string) {
 	common := false
 	if name == "" {
 		for key := range rt.Clients.All() {
-			keys = append(keys, key)
+			if keys = append(keys, key); len(keys) > 1 {
+				break // which they are makes no difference, and every credential may bring one
+			}
 		}
 	} else if keys, common = rt.Table.Needs([]byte(name)); len(keys) == 0 {
 		return
@@ -93,6 +95,11 @@ func (c *call) Certificate(authorities string) (*exchange.Certificate, exchange.
 		c.x.Vouched = append(c.x.Vouched, authorities)
 	}
 	return certificate, trust
+}
+
+// Proves implements exchange.Client.
+func (c *call) Proves(certificates string) bool {
+	return c.rt.Vouched(certificates, c.secure, c.x.Timings.Received) == nil
 }
 
 // clientRefusal looks at the client's certificate; nil if the route wants none or this one is good.

@@ -102,7 +102,8 @@ func (c *call) showCertificate() {
 	h := &c.x.Request.Header
 	h.Del(certificateField)
 	h.Del(certificateChainField)
-	if c.route.Demand == nil && len(c.x.Vouched) == 0 {
+	bound := slices.ContainsFunc(c.x.Proofs, func(p *exchange.Principal) bool { return p.Bound != "" })
+	if c.route.Demand == nil && len(c.x.Vouched) == 0 && !bound {
 		return
 	}
 	if value := c.secure.Field(); value != nil {

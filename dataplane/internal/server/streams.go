@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"time"
@@ -120,36 +121,51 @@ func (c *call) outlived(rt *runtime.Runtime, now time.Time) string {
 	if age := c.route.MaxStreamAge; age > 0 && now.Sub(c.stream.since) > age {
 		return "stream_age"
 	}
-	p := c.x.Principal
-	if p != nil && !p.Expires.IsZero() && !now.Before(p.Expires) {
-		return "credential_expired"
+	for _, p := range c.x.Proofs {
+		if !p.Expires.IsZero() && !now.Before(p.Expires) {
+			return "credential_expired"
+		}
 	}
 	if rt == c.rt {
-		return c.certificateGone(rt, c.route, now)
+		return cmp.Or(c.certificateGone(rt, c.route, now), c.proofGone(rt, now))
 	}
 	r, ok := rt.Routes.Get(c.route.Info.UID)
 	if !ok || r.Closed != "" || r.Lost || r.MatchFault != "" || rt.Closed != "" {
 		return "route_gone"
 	}
-	if why := c.certificateGone(rt, r, now); why != "" {
-		return why
-	}
-	if p != nil && p.CredentialUID != "" && !rt.Directory.Has(p.CredentialUID) {
-		return "credential_revoked"
+	return cmp.Or(c.certificateGone(rt, r, now), c.proofGone(rt, now))
+}
+
+// proofGone says why a stream must end if a credential by which it was let in is gone, or is bound to certificates of which
+// the client has none.
+func (c *call) proofGone(rt *runtime.Runtime, now time.Time) string {
+	for _, p := range c.x.Proofs {
+		if p.CredentialUID == "" {
+			continue
+		}
+		is := rt.Directory.Principal(p.CredentialUID)
+		if is == nil {
+			return "credential_revoked"
+		}
+		if is.Bound != "" && rt.Vouched(is.Bound, c.secure, now) != nil {
+			return clientCertificate
+		}
 	}
 	return ""
 }
 
+// clientCertificate is why a stream ends whose client's certificate is not what is wanted.
+const clientCertificate = "client_certificate"
+
 // certificateGone says why a stream must end if the client's certificate has expired, or is not what the route wants any more,
 // or if those by whom it was believed vouch for it no longer.
 func (c *call) certificateGone(rt *runtime.Runtime, r *runtime.Route, now time.Time) string {
-	const gone = "client_certificate"
 	if rt.Admits(r, c.secure, now) != nil {
-		return gone
+		return clientCertificate
 	}
 	for _, authorities := range c.x.Vouched {
 		if rt.Vouched(authorities, c.secure, now) != nil {
-			return gone
+			return clientCertificate
 		}
 	}
 	return ""

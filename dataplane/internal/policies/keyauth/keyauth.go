@@ -146,5 +146,8 @@ func (k *keyAuth) Hide(x *exchange.Exchange) {
 // CredentialFields implements policy.Bearer.
 func (k *keyAuth) CredentialFields() []string { return k.headers }
 
+// Invalid implements policy.Uniform.
+func (k *keyAuth) Invalid() *exchange.Refusal { return refuseInvalid }
+
 // Challenge implements policy.Challenger.
 func (k *keyAuth) Challenge() exchange.Header { return k.challenge }

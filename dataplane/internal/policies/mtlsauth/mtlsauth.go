@@ -53,6 +53,9 @@ func Build(cfg *policyv1.MtlsAuth, d policy.Deps) (policy.Policy, error) {
 // Authorities implements policy.Certified.
 func (m *mtlsAuth) Authorities() []string { return m.ca }
 
+// Invalid implements policy.Uniform.
+func (m *mtlsAuth) Invalid() *exchange.Refusal { return refuseUnknown }
+
 // Challenge implements policy.Challenger.
 func (m *mtlsAuth) Challenge() exchange.Header { return m.challenge }
 

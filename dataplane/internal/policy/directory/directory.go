@@ -47,6 +47,8 @@ type Credential struct {
 	Term               uint32
 	Hash               [32]byte
 	NotBefore, Expires time.Time
+	// Bound is what exchange.Principal says.
+	Bound string
 }
 
 // Consumer describes one consumer for the directory.
@@ -107,10 +109,13 @@ func (d *Directory) Identified(typ string, hash *[32]byte) (c *exchange.Credenti
 // Complete implements exchange.Directory.
 func (d *Directory) Complete() bool { return !d.lost }
 
-// Has says whether the credential is there and belongs to a consumer.
-func (d *Directory) Has(uid string) bool {
+// Principal returns for whom the credential speaks now, nil if it is not there or belongs to no consumer.
+func (d *Directory) Principal(uid string) *exchange.Principal {
 	e := d.byUID[nameShard(uid)][uid]
-	return e != nil && e.present
+	if e == nil || !e.present {
+		return nil
+	}
+	return &e.principal
 }
 
 // Consumer returns a principal-like view of a consumer by name: its uid and groups.
@@ -176,12 +181,12 @@ func (e *Editor) PutCredential(c Credential) {
 	e.place(newEntry(c, n))
 }
 
-// RemoveCredential removes a credential if it is there.
-func (e *Editor) RemoveCredential(uid string) {
+// RemoveCredential removes a credential and returns what it was, nil if it is not there.
+func (e *Editor) RemoveCredential(uid string) *exchange.Principal {
 	s := nameShard(uid)
 	old := e.d.byUID[s][uid]
 	if old == nil {
-		return
+		return nil
 	}
 	delete(own(&e.d.byUID[s], &e.owned.byUID[s]), uid)
 	m := e.ownHashes(&old.hashKey)
@@ -189,6 +194,7 @@ func (e *Editor) RemoveCredential(uid string) {
 	n := e.consumer(old.principal.Consumer)
 	n.credentials = slices.DeleteFunc(n.credentials, func(u string) bool { return u == uid })
 	e.prune(n)
+	return &old.principal
 }
 
 // consumer returns an entry of that name that may be written to.
@@ -270,7 +276,7 @@ func newEntry(c Credential, n *consumerEntry) *entry {
 	}
 	e.principal = exchange.Principal{
 		Kind: exchange.KindUser, Consumer: n.Name, ConsumerUID: n.UID, Groups: n.Groups,
-		Credential: c.Name, CredentialUID: c.UID, How: e.typ, Expires: c.Expires,
+		Credential: c.Name, CredentialUID: c.UID, How: e.typ, Expires: c.Expires, Bound: c.Bound,
 	}
 	e.found = exchange.Credential{NotBefore: c.NotBefore, Principal: &e.principal}
 	return e
@@ -280,7 +286,7 @@ func newEntry(c Credential, n *consumerEntry) *entry {
 func (ent *entry) credential() Credential {
 	return Credential{
 		UID: ent.uid(), Name: ent.principal.Credential, Type: ent.typ, Consumer: ent.principal.Consumer, Term: ent.term, Hash: ent.hash,
-		NotBefore: ent.found.NotBefore, Expires: ent.principal.Expires,
+		NotBefore: ent.found.NotBefore, Expires: ent.principal.Expires, Bound: ent.principal.Bound,
 	}
 }
 

@@ -24,6 +24,14 @@ func (w *world) client(x *exchange.Exchange) *client {
 	return c
 }
 
+// Proves implements exchange.Client; certificates are named by their fingerprints only.
+func (c *client) Proves(certificates string) bool {
+	references, _, _ := strings.Cut(certificates, ",")
+	return slices.ContainsFunc(strings.Fields(references), func(id string) bool {
+		return slices.Contains(strings.Split(c.names, ";"), "fingerprint:"+id)
+	})
+}
+
 // Certificate implements exchange.Client.
 func (c *client) Certificate(authorities string) (*exchange.Certificate, exchange.Trust) {
 	if c.names == "" {

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"keyward.dev/dataplane/internal/clientcert"
 	"keyward.dev/dataplane/internal/hostsvc"
 	"keyward.dev/dataplane/internal/policy"
 	"keyward.dev/dataplane/internal/policy/directory"
@@ -130,6 +131,9 @@ func (w *world) add(t testing.TB, edit *directory.Editor, term *directory.Term, 
 		c := directory.Credential{
 			UID: uid("credentials", m.GetConsumer()+"/"+m.GetName()), Name: m.GetName(), Type: m.GetType(), Consumer: m.GetConsumer(),
 			NotBefore: at(m.GetNotBefore()), Expires: at(m.GetExpires()),
+		}
+		if to := m.GetBoundCertificate(); len(to) > 0 {
+			c.Bound = clientcert.Key(clientcert.Names(to), nil)
 		}
 		switch cfg := cfg.(type) {
 		case *credentialv1.KeyAuth:

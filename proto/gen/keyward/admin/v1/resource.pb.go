@@ -1505,11 +1505,13 @@ type GenerateCredentialRequest struct {
 	Parent string `protobuf:"bytes,2,opt,name=parent,proto3" json:"parent,omitempty"`
 	Name   string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
 	// Credential type, e.g. "key-auth".
-	Type          string                 `protobuf:"bytes,4,opt,name=type,proto3" json:"type,omitempty"`
-	NotBefore     *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=not_before,json=notBefore,proto3" json:"not_before,omitempty"`
-	Expires       *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=expires,proto3" json:"expires,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Type      string                 `protobuf:"bytes,4,opt,name=type,proto3" json:"type,omitempty"`
+	NotBefore *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=not_before,json=notBefore,proto3" json:"not_before,omitempty"`
+	Expires   *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=expires,proto3" json:"expires,omitempty"`
+	// Certificates it is bound to, by name or id.
+	BoundCertificate []string `protobuf:"bytes,7,rep,name=bound_certificate,json=boundCertificate,proto3" json:"bound_certificate,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *GenerateCredentialRequest) Reset() {
@@ -1580,6 +1582,13 @@ func (x *GenerateCredentialRequest) GetNotBefore() *timestamppb.Timestamp {
 func (x *GenerateCredentialRequest) GetExpires() *timestamppb.Timestamp {
 	if x != nil {
 		return x.Expires
+	}
+	return nil
+}
+
+func (x *GenerateCredentialRequest) GetBoundCertificate() []string {
+	if x != nil {
+		return x.BoundCertificate
 	}
 	return nil
 }
@@ -2975,7 +2984,7 @@ const file_keyward_admin_v1_resource_proto_rawDesc = "" +
 	"\fcontent_type\x18\x02 \x01(\tR\vcontentType\x12!\n" +
 	"\fmin_revision\x18\x03 \x01(\x03R\vminRevision\"&\n" +
 	"\x0eExportResponse\x12\x14\n" +
-	"\x05chunk\x18\x01 \x01(\fR\x05chunk\"\xe2\x01\n" +
+	"\x05chunk\x18\x01 \x01(\fR\x05chunk\"\x8f\x02\n" +
 	"\x19GenerateCredentialRequest\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x16\n" +
 	"\x06parent\x18\x02 \x01(\tR\x06parent\x12\x12\n" +
@@ -2983,7 +2992,8 @@ const file_keyward_admin_v1_resource_proto_rawDesc = "" +
 	"\x04type\x18\x04 \x01(\tR\x04type\x129\n" +
 	"\n" +
 	"not_before\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tnotBefore\x124\n" +
-	"\aexpires\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\"\x9f\x01\n" +
+	"\aexpires\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\x12+\n" +
+	"\x11bound_certificate\x18\a \x03(\tR\x10boundCertificate\"\x9f\x01\n" +
 	"\x17RotateCredentialRequest\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x16\n" +
 	"\x06parent\x18\x02 \x01(\tR\x06parent\x12\x12\n" +

@@ -172,6 +172,10 @@ type Credential struct {
 	NotBefore *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=not_before,json=notBefore,proto3" json:"not_before,omitempty"`
 	// Not valid from this time on.
 	Expires *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=expires,proto3" json:"expires,omitempty"`
+	// Client certificates that it is bound to: it counts only on a TLS connection whose client has proved to have one of them.
+	// By name (its `current` and `next` version), or one version by its id. Clients are asked for a certificate under the names of
+	// routes that authenticate by credentials of this type.
+	BoundCertificate []string `protobuf:"bytes,14,rep,name=bound_certificate,json=boundCertificate,proto3" json:"bound_certificate,omitempty"`
 	// Never reused. Set by the server.
 	Uid string `protobuf:"bytes,100,opt,name=uid,proto3" json:"uid,omitempty"`
 	// Revision of the last change. Set by the server.
@@ -272,6 +276,13 @@ func (x *Credential) GetExpires() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Credential) GetBoundCertificate() []string {
+	if x != nil {
+		return x.BoundCertificate
+	}
+	return nil
+}
+
 func (x *Credential) GetUid() string {
 	if x != nil {
 		return x.Uid
@@ -329,7 +340,7 @@ const file_keyward_config_v1_consumer_proto_rawDesc = "" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01:\x19\x8a\xe7\x18\x15\n" +
-	"\tconsumers\x12\bconsumer\"\xef\x06\n" +
+	"\tconsumers\x12\bconsumer\"\xbe\a\n" +
 	"\n" +
 	"Credential\x12 \n" +
 	"\x04name\x18\x01 \x01(\tB\f\xbaH\x03\xc8\x01\x01\xda\xe7\x18\x02\b\tR\x04name\x12*\n" +
@@ -341,7 +352,8 @@ const file_keyward_config_v1_consumer_proto_rawDesc = "" +
 	"\x06config\x18\v \x01(\v2\x14.google.protobuf.AnyR\x06config\x129\n" +
 	"\n" +
 	"not_before\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\tnotBefore\x124\n" +
-	"\aexpires\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\x12\x18\n" +
+	"\aexpires\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\x12M\n" +
+	"\x11bound_certificate\x18\x0e \x03(\tB \xbaH\x05\x92\x01\x02\x10\b\xda\xe7\x18\x14\x1a\fcertificates \x01@\x01P\x01R\x10boundCertificate\x12\x18\n" +
 	"\x03uid\x18d \x01(\tB\x06\xda\xe7\x18\x020\x01R\x03uid\x12\"\n" +
 	"\brevision\x18e \x01(\x03B\x06\xda\xe7\x18\x020\x01R\brevision\x12\x1a\n" +
 	"\x04etag\x18f \x01(\tB\x06\xda\xe7\x18\x020\x01R\x04etag\x12A\n" +

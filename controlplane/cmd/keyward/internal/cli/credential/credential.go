@@ -29,6 +29,7 @@ func New(f *factory.Factory) *cobra.Command {
 type generateOptions struct {
 	consumer, name, kind string
 	notBefore, expires   string
+	bound                []string
 }
 
 func newGenerate(f *factory.Factory) *cobra.Command {
@@ -47,6 +48,7 @@ func newGenerate(f *factory.Factory) *cobra.Command {
 	cmd.Flags().StringVar(&o.kind, "type", "key-auth", "credential type")
 	cmd.Flags().StringVar(&o.notBefore, "not-before", "", "not valid before: a time (RFC 3339) or a duration from now")
 	cmd.Flags().StringVar(&o.expires, "expires", "", "not valid from: a time (RFC 3339) or a duration from now")
+	cmd.Flags().StringSliceVar(&o.bound, "bound-certificate", nil, "client certificate without which it does not count, by name or id; several: one of them")
 	return cmd
 }
 
@@ -65,6 +67,7 @@ func generate(ctx context.Context, f *factory.Factory, o generateOptions) error 
 	}
 	res, err := adminv1.NewResourceServiceClient(conn).GenerateCredential(ctx, &adminv1.GenerateCredentialRequest{
 		Group: f.Group(), Parent: o.consumer, Name: o.name, Type: o.kind, NotBefore: notBefore, Expires: expires,
+		BoundCertificate: o.bound,
 	})
 	if err != nil {
 		return fmt.Errorf("generate credential %s/%s: %w", o.consumer, o.name, err)
