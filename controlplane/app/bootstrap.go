@@ -39,7 +39,7 @@ func (b *Bootstrap) Flags(fs *flag.FlagSet) {
 	b.Log.Flags(fs)
 	fs.StringVar(&b.Group, "group", "default", "first gateway `group`")
 	fs.StringVar(&b.TrustDomain, "trust-domain", "keyward.local", "SPIFFE trust `domain` of this installation; cannot change later")
-	settings.SecretVar(fs, &b.Token, "token", "first admin token, of the form kwa_<12>_<32 letters and digits>; without it one is made and shown once")
+	settings.VaultSecretVar(fs, &b.Token, "token", "first admin token, of the form kwa_<12>_<32 letters and digits>; without it one is made and shown once")
 }
 
 // Check names everything that is wrong.
@@ -50,7 +50,8 @@ func (b *Bootstrap) Check() error {
 	if b.Group == "" {
 		faults.Addf("group", "must not be empty")
 	}
-	if b.Token.IsSet() {
+	checkSecret(&faults, "token", b.Token)
+	if b.Token.Reveal() != "" {
 		if _, err := adminauth.Adopt(bootstrapName, b.Token.Reveal(), nil); err != nil {
 			faults.Add("token", err)
 		}
@@ -71,6 +72,10 @@ type answer struct {
 
 // Run makes what is missing and prints one JSON object.
 func (b *Bootstrap) Run(ctx context.Context, out io.Writer, log *slog.Logger) error {
+	var err error
+	if b.Token, err = b.Database.places.settled(ctx, "token", b.Token); err != nil {
+		return err
+	}
 	keys, err := b.KEK.open()
 	if err != nil {
 		return err

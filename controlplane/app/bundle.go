@@ -36,8 +36,8 @@ func (b *Bundles) Flags(fs *flag.FlagSet) {
 	fs.StringVar(&b.Dir, "bundle-dir", "", "`directory` for the fallback bundles of all groups, which gateways without a control plane can start from; the same for all replicas; empty: none are written")
 	fs.StringVar(&b.S3.URL, "bundle-s3", "", "`URL` of a bucket of an S3-compatible store for them instead: https://host/bucket/prefix")
 	fs.StringVar(&b.S3.Region, "bundle-s3-region", "us-east-1", "`region` of that bucket")
-	settings.SecretVar(fs, &b.S3.AccessKey, "bundle-s3-access-key", "`access key` for that bucket")
-	settings.SecretVar(fs, &b.S3.SecretKey, "bundle-s3-secret-key", "`secret key` for that bucket")
+	settings.VaultSecretVar(fs, &b.S3.AccessKey, "bundle-s3-access-key", "`access key` for that bucket")
+	settings.VaultSecretVar(fs, &b.S3.SecretKey, "bundle-s3-secret-key", "`secret key` for that bucket")
 	fs.DurationVar(&b.Interval, "bundle-interval", 5*time.Minute, "how often it is looked whether a bundle has to be written")
 	fs.DurationVar(&b.TTL, "bundle-ttl", 24*time.Hour, "how long gateways may start from a bundle")
 }
@@ -52,6 +52,8 @@ func (b *Bundles) check(faults *settings.Faults) {
 		if !b.S3.AccessKey.IsSet() || !b.S3.SecretKey.IsSet() || b.S3.Region == "" {
 			faults.Addf("bundle-s3", "needs a region, an access key and a secret key")
 		}
+		checkSecret(faults, "bundle-s3-access-key", b.S3.AccessKey)
+		checkSecret(faults, "bundle-s3-secret-key", b.S3.SecretKey)
 	}
 	if b.Interval < time.Second || b.Interval > 24*time.Hour {
 		faults.Addf("bundle-interval", "must be between 1s and 24h")
@@ -59,6 +61,15 @@ func (b *Bundles) check(faults *settings.Faults) {
 	if b.TTL < 2*b.Interval {
 		faults.Addf("bundle-ttl", "must be at least twice --bundle-interval, or bundles expire before there is another")
 	}
+}
+
+// settle reads the keys of the bucket.
+func (b *Bundles) settle(ctx context.Context, from *places) (err error) {
+	if b.S3.AccessKey, err = from.settled(ctx, "bundle-s3-access-key", b.S3.AccessKey); err != nil {
+		return err
+	}
+	b.S3.SecretKey, err = from.settled(ctx, "bundle-s3-secret-key", b.S3.SecretKey)
+	return err
 }
 
 // place is where bundles go.

@@ -29,9 +29,7 @@ type core struct {
 // openCore connects to the database and puts the write path together. Nothing is decrypted yet. Who is not given references
 // admits none; what commands of an operator write has none.
 func openCore(ctx context.Context, db Database, keys kek.Keys, refs references, log *slog.Logger) (*core, error) {
-	cfg := db.storeConfig()
-	cfg.Log = log
-	s, err := store.Open(ctx, cfg)
+	s, err := db.Open(ctx, log)
 	if err != nil {
 		return nil, err
 	}

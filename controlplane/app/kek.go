@@ -108,10 +108,26 @@ func (k *KEK) current(lookup settings.Lookup, o *openKeys) (kek.Wrapper, error) 
 	case k.File != "":
 		return file.Open(k.File)
 	case text != "":
-		return file.Parse([]byte(text))
+		return referred(text, lookup)
 	default:
 		return nil, errors.New("is needed, or --kek-uri, or KEYWARD_KEK; make one with: head -c 32 /dev/urandom | base64")
 	}
+}
+
+// referred is the key in KEYWARD_KEK, or that to which it refers.
+func referred(text string, lookup settings.Lookup) (kek.Wrapper, error) {
+	s, err := settings.Refer(text, lookup)
+	if err == nil && s.Vault() != "" {
+		err = errors.New("refers to a secret of Vault; a key that Vault does not give away is better: --kek-uri vault:…, with its Transit engine")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("KEYWARD_KEK: %w", err)
+	}
+	k, err := file.Parse([]byte(s.Reveal()))
+	if err != nil { // a nil *file.Key must not become a key
+		return nil, err
+	}
+	return k, nil
 }
 
 func (o *openKeys) openURI(text string, lookup settings.Lookup) (kek.Wrapper, error) {

@@ -33,19 +33,23 @@ func TestKEKSettings(t *testing.T) {
 		kek  app.KEK
 		want string // what the fault says; empty: none
 	}{
-		"a file":                    {app.KEK{File: path, Lookup: env(nil)}, ""},
-		"the variable":              {app.KEK{Lookup: given}, ""},
-		"a URI":                     {app.KEK{URI: "file:" + path, Lookup: env(nil)}, ""},
-		"with others":               {app.KEK{Lookup: given, Retired: []string{"file:" + path}, Next: []string{"env:OTHER"}}, ""},
-		"none":                      {app.KEK{Lookup: env(nil)}, "is needed"},
-		"only a retired one":        {app.KEK{Retired: []string{"file:" + path}, Lookup: env(nil)}, "is needed"},
-		"a file and the variable":   {app.KEK{File: path, Lookup: given}, "which of the two"},
-		"a URI and the variable":    {app.KEK{URI: "file:" + path, Lookup: given}, "which of the two"},
-		"a URI and a file":          {app.KEK{URI: "file:" + path, File: path, Lookup: env(nil)}, "which of the two"},
-		"a bad URI":                 {app.KEK{URI: "gopher:kek", Lookup: env(nil)}, "--kek-uri"},
-		"a retired one that is bad": {app.KEK{Lookup: given, Retired: []string{"env:OTHER", "env:MISSING"}}, "--kek-retired, number 2"},
-		"a next one that is bad":    {app.KEK{Lookup: given, Next: []string{"file:/nonexistent"}}, "--kek-next, number 1"},
-		"the same twice":            {app.KEK{File: path, Retired: []string{"file:" + path}, Lookup: env(nil)}, "given twice"},
+		"a file":                        {app.KEK{File: path, Lookup: env(nil)}, ""},
+		"the variable":                  {app.KEK{Lookup: given}, ""},
+		"a URI":                         {app.KEK{URI: "file:" + path, Lookup: env(nil)}, ""},
+		"the variable refers to a file": {app.KEK{Lookup: env(map[string]string{"KEYWARD_KEK": "{file://" + path + "}"})}, ""},
+		"to another variable":           {app.KEK{Lookup: env(map[string]string{"KEYWARD_KEK": "{env://OTHER}", "OTHER": kekText("o")})}, ""},
+		"to one that is not set":        {app.KEK{Lookup: env(map[string]string{"KEYWARD_KEK": "{env://OTHER}"})}, "OTHER, which is not set"},
+		"to Vault":                      {app.KEK{Lookup: env(map[string]string{"KEYWARD_KEK": "{vault://v.test/kv/kek#key}"})}, "Transit"},
+		"with others":                   {app.KEK{Lookup: given, Retired: []string{"file:" + path}, Next: []string{"env:OTHER"}}, ""},
+		"none":                          {app.KEK{Lookup: env(nil)}, "is needed"},
+		"only a retired one":            {app.KEK{Retired: []string{"file:" + path}, Lookup: env(nil)}, "is needed"},
+		"a file and the variable":       {app.KEK{File: path, Lookup: given}, "which of the two"},
+		"a URI and the variable":        {app.KEK{URI: "file:" + path, Lookup: given}, "which of the two"},
+		"a URI and a file":              {app.KEK{URI: "file:" + path, File: path, Lookup: env(nil)}, "which of the two"},
+		"a bad URI":                     {app.KEK{URI: "gopher:kek", Lookup: env(nil)}, "--kek-uri"},
+		"a retired one that is bad":     {app.KEK{Lookup: given, Retired: []string{"env:OTHER", "env:MISSING"}}, "--kek-retired, number 2"},
+		"a next one that is bad":        {app.KEK{Lookup: given, Next: []string{"file:/nonexistent"}}, "--kek-next, number 1"},
+		"the same twice":                {app.KEK{File: path, Retired: []string{"file:" + path}, Lookup: env(nil)}, "given twice"},
 	} {
 		var faults settings.Faults
 		c.kek.Check(&faults)

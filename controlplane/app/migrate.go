@@ -33,7 +33,7 @@ func (m *Migrate) Flags(fs *flag.FlagSet) {
 	m.Database.Flags(fs)
 	m.Log.Flags(fs)
 	fs.StringVar(&m.RuntimeRole, "runtime-role", "keyward_runtime", "`role` that `serve` connects as; made if it is not there, and given the rights it needs")
-	settings.SecretVar(fs, &m.RuntimePassword, "runtime-password", "password of that role, set when it is made")
+	settings.VaultSecretVar(fs, &m.RuntimePassword, "runtime-password", "password of that role, set when it is made")
 	fs.IntVar(&m.Down, "down", 0, "undo that many migrations instead; for development")
 }
 
@@ -41,6 +41,7 @@ func (m *Migrate) Flags(fs *flag.FlagSet) {
 func (m *Migrate) Check() error {
 	var faults settings.Faults
 	m.Database.Check(&faults)
+	checkSecret(&faults, "runtime-password", m.RuntimePassword)
 	if m.Down < 0 {
 		faults.Addf("down", "must not be negative")
 	}
@@ -49,11 +50,28 @@ func (m *Migrate) Check() error {
 
 // Run migrates.
 func (m *Migrate) Run(ctx context.Context, log *slog.Logger) error {
-	return store.Migrate(ctx, store.MigrateConfig{
-		DSN: m.Database.URL.Reveal(), AllowInsecure: m.Database.Insecure,
-		RuntimeRole: m.RuntimeRole, RuntimePassword: m.RuntimePassword.Reveal(), Down: m.Down, Log: log,
+	cfg, err := m.config(ctx, log)
+	if err != nil {
+		return err
+	}
+	return store.Migrate(ctx, cfg)
+}
+
+// config reads what the settings refer to.
+func (m *Migrate) config(ctx context.Context, log *slog.Logger) (store.MigrateConfig, error) {
+	db, err := m.Database.storeConfig(ctx, log)
+	if err != nil {
+		return store.MigrateConfig{}, err
+	}
+	password, err := m.Database.places.read(ctx, "runtime-password", m.RuntimePassword)
+	if err != nil {
+		return store.MigrateConfig{}, err
+	}
+	return store.MigrateConfig{
+		DSN: db.DSN, Login: db.Login, AllowInsecure: db.AllowInsecure,
+		RuntimeRole: m.RuntimeRole, RuntimePassword: password, Down: m.Down, Log: log,
 		Parts: []store.Part{jobs.Schema()},
-	})
+	}, nil
 }
 
 // CheckDB reports whether the database can be used: reached safely, at the right schema, and its keyrings opened with

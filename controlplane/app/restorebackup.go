@@ -13,7 +13,6 @@ import (
 
 	"keyward.dev/controlplane/internal/backup"
 	"keyward.dev/controlplane/internal/configsvc"
-	"keyward.dev/controlplane/internal/jobs"
 	"keyward.dev/controlplane/internal/kek"
 	"keyward.dev/controlplane/internal/sealer"
 	"keyward.dev/controlplane/internal/store"
@@ -40,12 +39,14 @@ func (r *Restore) restoreBackup(ctx context.Context, out, terminal io.Writer, lo
 	if err := l.wrap(ctx, keys); err != nil {
 		return err
 	}
+	migrate := Migrate{Database: r.Database, RuntimeRole: r.RuntimeRole, RuntimePassword: r.RuntimePassword}
+	migrated, err := migrate.config(ctx, log)
+	if err != nil {
+		return err
+	}
 	err = store.Load(ctx, store.LoadConfig{
-		Migrate: store.MigrateConfig{
-			DSN: r.Database.URL.Reveal(), AllowInsecure: r.Database.Insecure, RuntimeRole: r.RuntimeRole,
-			RuntimePassword: r.RuntimePassword.Reveal(), Log: log, Parts: []store.Part{jobs.Schema()},
-		},
-		Schema: b.manifest.Schema, Replace: r.Replace, Fill: l.fill, Settle: l.settle,
+		Migrate: migrated,
+		Schema:  b.manifest.Schema, Replace: r.Replace, Fill: l.fill, Settle: l.settle,
 	})
 	if errors.Is(err, store.ErrNotEmpty) {
 		return fmt.Errorf("%w; --replace gives up what is in it", err)
@@ -53,7 +54,7 @@ func (r *Restore) restoreBackup(ctx context.Context, out, terminal io.Writer, lo
 	if err != nil {
 		return fmt.Errorf("restore backup: %w", err)
 	}
-	if l.told.Valid, err = r.valid(ctx, l.told.Groups); err != nil {
+	if l.told.Valid, err = r.valid(ctx, l.told.Groups, log); err != nil {
 		return fmt.Errorf("the backup is restored; list what is valid again: %w", err)
 	}
 	return l.told.print(out, r.Output)
@@ -160,8 +161,8 @@ func (l *backupLoad) group(ctx context.Context, tx *store.GroupTx, g *groupSumma
 }
 
 // valid lists the tokens that are good now.
-func (r *Restore) valid(ctx context.Context, groups []groupSummary) (*validTokens, error) {
-	s, err := store.Open(ctx, r.Database.storeConfig())
+func (r *Restore) valid(ctx context.Context, groups []groupSummary, log *slog.Logger) (*validTokens, error) {
+	s, err := r.Database.Open(ctx, log)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"runtime"
 	"time"
 
@@ -51,6 +52,7 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	s.Database.places = newPlaces(os.LookupEnv)
 	statusListener, err := net.Listen("tcp", s.StatusListen)
 	if err != nil {
 		return fmt.Errorf("listen for status: %w", err)
@@ -58,6 +60,9 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 	return run.Group(ctx,
 		func(ctx context.Context) error { return serveStatus(ctx, statusListener, state) },
 		func(ctx context.Context) error { return keys.run(ctx, log) },
+		func(ctx context.Context) error {
+			return s.Database.places.run(ctx, log, s.Database.URL, s.Database.Password)
+		},
 		func(ctx context.Context) error {
 			for {
 				err := serveOnce(ctx, s, keys.Keys, log, state)
@@ -116,6 +121,9 @@ type plane struct {
 func newPlane(ctx context.Context, s Settings, keys kek.Keys, log *slog.Logger, state *replicaStatus) (*plane, error) {
 	refs, err := s.Secrets.references()
 	if err != nil {
+		return nil, err
+	}
+	if err := s.Bundles.settle(ctx, s.Database.places); err != nil {
 		return nil, err
 	}
 	core, err := openCore(ctx, s.Database, keys, refs, log)
@@ -372,7 +380,7 @@ func retry[T any](ctx context.Context, log *slog.Logger, build func(context.Cont
 	}
 }
 
-// transient says whether waiting may help: a database or a key-encryption key that does not answer, a keyring of which the
+// transient says whether waiting may help: a database, a key-encryption key or who keeps a secret that does not answer, a keyring of which the
 // key is not here, a database that is yet to be migrated or bootstrapped by a job that runs beside this replica. A wrong
 // setting or a keyring that does not open stays wrong.
 func transient(err error) bool {
@@ -381,5 +389,5 @@ func transient(err error) bool {
 			return true
 		}
 	}
-	return false
+	return down(err)
 }

@@ -8,33 +8,9 @@ import (
 	"os"
 	"time"
 
-	"keyward.dev/controlplane/internal/store"
 	"keyward.dev/shared/settings"
 	"keyward.dev/shared/telemetry"
 )
-
-// Database says how the database is reached; every subcommand needs it.
-type Database struct {
-	URL      settings.Secret
-	Insecure bool
-}
-
-// Flags declares the settings.
-func (d *Database) Flags(fs *flag.FlagSet) {
-	settings.SecretVar(fs, &d.URL, "database-url", "connection `URL` of PostgreSQL; needs sslmode=verify-full unless it is on this machine")
-	fs.BoolVar(&d.Insecure, "insecure-database", false, "accept a database connection that is not verified")
-}
-
-// Check names what is missing.
-func (d *Database) Check(faults *settings.Faults) {
-	if !d.URL.IsSet() {
-		faults.Addf("database-url", "is needed, in the environment or by --database-url-file")
-	}
-}
-
-func (d *Database) storeConfig() store.Config {
-	return store.Config{DSN: d.URL.Reveal(), AllowInsecure: d.Insecure}
-}
 
 // Settings are those of `serve`.
 type Settings struct {

@@ -72,6 +72,8 @@ func (s *replicaStatus) waitingFor(err error) {
 		why = "waiting for a key: " + missing.Error()
 	} else if errors.Is(err, kek.ErrUnavailable) {
 		why = "waiting for the key-encryption key, which does not answer; the log says why"
+	} else if down(err) {
+		why = "waiting for who keeps a secret of the settings; the log says which"
 	}
 	s.waiting.Store(&why)
 }

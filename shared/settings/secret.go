@@ -18,6 +18,7 @@ const maxSecretFile = 64 << 10
 // Secret is a setting that never shows itself: whatever prints, logs or marshals it gets a placeholder.
 type Secret struct {
 	value string
+	from  *place // nil: it stands in the setting
 }
 
 // NewSecret wraps a value.
@@ -27,11 +28,11 @@ func NewSecret(value string) Secret { return Secret{value: value} }
 func (s Secret) Reveal() string { return s.value }
 
 // IsSet says whether there is a value at all.
-func (s Secret) IsSet() bool { return s.value != "" }
+func (s Secret) IsSet() bool { return s.value != "" || s.from != nil }
 
 // String returns a placeholder.
 func (s Secret) String() string {
-	if s.value == "" {
+	if !s.IsSet() {
 		return ""
 	}
 	return redacted
@@ -50,9 +51,18 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // SecretVar declares a secret that is given as KEYWARD_<NAME> or in a file named by --<name>-file. The plain flag exists
-// only to say so: a command line is open to every user of the machine.
+// only to say so: a command line is open to every user of the machine. The variable may also refer to a file or to another
+// variable, as Refer says.
 func SecretVar(fs *flag.FlagSet, target *Secret, name, usage string) {
-	v := &secretValue{target: target}
+	declareSecret(fs, &secretValue{target: target}, name, usage)
+}
+
+// VaultSecretVar is SecretVar for a program that asks Vault for what Secret.Vault says.
+func VaultSecretVar(fs *flag.FlagSet, target *Secret, name, usage string) {
+	declareSecret(fs, &secretValue{target: target, vault: true}, name, usage)
+}
+
+func declareSecret(fs *flag.FlagSet, v *secretValue, name, usage string) {
 	fs.Var(v, name, usage)
 	fs.StringVar(&v.file, name+"-file", "", "`path` of a file that holds it: "+usage)
 }
@@ -61,6 +71,7 @@ type secretValue struct {
 	target  *Secret
 	file    string
 	exposed bool
+	vault   bool // the program can ask Vault
 }
 
 func (v *secretValue) String() string { return "" }
@@ -85,9 +96,14 @@ func (v *secretValue) load(name string, lookup Lookup, faults *Faults) {
 	case ok && value != "" && file != "":
 		faults.Addf(name, "given in %s and in a file, which of the two is meant?", Env(name))
 	case ok && value != "":
-		*v.target = NewSecret(value)
+		s, err := Refer(value, lookup)
+		if err == nil && s.Vault() != "" && !v.vault {
+			err = errNoVault
+		}
+		faults.Add(name, err)
+		*v.target = s
 	case file != "":
-		s, err := ReadSecret(file)
+		s, err := (&place{kind: inFile, at: file}).read()
 		faults.Add(name+"-file", err)
 		*v.target = s
 	}

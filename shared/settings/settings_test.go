@@ -99,7 +99,7 @@ func TestParse(t *testing.T) {
 			if err := settings.Parse(flags(&got), test.args, lookup(test.env)); err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(test.want, got, cmp.AllowUnexported(settings.Secret{})); diff != "" {
+			if diff := cmp.Diff(test.want, got, cmp.Comparer(func(a, b settings.Secret) bool { return a.Reveal() == b.Reveal() })); diff != "" {
 				t.Errorf("Parse() (-want +got):\n%s", diff)
 			}
 		})

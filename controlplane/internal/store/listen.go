@@ -22,13 +22,14 @@ const (
 // Listener turns notifications into hints, over a connection of its own.
 type Listener struct {
 	cfg   *pgx.ConnConfig
+	login as
 	log   *slog.Logger
 	hints chan Hint
 }
 
 // NewListener makes a listener; Run runs it.
 func (s *Store) NewListener() *Listener {
-	return &Listener{cfg: s.pool.Config().ConnConfig, log: s.log, hints: make(chan Hint, hintBuffer)}
+	return &Listener{cfg: s.pool.Config().ConnConfig, login: s.login, log: s.log, hints: make(chan Hint, hintBuffer)}
 }
 
 // Hints gives the hints. It is never closed. A hint that finds no room is dropped, because the full buffer already makes
@@ -55,7 +56,9 @@ func (l *Listener) Run(ctx context.Context) error {
 
 // listen reports whether it got as far as listening, and why it ended.
 func (l *Listener) listen(ctx context.Context) (connected bool, err error) {
-	conn, err := pgx.ConnectConfig(ctx, l.cfg.Copy())
+	cfg := l.cfg.Copy()
+	l.login.put(ctx, cfg)
+	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return false, mapped("connect to listen", err)
 	}

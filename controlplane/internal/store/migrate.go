@@ -22,7 +22,9 @@ var ErrSchema = errors.New("database schema does not fit this program")
 // MigrateConfig says how to bring a database to a schema.
 type MigrateConfig struct {
 	// DSN connects as the owner of the schema. It is a secret.
-	DSN           string
+	DSN string
+	// Login is as whom, as in Config.
+	Login         func(ctx context.Context) Login
 	AllowInsecure bool
 	// RuntimeRole is the role serving processes connect as. It is made if it does not exist and gets the rights it needs
 	// and no others.
@@ -92,6 +94,7 @@ func (cfg MigrateConfig) connect(ctx context.Context) (*pgx.Conn, error) {
 	setDefaults(cc)
 	// A table may be long in the making, but nobody may wait long behind the lock it takes.
 	cc.RuntimeParams["statement_timeout"] = "0"
+	as(cfg.Login).put(ctx, cc)
 	conn, err := pgx.ConnectConfig(ctx, cc)
 	if err != nil {
 		return nil, mapped("connect as owner", err)

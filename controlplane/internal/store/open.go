@@ -10,6 +10,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"keyward.dev/shared/settings"
 )
 
 // errUnexpectedEOF is how a killed server looks from here.
@@ -23,6 +25,8 @@ const defaultMaxConns = 16
 type Config struct {
 	// DSN is a connection string or URL as PostgreSQL knows them; several hosts are tried in order. It is a secret.
 	DSN string
+	// Login is asked for each connection as whom it is made; nil: as DSN says.
+	Login func(ctx context.Context) Login
 	// AllowInsecure accepts connections below sslmode=verify-full to hosts that are not local.
 	AllowInsecure bool
 	// MaxConns bounds the pool; 0 leaves the choice to DSN or driver.
@@ -31,10 +35,40 @@ type Config struct {
 	Log *slog.Logger
 }
 
+// Login is as whom a connection is made. Without a user it is that of the DSN.
+type Login struct {
+	User     string
+	Password settings.Secret
+}
+
+// LoginOf answers as whom a DSN connects.
+func LoginOf(dsn string) (Login, error) {
+	c, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return Login{}, fmt.Errorf("parse database url: %w", err)
+	}
+	return Login{c.User, settings.NewSecret(c.Password)}, nil
+}
+
+// as puts a login into what connects; nil leaves it as it is.
+type as func(ctx context.Context) Login
+
+func (a as) put(ctx context.Context, c *pgx.ConnConfig) {
+	if a == nil {
+		return
+	}
+	l := a(ctx)
+	if l.User != "" {
+		c.User = l.User
+	}
+	c.Password = l.Password.Reveal()
+}
+
 // Store is the database. It is safe for concurrent use.
 type Store struct {
-	pool *pgxpool.Pool
-	log  *slog.Logger
+	pool  *pgxpool.Pool
+	login as
+	log   *slog.Logger
 }
 
 // Open makes a pool and checks that the database answers and that its schema fits this program. The context bounds the
@@ -56,11 +90,15 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		pc.MaxConns = defaultMaxConns
 	}
 	setDefaults(pc.ConnConfig)
+	pc.BeforeConnect = func(ctx context.Context, c *pgx.ConnConfig) error {
+		as(cfg.Login).put(ctx, c)
+		return nil
+	}
 	pool, err := pgxpool.NewWithConfig(ctx, pc)
 	if err != nil {
 		return nil, mapped("open database", err)
 	}
-	s := &Store{pool: pool, log: cfg.Log}
+	s := &Store{pool: pool, login: cfg.Login, log: cfg.Log}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
