@@ -20,6 +20,8 @@ import (
 type KEK struct {
 	File string
 	URI  string
+	// KeysFile lists the current key and retired ones instead, the newest first.
+	KeysFile string
 	// Retired and Next are URIs of keys that only unwrap.
 	Retired []string
 	Next    []string
@@ -31,6 +33,7 @@ type KEK struct {
 func (k *KEK) Flags(fs *flag.FlagSet) {
 	fs.StringVar(&k.File, "kek-file", "", "`file` with the key-encryption key: 32 bytes, raw, hexadecimal or base64; or its text in KEYWARD_KEK. Losing it loses the configuration")
 	fs.StringVar(&k.URI, "kek-uri", "", "where the key-encryption key is instead, as a `URI`: file:PATH, env:VARIABLE, vault:https://HOST:PORT/MOUNT/KEY?auth=…, awskms:ARN")
+	fs.StringVar(&k.KeysFile, "kek-keys-file", "", "`file` with several key-encryption keys instead, one a line, the newest first: the first is the current one, the others are retired. 32 characters, or 32 bytes in hexadecimal or base64")
 	settings.ListVar(fs, &k.Retired, "kek-retired", nil, "`URIs` of keys that were the key-encryption key before: what they wrap is opened, and wrapped with the current one")
 	settings.ListVar(fs, &k.Next, "kek-next", nil, "`URIs` of keys of which one will be the key-encryption key: what they wrap is opened, and left as it is")
 }
@@ -97,6 +100,10 @@ func (k *KEK) current(lookup settings.Lookup, o *openKeys) (kek.Wrapper, error) 
 	switch {
 	case k.File != "" && text != "":
 		return nil, errors.New("given in a file and in KEYWARD_KEK, which of the two is meant?")
+	case k.KeysFile != "" && (k.File != "" || k.URI != "" || text != ""):
+		return nil, errors.New("given in --kek-keys-file, too; which of the two is meant?")
+	case k.KeysFile != "":
+		return o.listed(k.KeysFile)
 	case k.URI != "" && (k.File != "" || text != ""):
 		return nil, errors.New("given as a URI, too; which of the two is meant?")
 	case k.URI != "":
@@ -112,6 +119,18 @@ func (k *KEK) current(lookup settings.Lookup, o *openKeys) (kek.Wrapper, error) 
 	default:
 		return nil, errors.New("is needed, or --kek-uri, or KEYWARD_KEK; make one with: head -c 32 /dev/urandom | base64")
 	}
+}
+
+// listed takes the keys of a list: the first is the current one, the others come before those that are retired by URI.
+func (o *openKeys) listed(path string) (kek.Wrapper, error) {
+	keys, err := file.OpenList(path)
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range keys[1:] {
+		o.Retired = append(o.Retired, k)
+	}
+	return keys[0], nil
 }
 
 // referred is the key in KEYWARD_KEK, or that to which it refers.

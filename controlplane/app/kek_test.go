@@ -28,6 +28,11 @@ func TestKEKSettings(t *testing.T) {
 	if err := os.WriteFile(path, []byte(kekText("f")), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	list := filepath.Join(t.TempDir(), "keys")
+	const old, older = "qZ7xV2mN9pL4tR8wB1cD5fG9hJ3kS6yA", "Xw3eR5tY7uI9oP1aS2dF4gH6jK8lZ0xC"
+	if err := os.WriteFile(list, []byte(old+"\n"+older+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	given := env(map[string]string{"KEYWARD_KEK": kekText("k"), "OTHER": kekText("o")})
 	for name, c := range map[string]struct {
 		kek  app.KEK
@@ -41,6 +46,12 @@ func TestKEKSettings(t *testing.T) {
 		"to one that is not set":        {app.KEK{Lookup: env(map[string]string{"KEYWARD_KEK": "{env://OTHER}"})}, "OTHER, which is not set"},
 		"to Vault":                      {app.KEK{Lookup: env(map[string]string{"KEYWARD_KEK": "{vault://v.test/kv/kek#key}"})}, "Transit"},
 		"with others":                   {app.KEK{Lookup: given, Retired: []string{"file:" + path}, Next: []string{"env:OTHER"}}, ""},
+		"a list":                        {app.KEK{KeysFile: list, Lookup: env(nil)}, ""},
+		"a list and a retired one":      {app.KEK{KeysFile: list, Retired: []string{"file:" + path}, Lookup: env(nil)}, ""},
+		"a list that is not there":      {app.KEK{KeysFile: "/nonexistent", Lookup: env(nil)}, "no such file"},
+		"a list and a file":             {app.KEK{KeysFile: list, File: path, Lookup: env(nil)}, "which of the two"},
+		"a list and the variable":       {app.KEK{KeysFile: list, Lookup: given}, "which of the two"},
+		"a list with one twice":         {app.KEK{KeysFile: list, Retired: []string{"env:OLD"}, Lookup: env(map[string]string{"OLD": older})}, "given twice"},
 		"none":                          {app.KEK{Lookup: env(nil)}, "is needed"},
 		"only a retired one":            {app.KEK{Retired: []string{"file:" + path}, Lookup: env(nil)}, "is needed"},
 		"a file and the variable":       {app.KEK{File: path, Lookup: given}, "which of the two"},

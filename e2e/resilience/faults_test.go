@@ -111,9 +111,17 @@ var faults = []struct {
 		},
 	},
 	{
+		"Vault, where secrets of the settings are, at a start and while connections to the database are made anew",
+		"a replica waits, alive and not ready; one that runs goes on with the login it read last",
+		[]string{
+			"controlplane/app.TestAReplicaWaitsForWhoKeepsItsSettings", "controlplane/app.TestTheRoleOfTheDatabaseChangesUnderLoad",
+		},
+	},
+	{
 		"the key-encryption key is changed, by several replicas at once", "every keyring moves, none is lost, and nobody notices",
 		[]string{
-			"TestTheKEKMovesFromAFileToVaultUnderTraffic", "controlplane/internal/sealer.TestTwoReplicasMoveKeyringsAtOnce",
+			"TestTheKEKMovesFromAFileToVaultUnderTraffic", "TestKeysOfAListAreExchangedInIt",
+			"controlplane/internal/sealer.TestTwoReplicasMoveKeyringsAtOnce",
 			"controlplane/internal/sealer.TestNothingMovesToAKEKThatDoesNotGiveBack",
 			"controlplane/internal/sealer.TestAKEKChangeGoesOnWhereItWasInterrupted",
 		},
