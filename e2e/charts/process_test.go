@@ -88,7 +88,9 @@ func TestSecretsAndServiceAccountStartTheRealPrograms(t *testing.T) {
 	k := &kubelet{
 		t: t,
 		secrets: map[string]map[string]string{
-			"pg-app":              {"uri": verified(t, server.URLFor(databaseName, "gateway_rw", password)), "password": password},
+			"pg-app":              {"uri": verified(t, server.URLFor(databaseName, "gateway_rw", "an old one")), "password": password},
+			"pg-runtime":          {"password": password},
+			"web-certificates":    {"shop.pem": string(gatewayCert) + string(gatewayKey)},
 			"pg-superuser":        {"uri": verified(t, server.URL(databaseName))},
 			"pg-ca":               {"root.crt": string(databaseCA)},
 			"kms":                 {"keyward.key": randomKey()},
@@ -101,6 +103,7 @@ func TestSecretsAndServiceAccountStartTheRealPrograms(t *testing.T) {
 	}
 	control, bundle := k.installControlPlane(
 		readValues(t, filepath.Join("testdata", controlPlaneChart, "external-secrets.values.yaml")),
+		readValues(t, filepath.Join("testdata", controlPlaneChart, "database-password.values.yaml")),
 		readValues(t, filepath.Join("testdata", controlPlaneChart, "service-account-join.values.yaml")),
 		values("serviceAccountJoin.jwks.inline", cluster.jwks(t)),
 	)

@@ -1,32 +1,54 @@
 {{/*
-Settings of every command that opens the database. Takes (list $ file), the file that holds the URL.
+Settings of every command that opens the database. Takes (dict "root" $ "ref" which URL "reference" to where it is instead
+"runtime" whether as the runtime role); the same do the next three.
 */}}
 {{- define "controlplane.databaseArgs" -}}
-{{- $root := index . 0 -}}
-- --database-url-file={{ index . 1 }}
-{{- if $root.Values.database.insecure }}
+{{- $root := .root -}}
+{{- if not .reference -}}
+- --database-url-file=/etc/keyward/database/{{ .ref.key }}
+{{ end -}}
+{{- if include "controlplane.databasePassword" . -}}
+- --database-password-file=/etc/keyward/database-password/{{ $root.Values.database.password.key }}
+{{ end -}}
+{{- if $root.Values.database.insecure -}}
 - --insecure-database
-{{- end }}
+{{ end -}}
 - --log-level={{ $root.Values.log.level }}
 - --log-format={{ $root.Values.log.format }}
 {{- end -}}
 
+{{/*
+Not empty if the password is in a file of its own.
+*/}}
+{{- define "controlplane.databasePassword" -}}
+{{- if and .runtime .root.Values.database.password.secret -}}yes{{- end -}}
+{{- end -}}
+
 {{- define "controlplane.databaseMounts" -}}
+{{- if not .reference }}
 - name: database
   mountPath: /etc/keyward/database
   readOnly: true
-{{- if .Values.database.ca.secret }}
+{{- end }}
+{{- if include "controlplane.databasePassword" . }}
+- name: database-password
+  mountPath: /etc/keyward/database-password
+  readOnly: true
+{{- end }}
+{{- if .root.Values.database.ca.secret }}
 - name: database-ca
   mountPath: /etc/keyward/database-ca
   readOnly: true
 {{- end }}
 {{- end -}}
 
-{{/*
-Takes (dict "root" $ "ref" which URL).
-*/}}
 {{- define "controlplane.databaseVolumes" -}}
+{{- if not .reference }}
 {{ include "keyward.secretVolume" (dict "name" "database" "ref" .ref) }}
+{{- end }}
+{{- if include "controlplane.databasePassword" . }}
+{{ include "keyward.secretVolume" (dict "name" "database-password" "ref" .root.Values.database.password) }}
+{{- end }}
 {{- with .root.Values.database.ca }}
 {{- if .secret }}
 {{ include "keyward.secretVolume" (dict "name" "database-ca" "ref" .) }}
@@ -35,15 +57,84 @@ Takes (dict "root" $ "ref" which URL).
 {{- end -}}
 
 {{/*
-The driver takes the authority from here unless the URL names one.
+The driver takes the authority from here unless the URL names one. A reference is no secret: it says where one is.
 */}}
 {{- define "controlplane.databaseEnv" -}}
-{{- with .Values.database.ca -}}
-{{- if .secret -}}
+{{- with .root.Values.database.ca }}
+{{- if .secret }}
 - name: PGSSLROOTCERT
   value: /etc/keyward/database-ca/{{ .key }}
+{{- end }}
+{{- end }}
+{{- with .reference }}
+- name: KEYWARD_DATABASE_URL
+  value: {{ . | quote }}
+{{- end }}
+{{- if .runtime }}
+{{- with .root.Values.database.references.password }}
+- name: KEYWARD_DATABASE_PASSWORD
+  value: {{ . | quote }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/*
+Not empty if settings of ours are in Vault.
+*/}}
+{{- define "controlplane.referring" -}}
+{{- with .Values.database.references -}}
+{{- if or .url .ownerURL .password -}}yes{{- end -}}
 {{- end -}}
 {{- end -}}
+
+{{/*
+Not empty if Vault is asked for secrets, by us or for groups.
+*/}}
+{{- define "controlplane.secretService" -}}
+{{- include "controlplane.referring" . -}}
+{{- range .Values.secretProviders -}}
+{{- if contains "=vault:" . -}}yes{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+What providers and references of secrets read: files, and a token to log in with. Takes (dict "root" $ "files" which of them).
+*/}}
+{{- define "controlplane.secretMounts" -}}
+{{- range $i, $file := .files }}
+- name: secret-file-{{ $i }}
+  mountPath: /etc/keyward/secret-files/{{ $file.secret }}
+  readOnly: true
+{{- end }}
+{{- if .root.Values.secretTokenAudience }}
+- name: secret-token
+  mountPath: /etc/keyward/secret-token
+  readOnly: true
+{{- end }}
+{{- end -}}
+
+{{- define "controlplane.secretVolumes" -}}
+{{- range $i, $file := .files }}
+- name: secret-file-{{ $i }}
+  secret:
+    secretName: {{ $file.secret | quote }}
+    defaultMode: 0440
+    items:
+      {{- range $file.keys }}
+      - key: {{ . | quote }}
+        path: {{ . | quote }}
+      {{- end }}
+{{- end }}
+{{- with .root.Values.secretTokenAudience }}
+- name: secret-token
+  projected:
+    defaultMode: 0440
+    sources:
+      - serviceAccountToken:
+          path: token
+          audience: {{ . | quote }}
+          expirationSeconds: 3600
+{{- end }}
 {{- end -}}
 
 {{/*
@@ -131,7 +222,8 @@ Not empty if a key is kept by a service.
 
 {{- define "controlplane.secretNames" -}}
 {{- $v := .Values -}}
-{{- $names := list $v.database.url.secret -}}
+{{- $names := list -}}
+{{- if not $v.database.references.url -}}{{- $names = append $names $v.database.url.secret -}}{{- end -}}
 {{- if not $v.kek.uri -}}{{- $names = append $names $v.kek.secret -}}{{- end -}}
 {{- range $v.kek.files -}}{{- $names = append $names .secret -}}{{- end -}}
 {{- if $v.database.ca.secret -}}{{- $names = append $names $v.database.ca.secret -}}{{- end -}}

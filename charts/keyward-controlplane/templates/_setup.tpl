@@ -9,12 +9,15 @@ helm.sh/hook-delete-policy: {{ index . 1 }}
 {{- end -}}
 
 {{/*
-A job. Takes (dict "root" $ "name" … "weight" … "args" … "ref" database URL "extra" [{name, ref, …}] of further Secrets
+A job. Takes (dict "root" $ "name" … "weight" … "args" … "database" as databaseArgs takes it "extra" [{name, ref, …}] of further Secrets
 "kek" whether it opens keyrings).
 */}}
 {{- define "controlplane.job" -}}
 {{- $root := .root -}}
 {{- $self := list $root "setup" -}}
+{{- $files := list -}}
+{{- range $root.Values.secretFiles -}}{{- if get . "setup" -}}{{- $files = append $files . -}}{{- end -}}{{- end -}}
+{{- $secrets := dict "root" $root "files" $files -}}
 apiVersion: batch/v1
 kind: Job
 metadata:
@@ -43,14 +46,14 @@ spec:
           command: [keyward-controlplane]
           args:
             - {{ .name }}
-            {{- include "controlplane.databaseArgs" (list $root (printf "/etc/keyward/database/%s" .ref.key)) | nindent 12 }}
+            {{- include "controlplane.databaseArgs" .database | nindent 12 }}
             {{- if .kek }}
             {{- include "controlplane.kekArgs" $root | nindent 12 }}
             {{- end }}
             {{- range .args }}
             - {{ . }}
             {{- end }}
-          {{- with include "controlplane.databaseEnv" $root }}
+          {{- with include "controlplane.databaseEnv" .database | trim }}
           env:
             {{- . | nindent 12 }}
           {{- end }}
@@ -58,7 +61,12 @@ spec:
             {{- toYaml $root.Values.setup.resources | nindent 12 }}
           {{- include "keyward.containerSecurity" $root | nindent 10 }}
           volumeMounts:
-            {{- include "controlplane.databaseMounts" $root | nindent 12 }}
+            {{- with include "controlplane.databaseMounts" .database | trim }}
+            {{- . | nindent 12 }}
+            {{- end }}
+            {{- with and (include "controlplane.referring" $root) (include "controlplane.secretMounts" $secrets | trim) }}
+            {{- . | nindent 12 }}
+            {{- end }}
             {{- with and .kek (include "controlplane.kekMounts" $root | trim) }}
             {{- . | nindent 12 }}
             {{- end }}
@@ -68,7 +76,12 @@ spec:
               readOnly: true
             {{- end }}
       volumes:
-        {{- include "controlplane.databaseVolumes" (dict "root" $root "ref" .ref) | nindent 8 }}
+        {{- with include "controlplane.databaseVolumes" .database | trim }}
+        {{- . | nindent 8 }}
+        {{- end }}
+        {{- with and (include "controlplane.referring" $root) (include "controlplane.secretVolumes" $secrets | trim) }}
+        {{- . | nindent 8 }}
+        {{- end }}
         {{- with and .kek (include "controlplane.kekVolumes" $root | trim) }}
         {{- . | nindent 8 }}
         {{- end }}
