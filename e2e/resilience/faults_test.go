@@ -91,6 +91,7 @@ var faults = []struct {
 			"TestGatewaysOfTheNeighbouringReleaseKeepWorking", "TestTheCommandLineOfTheNeighbouringReleaseWorks",
 			"TestReplicasOfTwoReleasesShareADatabase", "TestWhatOnlyTheControlPlaneUsesDoesNotHinderAnOlderGateway",
 			"TestCertificatesDoNotHinderAnOlderGateway", "TestCertificatesDoNotOpenOlderGateways",
+			"TestBoundKeysAreOfNoUseAtOlderGateways",
 			"TestWhatThePreviousReleaseSaysMeansTheSame", "TestFaultsOfAContractAreFound",
 		},
 	},

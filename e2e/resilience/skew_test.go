@@ -282,6 +282,39 @@ func TestCertificatesDoNotOpenOlderGateways(t *testing.T) {
 	serves(t, "after the route is gone", g)
 }
 
+// TestBoundKeysAreOfNoUseAtOlderGateways binds one of two keys to a certificate, of which a gateway knows nothing.
+func TestBoundKeysAreOfNoUseAtOlderGateways(t *testing.T) {
+	t.Parallel()
+	old := previous(t)
+	c := harness.New(t, harness.Options{})
+	c.Apply(baseDocument(t))
+	leaf := certtest.CA(t, "ca").Issue(t, "laptop")
+	c.Apply(fmt.Sprintf("group: default\ncertificates: [{name: laptop, current: %q}]\n", leaf.PEM()))
+	c.Programs = old
+	g := c.StartGateway("default")
+	c.Programs = harness.Release{}
+	const key = "Zq7xV2mN9pL4tR8wB1cD5fG9"
+	document := func(bound string) string {
+		return "group: default\nconsumers: [{name: bob, groups: [gold], credentials: [{name: k, type: key-auth, config: {key: " + key + "}" + bound + "}]}]\n"
+	}
+	presents := func(want int) {
+		t.Helper()
+		if code, body := g.Get(t, "hello.test", "/", "X-API-Key", key); code != want {
+			t.Errorf("the key: %d %s, want %d", code, body, want)
+		}
+	}
+	g.AwaitRevision(c.Apply(document("")))
+	presents(http.StatusOK)
+	id := c.Gateways("default")[0].ID
+	tied := document(", bound_certificate: laptop")
+	if out := c.CLI(tied, "apply", "-f", "-", "--dry-run"); !strings.Contains(out.Stderr, "Credential.bound_certificate") || !strings.Contains(out.Stderr, id) {
+		t.Errorf("the dry run says %s, want a warning that names the field and the gateway", out.Stderr)
+	}
+	g.AwaitRevision(c.Apply(tied))
+	presents(http.StatusUnauthorized)
+	serves(t, "with another key", g)
+}
+
 // TestTheCommandLineOfTheNeighbouringReleaseWorks runs what people and pipelines run.
 func TestTheCommandLineOfTheNeighbouringReleaseWorks(t *testing.T) {
 	t.Parallel()
