@@ -37,6 +37,11 @@ func serverTLS(vs *violations, t *configv1.ServerTls) {
 	if len(t.GetCurves()) > 0 && !slices.ContainsFunc(t.GetCurves(), func(name string) bool { return !hybrid(name) }) && t.GetMinVersion() != "1.3" {
 		vs.add("tls.curves", "has nothing for TLS 1.2, which knows no hybrid ones: add X25519, or set min_version to 1.3")
 	}
+	for i, name := range t.GetAlpn() {
+		if !slices.Contains(ciphers.Protocols(), name) {
+			vs.add(problem.Index("tls.alpn", i), "is none of %s", strings.Join(ciphers.Protocols(), ", "))
+		}
+	}
 	transportSecurity(vs, t.GetHsts())
 }
 

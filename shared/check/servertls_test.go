@@ -43,6 +43,7 @@ func TestServerTLS(t *testing.T) {
 			"curves leave something for TLS 1.2", with(&configv1.ServerTls{Curves: []string{"X25519MLKEM768"}, MinVersion: "1.3"}),
 			with(&configv1.ServerTls{Curves: []string{"X25519MLKEM768"}}), "tls.curves",
 		},
+		{"protocols are known", with(&configv1.ServerTls{Alpn: []string{"http/1.1", "h2"}}), with(&configv1.ServerTls{Alpn: []string{"http/1.1", "h3"}}), "tls.alpn[1]"},
 		{"HSTS counts seconds", hsts(time.Second, false, false), hsts(1500*time.Millisecond, false, false), "tls.hsts.max_age"},
 		{"preloading is for long", hsts(year, true, true), hsts(year-time.Hour, true, true), "tls.hsts.preload"},
 		{"preloading is for all hosts", hsts(year, true, true), hsts(year, false, true), "tls.hsts.preload"},

@@ -134,7 +134,7 @@ func TestDefaultCertificatesAreResolved(t *testing.T) {
 func TestTLSThatIsNotUnderstoodClosesTheGroup(t *testing.T) {
 	t.Parallel()
 	for name, s := range map[string]*configv1.ServerTls{
-		"a version": {MinVersion: "1.4"}, "a suite": {CipherSuites: []string{"TLS_RSA_WITH_AES_128_GCM_SHA256"}}, "a curve": {Curves: []string{"P-192"}},
+		"a version": {MinVersion: "1.4"}, "a suite": {CipherSuites: []string{"TLS_RSA_WITH_AES_128_GCM_SHA256"}}, "a curve": {Curves: []string{"P-192"}}, "a protocol": {Alpn: []string{"h3"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

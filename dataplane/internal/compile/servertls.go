@@ -3,6 +3,7 @@ package compile
 import (
 	"crypto/tls"
 	"errors"
+	"slices"
 	"strconv"
 	"time"
 
@@ -37,6 +38,12 @@ func serverTLS(m *configv1.ServerTls) (runtime.TLSOptions, error) {
 			return t, errors.New("a curve is not known")
 		}
 		t.Curves = append(t.Curves, tls.CurveID(id))
+	}
+	for _, name := range m.GetAlpn() {
+		if !slices.Contains(ciphers.Protocols(), name) {
+			return t, errors.New("a protocol of alpn is not known")
+		}
+		t.Protocols = append(t.Protocols, name)
 	}
 	if h := m.GetHsts(); h != nil {
 		t.HSTS = new(exchange.Field("Strict-Transport-Security", transportSecurity(h)))

@@ -103,6 +103,8 @@ type TLSOptions struct {
 	// Suites are those of TLS 1.2, Curves the key exchanges; nil: all that are safe.
 	Suites []uint16
 	Curves []tls.CurveID
+	// Protocols are those of ALPN, the preferred one first; nil: HTTP/2 and HTTP/1.1.
+	Protocols []string
 	// NoTickets: no session is resumed.
 	NoTickets bool
 	// HSTS is put on every response over TLS; nil: it is not.

@@ -59,11 +59,9 @@ type handshakeKey struct{}
 
 func newHandshakes(rt *runtime.Holder, files *certfile.Certificate) *handshakes {
 	h := &handshakes{runtime: rt, files: files, suites: slices.Sorted(maps.Values(ciphers.Suites()))}
-	h.base = &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: protocols(), GetConfigForClient: h.config}
+	h.base = &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: h.config}
 	return h
 }
-
-func protocols() []string { return []string{"h2", "http/1.1"} }
 
 // run shakes hands.
 func (h *handshakes) run(secure *tls.Conn) error {
@@ -81,13 +79,16 @@ func (h *handshakes) config(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	if !ok {
 		return nil, errors.New("not a handshake of the server")
 	}
-	c := &tls.Config{MinVersion: tls.VersionTLS12, CipherSuites: h.suites, NextProtos: protocols()}
+	c := &tls.Config{MinVersion: tls.VersionTLS12, CipherSuites: h.suites, NextProtos: ciphers.Protocols()}
 	var shown sni.Choice
 	if rt := h.runtime.Load(); rt != nil {
 		name := strings.ToLower(hello.ServerName)
 		h.speak(c, &rt.Settings.TLS)
 		this.demand(c, rt, name)
 		shown = rt.Certificates.Find(name)
+	}
+	if err := agree(c, hello.SupportedProtos); err != nil {
+		return nil, err
 	}
 	now, fromFiles := time.Now(), len(shown) == 0 && h.files != nil
 	if !fromFiles && !shown.Valid(now) {
@@ -112,6 +113,27 @@ func (h *handshakes) speak(c *tls.Config, o *runtime.TLSOptions) {
 	if len(o.Suites) > 0 {
 		c.CipherSuites = o.Suites
 	}
+	if len(o.Protocols) > 0 {
+		c.NextProtos = o.Protocols
+	}
+}
+
+// errSilent ends the handshakes of clients that offer no protocol under names where they do not speak what is left then.
+var errSilent = errors.New("the client negotiates no protocol, and HTTP/1.1 is not spoken under this name")
+
+// agree sees to it that nothing but what the configuration has is spoken. crypto/tls would go on without a protocol where a
+// client offers HTTP/1.1 and the configuration has HTTP/2 only.
+func agree(c *tls.Config, offered []string) error {
+	if len(offered) == 0 {
+		if !slices.Contains(c.NextProtos, "http/1.1") {
+			return errSilent
+		}
+		return nil
+	}
+	if !slices.ContainsFunc(offered, func(p string) bool { return slices.Contains(c.NextProtos, p) }) {
+		c.NextProtos = []string{""} // no client may offer this: it gets no_application_protocol (RFC 7301 section 3.2)
+	}
+	return nil
 }
 
 // reason says why the handshake failed.

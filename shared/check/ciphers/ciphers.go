@@ -1,5 +1,5 @@
-// Package ciphers names the cipher suites and key exchanges of TLS that can be asked for, with their numbers, and says why
-// others cannot. It is pure, and does not need crypto/tls. Admission and compilation go by it alike.
+// Package ciphers names the cipher suites, key exchanges and protocols of TLS that can be asked for, and says why others
+// cannot. It is pure, and does not need crypto/tls. Admission and compilation go by it alike.
 package ciphers
 
 import (
@@ -25,6 +25,9 @@ func Curves() map[string]uint16 {
 		"X25519MLKEM768": 4588, "SecP256r1MLKEM768": 4587, "SecP384r1MLKEM1024": 4589, "X25519": 29, "P-256": 23, "P-384": 24, "P-521": 25,
 	}
 }
+
+// Protocols are those that can be negotiated by ALPN (RFC 7301), the preferred one first.
+func Protocols() []string { return []string{"h2", "http/1.1"} }
 
 // Reason says why a cipher suite cannot be asked for; empty if it can.
 func Reason(name string) string {

@@ -48,7 +48,10 @@ type ServerTls struct {
 	SessionTickets *bool `protobuf:"varint,6,opt,name=session_tickets,json=sessionTickets,proto3,oneof" json:"session_tickets,omitempty"`
 	// Tell browsers to come over TLS only (Strict-Transport-Security, RFC 6797), on every response over TLS. Left out: what
 	// services say themselves goes through.
-	Hsts          *Hsts `protobuf:"bytes,7,opt,name=hsts,proto3" json:"hsts,omitempty"`
+	Hsts *Hsts `protobuf:"bytes,7,opt,name=hsts,proto3" json:"hsts,omitempty"`
+	// Protocols that are negotiated by ALPN: `h2` and `http/1.1`, the preferred one first. With `http/1.1` alone nobody speaks
+	// HTTP/2; with `h2` alone whoever does not is refused. Left out: both, in this order.
+	Alpn          []string `protobuf:"bytes,9,rep,name=alpn,proto3" json:"alpn,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -128,6 +131,13 @@ func (x *ServerTls) GetSessionTickets() bool {
 func (x *ServerTls) GetHsts() *Hsts {
 	if x != nil {
 		return x.Hsts
+	}
+	return nil
+}
+
+func (x *ServerTls) GetAlpn() []string {
+	if x != nil {
+		return x.Alpn
 	}
 	return nil
 }
@@ -323,7 +333,7 @@ var File_keyward_config_v1_tls_proto protoreflect.FileDescriptor
 
 const file_keyward_config_v1_tls_proto_rawDesc = "" +
 	"\n" +
-	"\x1bkeyward/config/v1/tls.proto\x12\x11keyward.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a keyward/options/v1/options.proto\"\xa3\x03\n" +
+	"\x1bkeyward/config/v1/tls.proto\x12\x11keyward.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a keyward/options/v1/options.proto\"\xcb\x03\n" +
 	"\tServerTls\x12Q\n" +
 	"\x13default_certificate\x18\x01 \x03(\tB \xbaH\x05\x92\x01\x02\x10\x03\xda\xe7\x18\x14\x1a\fcertificates \x01@\x01P\x01R\x12defaultCertificate\x12.\n" +
 	"\vmin_version\x18\x02 \x01(\tB\r\xda\xe7\x18\t\b\x0e\x12\x031.2P\x01R\n" +
@@ -333,7 +343,8 @@ const file_keyward_config_v1_tls_proto_rawDesc = "" +
 	"\rcipher_suites\x18\x04 \x03(\tB\x12\xbaH\x05\x92\x01\x02\x10\x10\xda\xe7\x18\x06 \x01@\x01P\x01R\fcipherSuites\x12*\n" +
 	"\x06curves\x18\x05 \x03(\tB\x12\xbaH\x05\x92\x01\x02\x10\x10\xda\xe7\x18\x06 \x01@\x01P\x01R\x06curves\x12:\n" +
 	"\x0fsession_tickets\x18\x06 \x01(\bB\f\xda\xe7\x18\b\x12\x04trueP\x01H\x00R\x0esessionTickets\x88\x01\x01\x123\n" +
-	"\x04hsts\x18\a \x01(\v2\x17.keyward.config.v1.HstsB\x06\xda\xe7\x18\x02P\x01R\x04hstsB\x12\n" +
+	"\x04hsts\x18\a \x01(\v2\x17.keyward.config.v1.HstsB\x06\xda\xe7\x18\x02P\x01R\x04hsts\x12&\n" +
+	"\x04alpn\x18\t \x03(\tB\x12\xbaH\x05\x92\x01\x02\x10\x02\xda\xe7\x18\x06 \x01@\x01P\x01R\x04alpnB\x12\n" +
 	"\x10_session_tickets\"\xae\x01\n" +
 	"\x04Hsts\x12M\n" +
 	"\amax_age\x18\x01 \x01(\v2\x19.google.protobuf.DurationB\x19\xbaH\x10\xc8\x01\x01\xaa\x01\n" +
