@@ -45,7 +45,7 @@ func Resource(m proto.Message) []problem.Violation {
 		return Credential(m)
 	case *configv1.Certificate:
 		_, vs := certs.Open(m)
-		return append(checkLabels(m.GetLabels()), vs...)
+		return slices.Concat(checkLabels(m.GetLabels()), serverNameTLS(m), vs)
 	case *configv1.CaCertificate:
 		_, vs := certs.OpenCA(m)
 		return append(checkLabels(m.GetLabels()), vs...)

@@ -17,25 +17,21 @@ func serverTLS(vs *violations, t *configv1.ServerTls) {
 	if t == nil {
 		return
 	}
-	if t.GetMaxVersion() != "" && t.GetMaxVersion() < t.GetMinVersion() {
-		vs.add("tls.max_version", "is below min_version")
-	}
+	knownTLS(vs, t)
+	contradictions(vs, t)
+}
+
+// knownTLS refuses what does not exist, or is not safe.
+func knownTLS(vs *violations, t *configv1.ServerTls) {
 	for i, name := range t.GetCipherSuites() {
 		if reason := ciphers.Reason(name); reason != "" {
 			vs.add(problem.Index("tls.cipher_suites", i), "%s", reason)
 		}
 	}
-	if t.GetMinVersion() == "1.3" && len(t.GetCipherSuites()) > 0 {
-		vs.add("tls.cipher_suites", "means nothing with a min_version of 1.3: only those of TLS 1.2 can be chosen")
-	}
 	for i, name := range t.GetCurves() {
 		if _, ok := ciphers.Curves()[name]; !ok {
 			vs.add(problem.Index("tls.curves", i), "is none of %s", ciphers.Names(ciphers.Curves()))
 		}
-	}
-	hybrid := func(name string) bool { return strings.Contains(name, "MLKEM") }
-	if len(t.GetCurves()) > 0 && !slices.ContainsFunc(t.GetCurves(), func(name string) bool { return !hybrid(name) }) && t.GetMinVersion() != "1.3" {
-		vs.add("tls.curves", "has nothing for TLS 1.2, which knows no hybrid ones: add X25519, or set min_version to 1.3")
 	}
 	for i, name := range t.GetAlpn() {
 		if !slices.Contains(ciphers.Protocols(), name) {
@@ -43,6 +39,20 @@ func serverTLS(vs *violations, t *configv1.ServerTls) {
 		}
 	}
 	transportSecurity(vs, t.GetHsts())
+}
+
+// contradictions refuses what leaves nothing to speak, or means nothing.
+func contradictions(vs *violations, t *configv1.ServerTls) {
+	if t.GetMaxVersion() != "" && t.GetMaxVersion() < t.GetMinVersion() {
+		vs.add("tls.max_version", "is below min_version")
+	}
+	if t.GetMinVersion() == "1.3" && len(t.GetCipherSuites()) > 0 {
+		vs.add("tls.cipher_suites", "means nothing with a min_version of 1.3: only those of TLS 1.2 can be chosen")
+	}
+	hybrid := func(name string) bool { return strings.Contains(name, "MLKEM") }
+	if len(t.GetCurves()) > 0 && !slices.ContainsFunc(t.GetCurves(), func(name string) bool { return !hybrid(name) }) && t.GetMinVersion() != "1.3" {
+		vs.add("tls.curves", "has nothing for TLS 1.2, which knows no hybrid ones: add X25519, or set min_version to 1.3")
+	}
 }
 
 func transportSecurity(vs *violations, h *configv1.Hsts) {

@@ -158,6 +158,7 @@ func (a *Admitter) Admit(view View, req Request) (Admitted, error) {
 	j.certificateIDs()
 	j.routes()
 	j.shown()
+	j.serverNames()
 	j.defaults()
 	j.bindings()
 	j.identities()

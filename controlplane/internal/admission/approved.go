@@ -28,6 +28,9 @@ func NotApproved(m proto.Message) []problem.Violation {
 	case *configv1.Settings:
 		look("tls.cipher_suites", m.GetTls().GetCipherSuites(), chacha)
 		look("tls.curves", m.GetTls().GetCurves(), func(name string) bool { return name == "X25519" })
+	case *configv1.Certificate:
+		look("tls.cipher_suites", m.GetTls().GetCipherSuites(), chacha)
+		look("tls.curves", m.GetTls().GetCurves(), func(name string) bool { return name == "X25519" })
 	case *configv1.Service:
 		look("tls.cipher_suites", m.GetTls().GetCipherSuites(), chacha)
 	}

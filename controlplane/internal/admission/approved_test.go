@@ -16,11 +16,13 @@ func TestWhatFIPS140DoesNotApproveOfIsNamed(t *testing.T) {
 		m    proto.Message
 		want string
 	}{
-		"settings that are approved of": {&configv1.Settings{Tls: &configv1.ServerTls{CipherSuites: []string{good}, Curves: []string{"X25519MLKEM768", "P-256"}}}, ""},
-		"settings with both":            {&configv1.Settings{Tls: &configv1.ServerTls{CipherSuites: []string{good, chacha}, Curves: []string{"X25519"}}}, "tls.cipher_suites[1] tls.curves[0] "},
-		"a service":                     {&configv1.Service{Tls: &configv1.UpstreamTls{CipherSuites: []string{chacha}}}, "tls.cipher_suites[0] "},
-		"a service without TLS":         {&configv1.Service{}, ""},
-		"something else":                {&configv1.Consumer{}, ""},
+		"settings that are approved of":   {&configv1.Settings{Tls: &configv1.ServerTls{CipherSuites: []string{good}, Curves: []string{"X25519MLKEM768", "P-256"}}}, ""},
+		"settings with both":              {&configv1.Settings{Tls: &configv1.ServerTls{CipherSuites: []string{good, chacha}, Curves: []string{"X25519"}}}, "tls.cipher_suites[1] tls.curves[0] "},
+		"a certificate":                   {&configv1.Certificate{Tls: &configv1.ServerNameTls{CipherSuites: []string{good, chacha}, Curves: []string{"P-256", "X25519"}}}, "tls.cipher_suites[1] tls.curves[1] "},
+		"a certificate that says nothing": {&configv1.Certificate{}, ""},
+		"a service":                       {&configv1.Service{Tls: &configv1.UpstreamTls{CipherSuites: []string{chacha}}}, "tls.cipher_suites[0] "},
+		"a service without TLS":           {&configv1.Service{}, ""},
+		"something else":                  {&configv1.Consumer{}, ""},
 	} {
 		got := ""
 		for _, v := range admission.NotApproved(tt.m) {

@@ -146,13 +146,26 @@ func Shown(c *configv1.Certificate, sni string) iter.Seq[string] {
 					continue
 				}
 				kinds = append(kinds, kind)
-				if !yield("sni " + sni + " " + kind) {
+				if !yield(shown(sni, kind)) {
 					return
 				}
 			}
 		}
 	}
 }
+
+// ShownBy yields what certificates with keys of any kind claim of a server name.
+func ShownBy(sni string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, kind := range certs.AllKeyKinds() {
+			if !yield(shown(sni, kind)) {
+				return
+			}
+		}
+	}
+}
+
+func shown(sni, kind string) string { return "sni " + sni + " " + kind }
 
 // ofRoute yields one claim for each host and path: routes that share one take exactly the same requests with the same
 // precedence.

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"slices"
 
+	"keyward.dev/dataplane/internal/runtime"
 	"keyward.dev/dataplane/internal/sni"
 	"keyward.dev/dataplane/internal/state"
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
 	"keyward.dev/shared/check/certs"
+	"keyward.dev/shared/problem"
 )
 
 // changedCertificates opens the certificates that changed, and makes a new table of what clients are shown. Keys are parsed
@@ -40,6 +42,21 @@ func (b *build) changedCertificates() {
 		}
 	}
 	b.rt.Certificates = sni.New(shown, b.defaults())
+	b.tornNames()
+}
+
+// tornNames reports the names that are closed because their certificates say different things. Such are not admitted.
+func (b *build) tornNames() {
+	together := runtime.Key{Kind: kindCerts} // no record's: it depends on several
+	delete(b.rt.Faults, together)
+	for _, torn := range b.rt.Certificates.Torn() {
+		for _, c := range torn.Certificates {
+			b.rt.Faults[together] = append(b.rt.Faults[together], runtime.Fault{
+				Kind: kindCerts, UID: c.UID, Name: c.Set.Name,
+				Reason: "tls is not what another certificate for " + torn.Name + " says; the name is closed",
+			})
+		}
+	}
 }
 
 // sameBytes reports whether nothing is to be done about a record.
@@ -57,14 +74,18 @@ func (b *build) certificate(r *state.Record) *sni.Certificate {
 		b.fault(r, reason)
 		return sni.Closed(r.UID, r.Name, nil)
 	}
+	terms, err := termsFor(m)
 	set, closing, other := b.openCertificate(m)
+	if err != nil {
+		closing = append(closing, problem.Violation{Path: "tls", Reason: err.Error()})
+	}
 	for _, v := range append(other, closing...) {
 		b.fault(r, v.Path+" "+v.Reason)
 	}
 	if len(closing) > 0 {
-		return sni.Closed(r.UID, r.Name, m.GetSnis())
+		return sni.Closed(r.UID, r.Name, m.GetSnis()).On(terms)
 	}
-	return sni.Open(r.UID, set)
+	return sni.Open(r.UID, set).On(terms)
 }
 
 // defaults are what is shown where no certificate is for the name. Of one that is not there nothing is: to show another one

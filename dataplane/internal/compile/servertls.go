@@ -7,17 +7,41 @@ import (
 	"strconv"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"keyward.dev/dataplane/internal/exchange"
 	"keyward.dev/dataplane/internal/runtime"
+	"keyward.dev/dataplane/internal/sni"
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
+	"keyward.dev/shared/check"
 	"keyward.dev/shared/check/ciphers"
 )
 
-// serverTLS refuses whatever it does not understand: to speak something else than what is asked for could be to speak
-// something weaker.
 func serverTLS(m *configv1.ServerTls) (runtime.TLSOptions, error) {
-	t := runtime.TLSOptions{
-		DefaultCertificates: m.GetDefaultCertificate(), NoTickets: m != nil && m.SessionTickets != nil && !m.GetSessionTickets(),
+	terms, err := termsOf(m)
+	return runtime.TLSOptions{DefaultCertificates: m.GetDefaultCertificate(), Terms: terms}, err
+}
+
+// termsFor is what a certificate says of how TLS is spoken under its names, nil if it says nothing.
+func termsFor(c *configv1.Certificate) (*sni.Terms, error) {
+	if c.GetTls() == nil {
+		return nil, nil //nolint:nilnil // nothing is said
+	}
+	key, err := proto.MarshalOptions{Deterministic: true}.Marshal(c.GetTls())
+	if err != nil {
+		return nil, errors.New("it cannot be read")
+	}
+	terms, err := termsOf(check.ServerNameTLS(nil, c.GetTls()))
+	terms.Key = string(key)
+	return &terms, err
+}
+
+// termsOf refuses whatever it does not understand: to speak something else than what is asked for could be to speak
+// something weaker.
+func termsOf(m *configv1.ServerTls) (sni.Terms, error) {
+	var t sni.Terms
+	if m != nil {
+		t.Tickets = m.SessionTickets
 	}
 	var known [2]bool
 	t.MinVersion, known[0] = tlsVersion(m.GetMinVersion())

@@ -4,7 +4,6 @@
 package runtime
 
 import (
-	"crypto/tls"
 	"net/netip"
 	goruntime "runtime"
 	"sync/atomic"
@@ -98,17 +97,8 @@ type Settings struct {
 type TLSOptions struct {
 	// DefaultCertificates are references to what is shown where no certificate is for the name.
 	DefaultCertificates []string
-	// MinVersion and MaxVersion are crypto/tls's numbers, as is all here; 0: 1.2 and the newest.
-	MinVersion, MaxVersion uint16
-	// Suites are those of TLS 1.2, Curves the key exchanges; nil: all that are safe.
-	Suites []uint16
-	Curves []tls.CurveID
-	// Protocols are those of ALPN, the preferred one first; nil: HTTP/2 and HTTP/1.1.
-	Protocols []string
-	// NoTickets: no session is resumed.
-	NoTickets bool
-	// HSTS is put on every response over TLS; nil: it is not.
-	HSTS *exchange.Header
+	// Terms are for all names of which their certificates say nothing else.
+	sni.Terms
 }
 
 // ListenerOptions is what a group says about one listener.
@@ -148,6 +138,15 @@ func (s *Settings) Trusted(a netip.Addr) bool {
 		}
 	}
 	return false
+}
+
+// TransportSecurity is what is put on responses over TLS for a host, nil if nothing is. Browsers take it for the host they ask,
+// whatever the name that the connection was made under.
+func (rt *Runtime) TransportSecurity(host []byte) *exchange.Header {
+	if terms := rt.Certificates.Terms(host); terms != nil && terms.HSTS != nil {
+		return terms.HSTS
+	}
+	return rt.Settings.TLS.HSTS
 }
 
 // Holder is the one place from which requests take the runtime.

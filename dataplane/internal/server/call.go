@@ -361,8 +361,10 @@ func (c *call) begin(length int64) {
 	}
 	c.headSent = true
 	trace.Respond(&c.x)
-	if c.x.Request.TLS && c.rt != nil && c.rt.Settings.TLS.HSTS != nil {
-		c.x.Response.Header.Set(*c.rt.Settings.TLS.HSTS)
+	if c.x.Request.TLS && c.rt != nil {
+		if hsts := c.rt.TransportSecurity(c.x.Request.Host); hsts != nil {
+			c.x.Response.Header.Set(*hsts)
+		}
 	}
 	c.out.Status = c.x.Response.Status
 	c.wire.begin(c, length)

@@ -83,7 +83,8 @@ func (h *handshakes) config(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	var shown sni.Choice
 	if rt := h.runtime.Load(); rt != nil {
 		name := strings.ToLower(hello.ServerName)
-		h.speak(c, &rt.Settings.TLS)
+		rt.Settings.TLS.Into(c)
+		rt.Certificates.Terms([]byte(name)).Into(c)
 		this.demand(c, rt, name)
 		shown = rt.Certificates.Find(name)
 	}
@@ -104,18 +105,6 @@ func (h *handshakes) config(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		return shown.For(hello, now), nil
 	}
 	return c, nil
-}
-
-// speak puts into a configuration what the settings say.
-func (h *handshakes) speak(c *tls.Config, o *runtime.TLSOptions) {
-	c.MinVersion, c.MaxVersion = max(c.MinVersion, o.MinVersion), o.MaxVersion
-	c.CurvePreferences, c.SessionTicketsDisabled = o.Curves, o.NoTickets
-	if len(o.Suites) > 0 {
-		c.CipherSuites = o.Suites
-	}
-	if len(o.Protocols) > 0 {
-		c.NextProtos = o.Protocols
-	}
 }
 
 // errSilent ends the handshakes of clients that offer no protocol under names where they do not speak what is left then.

@@ -1,5 +1,5 @@
 // Package sni says which certificate a gateway shows in a TLS handshake: that of the exact name the client asks for, else
-// that of the pattern one level above it, else the default. A Table is immutable and part of the runtime. It reads no
+// that of the pattern one level above it, else the default; and what is spoken under the name. A Table is immutable and part of the runtime. It reads no
 // files and speaks no TLS; compile builds it, the server asks it.
 package sni
 
@@ -22,7 +22,8 @@ type Certificate struct {
 	// reference is the certificate's name, or the id of one version.
 	reference string
 	shown     map[*certs.Version]*tls.Certificate
-	rank      int // those with a lower one are shown first
+	rank      int    // those with a lower one are shown first
+	terms     *Terms // for its names; nil: as for all
 }
 
 // Closed is what is there of a certificate that cannot be used: it has names, and shows nothing for them.
@@ -81,6 +82,9 @@ type Table struct {
 	names    map[string]Choice
 	defaults Choice
 	all      []*Certificate
+	// terms are for exact names, wildTerms for what is one level below; nil if no certificate says anything.
+	terms, wildTerms map[string]*Terms
+	torn             []Torn
 }
 
 // Choice are the certificates for one name, the preferred first: mostly one, else of different kinds of keys.
@@ -97,6 +101,7 @@ func New(all, defaults []*Certificate) *Table {
 			t.names[name] = append(t.names[name], c)
 		}
 	}
+	t.agree()
 	return t
 }
 

@@ -15,6 +15,11 @@ func KeyKinds(v *configv1.CertificateVersion) []string {
 	if !elsewhere(v) {
 		return nil
 	}
+	return AllKeyKinds()
+}
+
+// AllKeyKinds are the kinds of keys that there are.
+func AllKeyKinds() []string {
 	return []string{x509.RSA.String(), x509.ECDSA.String(), x509.Ed25519.String()}
 }
 

@@ -45,6 +45,8 @@ type Certificate struct {
 	// The version that `current` replaced. Its id still refers to this certificate; it is never presented. Left out, it stays
 	// as it is; `{}` removes it.
 	Previous *CertificateVersion `protobuf:"bytes,13,opt,name=previous,proto3" json:"previous,omitempty"`
+	// How TLS is spoken under the names of `snis`, instead of what the settings say. Certificates that share a name say the same.
+	Tls *ServerNameTls `protobuf:"bytes,14,opt,name=tls,proto3" json:"tls,omitempty"`
 	// What uses it, by its name or the id of a version, as `kind/name`. While there is anything it cannot be deleted. Set by the
 	// server.
 	UsedBy []string `protobuf:"bytes,21,rep,name=used_by,json=usedBy,proto3" json:"used_by,omitempty"`
@@ -137,6 +139,13 @@ func (x *Certificate) GetNext() *CertificateVersion {
 func (x *Certificate) GetPrevious() *CertificateVersion {
 	if x != nil {
 		return x.Previous
+	}
+	return nil
+}
+
+func (x *Certificate) GetTls() *ServerNameTls {
+	if x != nil {
+		return x.Tls
 	}
 	return nil
 }
@@ -547,7 +556,7 @@ var File_keyward_config_v1_certificate_proto protoreflect.FileDescriptor
 
 const file_keyward_config_v1_certificate_proto_rawDesc = "" +
 	"\n" +
-	"#keyward/config/v1/certificate.proto\x12\x11keyward.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ekeyward/config/v1/secret.proto\x1a keyward/options/v1/options.proto\"\xfc\x05\n" +
+	"#keyward/config/v1/certificate.proto\x12\x11keyward.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ekeyward/config/v1/secret.proto\x1a\x1bkeyward/config/v1/tls.proto\x1a keyward/options/v1/options.proto\"\xb8\x06\n" +
 	"\vCertificate\x12 \n" +
 	"\x04name\x18\x01 \x01(\tB\f\xbaH\x03\xc8\x01\x01\xda\xe7\x18\x02\b\tR\x04name\x12*\n" +
 	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\vdescription\x12L\n" +
@@ -556,7 +565,8 @@ const file_keyward_config_v1_certificate_proto_rawDesc = "" +
 	" \x03(\tB\x13\xbaH\x06\x92\x01\x03\x10\x80\x02\xda\xe7\x18\x06\b\x05 \x01@\x01R\x04snis\x12M\n" +
 	"\acurrent\x18\v \x01(\v2%.keyward.config.v1.CertificateVersionB\f\xbaH\x03\xc8\x01\x01\xda\xe7\x18\x02P\x01R\acurrent\x129\n" +
 	"\x04next\x18\f \x01(\v2%.keyward.config.v1.CertificateVersionR\x04next\x12A\n" +
-	"\bprevious\x18\r \x01(\v2%.keyward.config.v1.CertificateVersionR\bprevious\x12\x1f\n" +
+	"\bprevious\x18\r \x01(\v2%.keyward.config.v1.CertificateVersionR\bprevious\x12:\n" +
+	"\x03tls\x18\x0e \x01(\v2 .keyward.config.v1.ServerNameTlsB\x06\xda\xe7\x18\x02P\x01R\x03tls\x12\x1f\n" +
 	"\aused_by\x18\x15 \x03(\tB\x06\xda\xe7\x18\x020\x01R\x06usedBy\x12\x18\n" +
 	"\x03uid\x18d \x01(\tB\x06\xda\xe7\x18\x020\x01R\x03uid\x12\"\n" +
 	"\brevision\x18e \x01(\x03B\x06\xda\xe7\x18\x020\x01R\brevision\x12\x1a\n" +
@@ -635,30 +645,32 @@ var file_keyward_config_v1_certificate_proto_goTypes = []any{
 	(*CaCertificate)(nil),         // 3: keyward.config.v1.CaCertificate
 	nil,                           // 4: keyward.config.v1.Certificate.LabelsEntry
 	nil,                           // 5: keyward.config.v1.CaCertificate.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
-	(*Secret)(nil),                // 7: keyward.config.v1.Secret
+	(*ServerNameTls)(nil),         // 6: keyward.config.v1.ServerNameTls
+	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
+	(*Secret)(nil),                // 8: keyward.config.v1.Secret
 }
 var file_keyward_config_v1_certificate_proto_depIdxs = []int32{
 	4,  // 0: keyward.config.v1.Certificate.labels:type_name -> keyward.config.v1.Certificate.LabelsEntry
 	1,  // 1: keyward.config.v1.Certificate.current:type_name -> keyward.config.v1.CertificateVersion
 	1,  // 2: keyward.config.v1.Certificate.next:type_name -> keyward.config.v1.CertificateVersion
 	1,  // 3: keyward.config.v1.Certificate.previous:type_name -> keyward.config.v1.CertificateVersion
-	6,  // 4: keyward.config.v1.Certificate.created_at:type_name -> google.protobuf.Timestamp
-	6,  // 5: keyward.config.v1.Certificate.updated_at:type_name -> google.protobuf.Timestamp
-	7,  // 6: keyward.config.v1.CertificateVersion.private_key:type_name -> keyward.config.v1.Secret
-	7,  // 7: keyward.config.v1.CertificateVersion.passphrase:type_name -> keyward.config.v1.Secret
-	2,  // 8: keyward.config.v1.CertificateVersion.info:type_name -> keyward.config.v1.CertificateInfo
-	6,  // 9: keyward.config.v1.CertificateInfo.not_before:type_name -> google.protobuf.Timestamp
-	6,  // 10: keyward.config.v1.CertificateInfo.not_after:type_name -> google.protobuf.Timestamp
-	5,  // 11: keyward.config.v1.CaCertificate.labels:type_name -> keyward.config.v1.CaCertificate.LabelsEntry
-	2,  // 12: keyward.config.v1.CaCertificate.info:type_name -> keyward.config.v1.CertificateInfo
-	6,  // 13: keyward.config.v1.CaCertificate.created_at:type_name -> google.protobuf.Timestamp
-	6,  // 14: keyward.config.v1.CaCertificate.updated_at:type_name -> google.protobuf.Timestamp
-	15, // [15:15] is the sub-list for method output_type
-	15, // [15:15] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	6,  // 4: keyward.config.v1.Certificate.tls:type_name -> keyward.config.v1.ServerNameTls
+	7,  // 5: keyward.config.v1.Certificate.created_at:type_name -> google.protobuf.Timestamp
+	7,  // 6: keyward.config.v1.Certificate.updated_at:type_name -> google.protobuf.Timestamp
+	8,  // 7: keyward.config.v1.CertificateVersion.private_key:type_name -> keyward.config.v1.Secret
+	8,  // 8: keyward.config.v1.CertificateVersion.passphrase:type_name -> keyward.config.v1.Secret
+	2,  // 9: keyward.config.v1.CertificateVersion.info:type_name -> keyward.config.v1.CertificateInfo
+	7,  // 10: keyward.config.v1.CertificateInfo.not_before:type_name -> google.protobuf.Timestamp
+	7,  // 11: keyward.config.v1.CertificateInfo.not_after:type_name -> google.protobuf.Timestamp
+	5,  // 12: keyward.config.v1.CaCertificate.labels:type_name -> keyward.config.v1.CaCertificate.LabelsEntry
+	2,  // 13: keyward.config.v1.CaCertificate.info:type_name -> keyward.config.v1.CertificateInfo
+	7,  // 14: keyward.config.v1.CaCertificate.created_at:type_name -> google.protobuf.Timestamp
+	7,  // 15: keyward.config.v1.CaCertificate.updated_at:type_name -> google.protobuf.Timestamp
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_keyward_config_v1_certificate_proto_init() }
@@ -667,6 +679,7 @@ func file_keyward_config_v1_certificate_proto_init() {
 		return
 	}
 	file_keyward_config_v1_secret_proto_init()
+	file_keyward_config_v1_tls_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

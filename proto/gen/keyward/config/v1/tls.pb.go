@@ -142,6 +142,107 @@ func (x *ServerTls) GetAlpn() []string {
 	return nil
 }
 
+// ServerNameTls says how gateways speak TLS under the names that a certificate is presented for, instead of what the settings
+// say in `tls`. What is left out is as there.
+type ServerNameTls struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Lowest version of TLS: `1.2` or `1.3`.
+	MinVersion string `protobuf:"bytes,1,opt,name=min_version,json=minVersion,proto3" json:"min_version,omitempty"`
+	// Highest version of TLS: `1.2` or `1.3`.
+	MaxVersion string `protobuf:"bytes,2,opt,name=max_version,json=maxVersion,proto3" json:"max_version,omitempty"`
+	// Cipher suites of TLS 1.2, as in the settings.
+	CipherSuites []string `protobuf:"bytes,3,rep,name=cipher_suites,json=cipherSuites,proto3" json:"cipher_suites,omitempty"`
+	// Key exchanges, as in the settings.
+	Curves []string `protobuf:"bytes,4,rep,name=curves,proto3" json:"curves,omitempty"`
+	// Let clients resume sessions.
+	SessionTickets *bool `protobuf:"varint,5,opt,name=session_tickets,json=sessionTickets,proto3,oneof" json:"session_tickets,omitempty"`
+	// Protocols that are negotiated by ALPN: `h2` and `http/1.1`, the preferred one first.
+	Alpn []string `protobuf:"bytes,6,rep,name=alpn,proto3" json:"alpn,omitempty"`
+	// Strict-Transport-Security on the responses over TLS of hosts with these names.
+	Hsts          *Hsts `protobuf:"bytes,7,opt,name=hsts,proto3" json:"hsts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServerNameTls) Reset() {
+	*x = ServerNameTls{}
+	mi := &file_keyward_config_v1_tls_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServerNameTls) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServerNameTls) ProtoMessage() {}
+
+func (x *ServerNameTls) ProtoReflect() protoreflect.Message {
+	mi := &file_keyward_config_v1_tls_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServerNameTls.ProtoReflect.Descriptor instead.
+func (*ServerNameTls) Descriptor() ([]byte, []int) {
+	return file_keyward_config_v1_tls_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ServerNameTls) GetMinVersion() string {
+	if x != nil {
+		return x.MinVersion
+	}
+	return ""
+}
+
+func (x *ServerNameTls) GetMaxVersion() string {
+	if x != nil {
+		return x.MaxVersion
+	}
+	return ""
+}
+
+func (x *ServerNameTls) GetCipherSuites() []string {
+	if x != nil {
+		return x.CipherSuites
+	}
+	return nil
+}
+
+func (x *ServerNameTls) GetCurves() []string {
+	if x != nil {
+		return x.Curves
+	}
+	return nil
+}
+
+func (x *ServerNameTls) GetSessionTickets() bool {
+	if x != nil && x.SessionTickets != nil {
+		return *x.SessionTickets
+	}
+	return false
+}
+
+func (x *ServerNameTls) GetAlpn() []string {
+	if x != nil {
+		return x.Alpn
+	}
+	return nil
+}
+
+func (x *ServerNameTls) GetHsts() *Hsts {
+	if x != nil {
+		return x.Hsts
+	}
+	return nil
+}
+
 // Hsts is what browsers are told: what they once believed they believe until `max_age` is over.
 type Hsts struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -157,7 +258,7 @@ type Hsts struct {
 
 func (x *Hsts) Reset() {
 	*x = Hsts{}
-	mi := &file_keyward_config_v1_tls_proto_msgTypes[1]
+	mi := &file_keyward_config_v1_tls_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -169,7 +270,7 @@ func (x *Hsts) String() string {
 func (*Hsts) ProtoMessage() {}
 
 func (x *Hsts) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_config_v1_tls_proto_msgTypes[1]
+	mi := &file_keyward_config_v1_tls_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -182,7 +283,7 @@ func (x *Hsts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hsts.ProtoReflect.Descriptor instead.
 func (*Hsts) Descriptor() ([]byte, []int) {
-	return file_keyward_config_v1_tls_proto_rawDescGZIP(), []int{1}
+	return file_keyward_config_v1_tls_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Hsts) GetMaxAge() *durationpb.Duration {
@@ -222,7 +323,7 @@ type ClientCertificates struct {
 
 func (x *ClientCertificates) Reset() {
 	*x = ClientCertificates{}
-	mi := &file_keyward_config_v1_tls_proto_msgTypes[2]
+	mi := &file_keyward_config_v1_tls_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -234,7 +335,7 @@ func (x *ClientCertificates) String() string {
 func (*ClientCertificates) ProtoMessage() {}
 
 func (x *ClientCertificates) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_config_v1_tls_proto_msgTypes[2]
+	mi := &file_keyward_config_v1_tls_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -247,7 +348,7 @@ func (x *ClientCertificates) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClientCertificates.ProtoReflect.Descriptor instead.
 func (*ClientCertificates) Descriptor() ([]byte, []int) {
-	return file_keyward_config_v1_tls_proto_rawDescGZIP(), []int{2}
+	return file_keyward_config_v1_tls_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ClientCertificates) GetAllow() []string {
@@ -280,7 +381,7 @@ type RouteClientCertificates struct {
 
 func (x *RouteClientCertificates) Reset() {
 	*x = RouteClientCertificates{}
-	mi := &file_keyward_config_v1_tls_proto_msgTypes[3]
+	mi := &file_keyward_config_v1_tls_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -292,7 +393,7 @@ func (x *RouteClientCertificates) String() string {
 func (*RouteClientCertificates) ProtoMessage() {}
 
 func (x *RouteClientCertificates) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_config_v1_tls_proto_msgTypes[3]
+	mi := &file_keyward_config_v1_tls_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -305,7 +406,7 @@ func (x *RouteClientCertificates) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteClientCertificates.ProtoReflect.Descriptor instead.
 func (*RouteClientCertificates) Descriptor() ([]byte, []int) {
-	return file_keyward_config_v1_tls_proto_rawDescGZIP(), []int{3}
+	return file_keyward_config_v1_tls_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *RouteClientCertificates) GetAllow() []string {
@@ -345,6 +446,17 @@ const file_keyward_config_v1_tls_proto_rawDesc = "" +
 	"\x0fsession_tickets\x18\x06 \x01(\bB\f\xda\xe7\x18\b\x12\x04trueP\x01H\x00R\x0esessionTickets\x88\x01\x01\x123\n" +
 	"\x04hsts\x18\a \x01(\v2\x17.keyward.config.v1.HstsB\x06\xda\xe7\x18\x02P\x01R\x04hsts\x12&\n" +
 	"\x04alpn\x18\t \x03(\tB\x12\xbaH\x05\x92\x01\x02\x10\x02\xda\xe7\x18\x06 \x01@\x01P\x01R\x04alpnB\x12\n" +
+	"\x10_session_tickets\"\xf1\x02\n" +
+	"\rServerNameTls\x12)\n" +
+	"\vmin_version\x18\x01 \x01(\tB\b\xda\xe7\x18\x04\b\x0eP\x01R\n" +
+	"minVersion\x12)\n" +
+	"\vmax_version\x18\x02 \x01(\tB\b\xda\xe7\x18\x04\b\x0eP\x01R\n" +
+	"maxVersion\x127\n" +
+	"\rcipher_suites\x18\x03 \x03(\tB\x12\xbaH\x05\x92\x01\x02\x10\x10\xda\xe7\x18\x06 \x01@\x01P\x01R\fcipherSuites\x12*\n" +
+	"\x06curves\x18\x04 \x03(\tB\x12\xbaH\x05\x92\x01\x02\x10\x10\xda\xe7\x18\x06 \x01@\x01P\x01R\x06curves\x124\n" +
+	"\x0fsession_tickets\x18\x05 \x01(\bB\x06\xda\xe7\x18\x02P\x01H\x00R\x0esessionTickets\x88\x01\x01\x12&\n" +
+	"\x04alpn\x18\x06 \x03(\tB\x12\xbaH\x05\x92\x01\x02\x10\x02\xda\xe7\x18\x06 \x01@\x01P\x01R\x04alpn\x123\n" +
+	"\x04hsts\x18\a \x01(\v2\x17.keyward.config.v1.HstsB\x06\xda\xe7\x18\x02P\x01R\x04hstsB\x12\n" +
 	"\x10_session_tickets\"\xae\x01\n" +
 	"\x04Hsts\x12M\n" +
 	"\amax_age\x18\x01 \x01(\v2\x19.google.protobuf.DurationB\x19\xbaH\x10\xc8\x01\x01\xaa\x01\n" +
@@ -371,22 +483,24 @@ func file_keyward_config_v1_tls_proto_rawDescGZIP() []byte {
 	return file_keyward_config_v1_tls_proto_rawDescData
 }
 
-var file_keyward_config_v1_tls_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_keyward_config_v1_tls_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_keyward_config_v1_tls_proto_goTypes = []any{
 	(*ServerTls)(nil),               // 0: keyward.config.v1.ServerTls
-	(*Hsts)(nil),                    // 1: keyward.config.v1.Hsts
-	(*ClientCertificates)(nil),      // 2: keyward.config.v1.ClientCertificates
-	(*RouteClientCertificates)(nil), // 3: keyward.config.v1.RouteClientCertificates
-	(*durationpb.Duration)(nil),     // 4: google.protobuf.Duration
+	(*ServerNameTls)(nil),           // 1: keyward.config.v1.ServerNameTls
+	(*Hsts)(nil),                    // 2: keyward.config.v1.Hsts
+	(*ClientCertificates)(nil),      // 3: keyward.config.v1.ClientCertificates
+	(*RouteClientCertificates)(nil), // 4: keyward.config.v1.RouteClientCertificates
+	(*durationpb.Duration)(nil),     // 5: google.protobuf.Duration
 }
 var file_keyward_config_v1_tls_proto_depIdxs = []int32{
-	1, // 0: keyward.config.v1.ServerTls.hsts:type_name -> keyward.config.v1.Hsts
-	4, // 1: keyward.config.v1.Hsts.max_age:type_name -> google.protobuf.Duration
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	2, // 0: keyward.config.v1.ServerTls.hsts:type_name -> keyward.config.v1.Hsts
+	2, // 1: keyward.config.v1.ServerNameTls.hsts:type_name -> keyward.config.v1.Hsts
+	5, // 2: keyward.config.v1.Hsts.max_age:type_name -> google.protobuf.Duration
+	3, // [3:3] is the sub-list for method output_type
+	3, // [3:3] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_keyward_config_v1_tls_proto_init() }
@@ -395,13 +509,14 @@ func file_keyward_config_v1_tls_proto_init() {
 		return
 	}
 	file_keyward_config_v1_tls_proto_msgTypes[0].OneofWrappers = []any{}
+	file_keyward_config_v1_tls_proto_msgTypes[1].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keyward_config_v1_tls_proto_rawDesc), len(file_keyward_config_v1_tls_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,113 @@
+package sni
+
+import (
+	"bytes"
+	"crypto/tls"
+	"slices"
+	"strings"
+
+	"keyward.dev/dataplane/internal/exchange"
+)
+
+// Terms is how TLS is spoken with clients: by all that a gateway serves, or under some names instead of that. What is zero is
+// left to the wider terms, and to crypto/tls where there are none. It is never changed.
+type Terms struct {
+	// Key is equal for equal terms, and empty where nothing is said.
+	Key string
+	// MinVersion and MaxVersion are crypto/tls's numbers, as is all here.
+	MinVersion, MaxVersion uint16
+	// Suites are those of TLS 1.2, Curves the key exchanges.
+	Suites []uint16
+	Curves []tls.CurveID
+	// Protocols are those of ALPN, the preferred one first.
+	Protocols []string
+	// Tickets: sessions are resumed.
+	Tickets *bool
+	// HSTS is put on every response over TLS.
+	HSTS *exchange.Header
+}
+
+// Into puts what the terms say into a configuration.
+func (t *Terms) Into(c *tls.Config) {
+	if t == nil {
+		return
+	}
+	if t.MinVersion != 0 {
+		c.MinVersion = t.MinVersion
+	}
+	if t.MaxVersion != 0 {
+		c.MaxVersion = t.MaxVersion
+	}
+	if len(t.Suites) > 0 {
+		c.CipherSuites = t.Suites
+	}
+	if len(t.Curves) > 0 {
+		c.CurvePreferences = t.Curves
+	}
+	if len(t.Protocols) > 0 {
+		c.NextProtos = t.Protocols
+	}
+	if t.Tickets != nil {
+		c.SessionTicketsDisabled = !*t.Tickets
+	}
+}
+
+// On is the certificate with terms for its names, nil if it says nothing of them.
+func (c *Certificate) On(t *Terms) *Certificate {
+	one := *c
+	one.terms = t
+	return &one
+}
+
+func (c *Certificate) termsKey() string {
+	if c.terms == nil {
+		return ""
+	}
+	return c.terms.Key
+}
+
+// Torn is a name whose certificates say different things of how TLS is spoken under it. It is closed: none of them may be
+// weaker than what was meant.
+type Torn struct {
+	Name         string
+	Certificates Choice
+}
+
+// agree finds what is spoken under each name, and closes those of which it is not clear.
+func (t *Table) agree() {
+	if !slices.ContainsFunc(t.all, func(c *Certificate) bool { return c.terms != nil }) {
+		return
+	}
+	t.terms, t.wildTerms = make(map[string]*Terms, len(t.names)), map[string]*Terms{}
+	for name, choice := range t.names {
+		differs := func(c *Certificate) bool { return c.termsKey() != choice[0].termsKey() }
+		if slices.ContainsFunc(choice, differs) {
+			t.torn = append(t.torn, Torn{name, choice})
+			t.names[name] = Choice{Closed("", name, []string{name})}
+			continue
+		}
+		if parent, ok := strings.CutPrefix(name, "*."); ok {
+			t.wildTerms[parent] = choice[0].terms
+		} else {
+			t.terms[name] = choice[0].terms // nil, too: it hides what is said of a wider name
+		}
+	}
+}
+
+// Torn are the names that are closed because their certificates disagree.
+func (t *Table) Torn() []Torn { return t.torn }
+
+// Terms returns what is said of how TLS is spoken under a name in lower case, nil if nothing is. What a certificate says is for
+// the names it is shown for, and not for those that find it as the default.
+func (t *Table) Terms(name []byte) *Terms {
+	if t == nil || t.terms == nil {
+		return nil
+	}
+	if terms, ok := t.terms[string(name)]; ok {
+		return terms
+	}
+	if _, parent, ok := bytes.Cut(name, []byte(".")); ok {
+		return t.wildTerms[string(parent)]
+	}
+	return nil
+}
