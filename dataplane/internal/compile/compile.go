@@ -40,6 +40,7 @@ const (
 	kindCerts       = certs.Kind
 	kindAuthorities = certs.KindCA
 	kindResolved    = certs.KindResolved
+	kindTickets     = "session-ticket-keys"
 )
 
 // Deps is what a compiler needs beside the set.
@@ -108,7 +109,7 @@ func (c *Compiler) Build(set *state.Set, prev *runtime.Runtime) (*runtime.Runtim
 		clients: prev.Clients.Edit(),
 	}
 	b.rt.Directory = prev.Directory
-	b.rt.Held, b.rt.Certificates, b.rt.Bound = prev.Held, prev.Certificates, prev.Bound
+	b.rt.Held, b.rt.Certificates, b.rt.Bound, b.rt.Tickets = prev.Held, prev.Certificates, prev.Bound, prev.Tickets
 	if len(b.changes[kindConsumers])+len(b.changes[kindCredentials])+len(b.changes[kindPepper]) > 0 {
 		b.directory = prev.Directory.Edit()
 	}
@@ -121,6 +122,7 @@ func (c *Compiler) Build(set *state.Set, prev *runtime.Runtime) (*runtime.Runtim
 	b.changedConsumers()
 	b.changedCredentials()
 	b.changedPeppers()
+	b.changedTickets()
 	b.changedRoutes()
 	b.resolveClients()
 	b.unknownKinds()
@@ -256,7 +258,7 @@ func (b *build) forget(kind, uid string) {
 func (b *build) unknownKinds() {
 	for kind, changes := range b.changes {
 		switch kind {
-		case kindSettings, kindServices, kindRoutes, kindConsumers, kindCredentials, kindGroups, kindPepper, kindCerts, kindAuthorities, kindResolved:
+		case kindSettings, kindServices, kindRoutes, kindConsumers, kindCredentials, kindGroups, kindPepper, kindCerts, kindAuthorities, kindResolved, kindTickets:
 			continue
 		}
 		for _, ch := range changes {

@@ -12,7 +12,9 @@ import (
 	"keyward.dev/dataplane/internal/exchange"
 	"keyward.dev/dataplane/internal/runtime"
 	"keyward.dev/dataplane/internal/sni"
+	"keyward.dev/dataplane/internal/ticketkeys"
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
+	systemv1 "keyward.dev/proto/gen/keyward/system/v1"
 	"keyward.dev/shared/check"
 	"keyward.dev/shared/check/ciphers"
 )
@@ -73,6 +75,32 @@ func termsOf(m *configv1.ServerTls) (sni.Terms, error) {
 		t.HSTS = new(exchange.Field("Strict-Transport-Security", transportSecurity(h)))
 	}
 	return t, nil
+}
+
+// changedTickets takes the keys of session tickets. While they cannot be read each gateway uses its own.
+func (b *build) changedTickets() {
+	changes := slices.DeleteFunc(b.changes[kindTickets], sameRecord)
+	if len(changes) == 0 {
+		return // what was derived from them is kept
+	}
+	for _, ch := range changes {
+		b.forget(kindTickets, ch.uid())
+	}
+	b.rt.Tickets = nil
+	for r := range b.rt.Set.All(kindTickets) {
+		m, reason := decoded[*systemv1.TicketKeys](r)
+		if reason == "" {
+			var err error
+			if b.rt.Tickets, err = ticketkeys.New(m); err != nil {
+				reason = err.Error()
+			}
+		}
+		if reason != "" {
+			b.rt.Tickets = nil
+			b.fault(r, reason)
+			return
+		}
+	}
 }
 
 // transportSecurity is the value of RFC 6797 section 6.1.

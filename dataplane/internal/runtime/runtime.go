@@ -15,6 +15,7 @@ import (
 	"keyward.dev/dataplane/internal/shardmap"
 	"keyward.dev/dataplane/internal/sni"
 	"keyward.dev/dataplane/internal/state"
+	"keyward.dev/dataplane/internal/ticketkeys"
 	"keyward.dev/shared/check/certmap"
 )
 
@@ -32,6 +33,8 @@ type Runtime struct {
 	// Held are the certificates by name, Certificates those of them that clients are shown.
 	Held         *shardmap.Map[*sni.Certificate]
 	Certificates *sni.Table
+	// Tickets are the keys of session tickets that the gateways of the group share; nil: this one uses its own.
+	Tickets *ticketkeys.Keys
 	// Authorities are CA certificates by name.
 	Authorities *shardmap.Map[*Authority]
 	// Clients are the demands that routes and credentials make of client certificates, by their keys.

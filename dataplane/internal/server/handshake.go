@@ -24,8 +24,8 @@ import (
 type handshakes struct {
 	runtime *runtime.Holder
 	files   *certfile.Certificate // shown where the configuration has nothing; nil: none
-	// base is one for all listeners and lives as long as the server. It keeps the keys of session tickets, which are drawn
-	// by this process, replaced daily, and good for a week.
+	// base is one for all listeners and lives as long as the server. It keeps the keys of session tickets for where the group
+	// has none: they are drawn by this process, replaced daily, and good for a week.
 	base   *tls.Config
 	suites []uint16 // spoken in TLS 1.2 unless the settings say which
 	failed [failureKinds]atomic.Uint64
@@ -83,8 +83,7 @@ func (h *handshakes) config(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	var shown sni.Choice
 	if rt := h.runtime.Load(); rt != nil {
 		name := strings.ToLower(hello.ServerName)
-		rt.Settings.TLS.Into(c)
-		rt.Certificates.Terms([]byte(name)).Into(c)
+		h.speak(c, rt, name)
 		this.demand(c, rt, name)
 		shown = rt.Certificates.Find(name)
 	}
@@ -105,6 +104,20 @@ func (h *handshakes) config(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		return shown.For(hello, now), nil
 	}
 	return c, nil
+}
+
+// speak puts into a configuration what is said of a name, and the keys of its session tickets that all gateways of the group have.
+// Without such keys those of base count.
+func (h *handshakes) speak(c *tls.Config, rt *runtime.Runtime, name string) {
+	rt.Settings.TLS.Into(c)
+	terms := rt.Certificates.Terms([]byte(name))
+	terms.Into(c)
+	if c.SessionTicketsDisabled {
+		return
+	}
+	if keys := rt.Tickets.At(time.Now(), terms.KeyOf()); len(keys) > 0 {
+		c.SetSessionTicketKeys(keys)
+	}
 }
 
 // errSilent ends the handshakes of clients that offer no protocol under names where they do not speak what is left then.

@@ -59,11 +59,12 @@ func (c *Certificate) On(t *Terms) *Certificate {
 	return &one
 }
 
-func (c *Certificate) termsKey() string {
-	if c.terms == nil {
+// KeyOf is the key of terms, also of none.
+func (t *Terms) KeyOf() string {
+	if t == nil {
 		return ""
 	}
-	return c.terms.Key
+	return t.Key
 }
 
 // Torn is a name whose certificates say different things of how TLS is spoken under it. It is closed: none of them may be
@@ -80,7 +81,7 @@ func (t *Table) agree() {
 	}
 	t.terms, t.wildTerms = make(map[string]*Terms, len(t.names)), map[string]*Terms{}
 	for name, choice := range t.names {
-		differs := func(c *Certificate) bool { return c.termsKey() != choice[0].termsKey() }
+		differs := func(c *Certificate) bool { return c.terms.KeyOf() != choice[0].terms.KeyOf() }
 		if slices.ContainsFunc(choice, differs) {
 			t.torn = append(t.torn, Torn{name, choice})
 			t.names[name] = Choice{Closed("", name, []string{name})}

@@ -43,8 +43,7 @@ type ServerTls struct {
 	// Key exchanges: `X25519MLKEM768`, `SecP256r1MLKEM768`, `SecP384r1MLKEM1024` (hybrid: also safe from quantum computers),
 	// `X25519`, `P-256`, `P-384` and `P-521`. Gateways prefer them in this order, whatever the order here. Left out: all.
 	Curves []string `protobuf:"bytes,5,rep,name=curves,proto3" json:"curves,omitempty"`
-	// Let clients resume sessions. The keys of tickets are each gateway's own: it replaces them daily and takes old ones for a
-	// week. Names for which client certificates are asked never have tickets.
+	// Let clients resume sessions, at any gateway of the group. Names for which client certificates are asked never have tickets.
 	SessionTickets *bool `protobuf:"varint,6,opt,name=session_tickets,json=sessionTickets,proto3,oneof" json:"session_tickets,omitempty"`
 	// Tell browsers to come over TLS only (Strict-Transport-Security, RFC 6797), on every response over TLS. Left out: what
 	// services say themselves goes through.
