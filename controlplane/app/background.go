@@ -60,6 +60,7 @@ func (p *plane) background() (*jobs.Runner, error) {
 		{Name: "certificate-expiry", Every: certificateWatch, Timeout: 10 * time.Minute, Run: ends.Run},
 		{Name: "history-retention", Every: keep.Interval, Timeout: 10 * time.Minute, Run: past.Run},
 		p.rotationJob(),
+		p.ticketJob(),
 		{Name: "secret-references", Every: p.secrets.Every(), Timeout: secretsource.Timeout, Run: p.secrets.Run},
 		{Name: "authority-expiry", Every: 12 * time.Hour, Timeout: time.Minute, Run: func(ctx context.Context) error {
 			p.ca.NoteExpiry(ctx)

@@ -13,6 +13,7 @@ import (
 	"keyward.dev/controlplane/internal/sealer"
 	"keyward.dev/controlplane/internal/snapshot"
 	"keyward.dev/controlplane/internal/store"
+	"keyward.dev/controlplane/internal/ticketkeys"
 	"keyward.dev/shared/catalog"
 )
 
@@ -56,7 +57,7 @@ func newCore(s *store.Store, seal *sealer.Sealer, refs references, log *slog.Log
 		store: s, sealer: seal, groups: groups, catalog: cat, history: past,
 		config: configsvc.New(configsvc.Config{
 			Store: s, Sealer: seal, Groups: groups, History: past, Admission: admit, Log: log,
-			Secrets: refs.secrets, Referring: refs.referring,
+			Secrets: refs.secrets, Referring: refs.referring, First: ticketkeys.First,
 		}),
 	}, nil
 }

@@ -33,6 +33,7 @@ type Settings struct {
 	Keyrings     Keyrings
 	Bundles      Bundles
 	Secrets      Secrets
+	Tickets      Tickets
 	K8s          K8s
 }
 
@@ -67,6 +68,7 @@ func (s *Settings) Flags(fs *flag.FlagSet) {
 	s.Keyrings.Flags(fs)
 	s.Bundles.Flags(fs)
 	s.Secrets.Flags(fs)
+	s.Tickets.Flags(fs)
 	fs.StringVar(&s.K8s.Issuer, "k8s-issuer", "", "issuer of the service-account tokens that gateways may join with; empty: none may")
 	fs.StringVar(&s.K8s.JWKSFile, "k8s-jwks-file", "", "`file` with the issuer's keys (JWKS)")
 	fs.StringVar(&s.K8s.JWKSURL, "k8s-jwks-url", "", "`URL` of the issuer's keys, https")
@@ -104,6 +106,7 @@ func (s *Settings) Check() error {
 	s.Keyrings.check(&faults)
 	s.Bundles.check(&faults)
 	s.Secrets.check(&faults)
+	s.Tickets.check(&faults)
 	s.K8s.check(&faults)
 	return faults.Err()
 }

@@ -143,13 +143,18 @@ func revokes(t *testing.T, c *harness.Cluster, g *harness.Gateway) {
 	}
 }
 
+// noFaults waits until every gateway can run everything: what one of the previous release cannot, and no user wrote, is taken away
+// once it is connected.
 func noFaults(t *testing.T, c *harness.Cluster) {
 	t.Helper()
-	for _, info := range c.Gateways("default") {
-		if len(info.Faults) > 0 {
-			t.Errorf("gateway %s cannot run %v", info.ID, info.Faults)
+	testkit.Await(t, 30*time.Second, func() error {
+		for _, info := range c.Gateways("default") {
+			if len(info.Faults) > 0 {
+				return fmt.Errorf("gateway %s cannot run %v", info.ID, info.Faults)
+			}
 		}
-	}
+		return nil
+	})
 }
 
 // TestWhatOnlyTheControlPlaneUsesDoesNotHinderAnOlderGateway stages changes, which the previous release knows nothing of.

@@ -29,6 +29,8 @@ type Config struct {
 	Secrets func(group string) func(secret.Reference) string
 	// Referring hears of each commit that brings references. It must not wait.
 	Referring func(group string)
+	// First are system records that a new group has beside its pepper; nil: none.
+	First func(now time.Time) []admission.Upsert
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
 }

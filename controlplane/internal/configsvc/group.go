@@ -23,8 +23,8 @@ import (
 // PepperKind is the kind of the system records that hold the terms of a group's pepper.
 const PepperKind = "pepper-terms"
 
-// CreateGroup makes a group whose first revision holds its settings, with their defaults, and the first term of its
-// pepper.
+// CreateGroup makes a group whose first revision holds its settings, with their defaults, and what gateways need from the
+// beginning, such as the first term of its pepper.
 func (s *Service) CreateGroup(ctx context.Context, actor, name, description string) error {
 	now := s.cfg.Now().UTC().Truncate(time.Microsecond)
 	_, err := s.cfg.Sealer.CreateGroup(ctx, sealer.NewGroup{
@@ -51,6 +51,9 @@ func (s *Service) fill(ctx context.Context, tx *store.GroupTx, vault *sealer.Gro
 		{Kind: "settings", Name: "settings", Message: settings},
 		{Kind: PepperKind, Name: "1", Message: &systemv1.PepperTerm{Term: 1, Key: key}},
 	}}
+	if s.cfg.First != nil {
+		first.Upserts = append(first.Upserts, s.cfg.First(s.cfg.Now())...)
+	}
 	empty := snapshot.NewGroup(tx.Head().Group, vault, s.cfg.Log)
 	view, err := empty.CatchUp(ctx, tx.Reader())
 	if err != nil {

@@ -83,6 +83,7 @@ const (
 	selectUnable = gatewayColumns + `
 where g.name = $1 and w.revoked_at is null and w.policy_types <> '{}' and not w.policy_types @> $2 order by w.enrolled_at, w.id`
 	selectRevoked = `select id from gateways where revoked_at is not null`
+	countRevoked  = `select count(*) from gateways where revoked_at is not null and group_uid = (select uid from groups where name = $1)`
 	insertGateway = `
 insert into gateways (id, group_uid, name, labels, version, attestor, attestation, spki_hash, serial, not_after, enrolled_at)
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`
@@ -158,6 +159,12 @@ func (t *GroupTx) CreateGateway(ctx context.Context, g Gateway) error {
 	}
 	t.Wake(TopicGateways)
 	return nil
+}
+
+// RevokedIn answers how many gateways of a group have been revoked.
+func (s *Store) RevokedIn(ctx context.Context, group string) (n uint64, err error) {
+	err = s.pool.QueryRow(ctx, countRevoked, group).Scan(&n)
+	return n, mapped("count revoked gateways", err)
 }
 
 // RevokeGateway refuses a gateway of the group for good. ErrNotFound also says that it is revoked already.
