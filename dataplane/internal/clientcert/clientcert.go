@@ -115,7 +115,12 @@ func ends(chain []*x509.Certificate) time.Time {
 // Peer is what is known of a client since its handshake. It is safe for concurrent use: streams share a connection.
 type Peer struct {
 	// Name is the server name that the client asked for, in lower case; empty: none.
-	Name  string
+	Name string
+	// Version, Suite, Curve and Protocol are what the connection speaks, the last one as ALPN calls it; empty: HTTP/1.1, unsaid.
+	Version, Suite uint16
+	Curve          tls.CurveID
+	Protocol       string
+
 	chain []*x509.Certificate
 	last  atomic.Pointer[[]verdict]
 	says  func() *exchange.Certificate
@@ -138,7 +143,10 @@ const refusedFor = time.Second
 
 // NewPeer returns the peer of a connection whose handshake has ended.
 func NewPeer(s *tls.ConnectionState) *Peer {
-	p := &Peer{Name: strings.ToLower(s.ServerName), chain: s.PeerCertificates}
+	p := &Peer{
+		Name: strings.ToLower(s.ServerName), Version: s.Version, Suite: s.CipherSuite, Curve: s.CurveID, Protocol: s.NegotiatedProtocol,
+		chain: s.PeerCertificates,
+	}
 	if len(p.chain) > 0 {
 		p.says, p.field = sync.OnceValue(p.names), sync.OnceValue(p.encode)
 	}

@@ -8,6 +8,7 @@ import (
 	goruntime "runtime"
 	"sync/atomic"
 
+	"keyward.dev/dataplane/internal/clientcert"
 	"keyward.dev/dataplane/internal/exchange"
 	"keyward.dev/dataplane/internal/hostsvc"
 	"keyward.dev/dataplane/internal/policy/directory"
@@ -150,6 +151,16 @@ func (rt *Runtime) TransportSecurity(host []byte) *exchange.Header {
 		return terms.HSTS
 	}
 	return rt.Settings.TLS.HSTS
+}
+
+// Fits reports whether a request for a host may come over a connection that was made under another name: how TLS is spoken under
+// the host's own is not evaded by asking for another one.
+func (rt *Runtime) Fits(host []byte, p *clientcert.Peer) bool {
+	if p == nil || rt.Certificates.Uniform() || string(host) == p.Name {
+		return true
+	}
+	is := sni.Spoken{Version: p.Version, Suite: p.Suite, Curve: p.Curve, Protocol: p.Protocol}
+	return is.Meets(&rt.Settings.TLS.Terms, rt.Certificates.Terms(host))
 }
 
 // Holder is the one place from which requests take the runtime.

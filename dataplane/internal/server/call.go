@@ -178,7 +178,7 @@ func (c *call) target(s *runtime.Settings) *exchange.Refusal {
 // find chooses the route.
 func (c *call) find() *exchange.Refusal {
 	q := &c.x.Request
-	if c.rt.Clients.Len() > 0 && c.misdirected() {
+	if c.rt.Clients.Len() > 0 && c.misdirected() || !c.rt.Fits(q.Host, c.secure) {
 		return c.server.refusals.misdirected
 	}
 	req := router.Request{Host: q.Host, Path: q.Path, Method: q.Method, Query: q.Query, Header: q.Header}

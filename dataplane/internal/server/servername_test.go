@@ -146,3 +146,48 @@ func TestRequestsUnderANameWithoutHTTP2(t *testing.T) {
 		}
 	})
 }
+
+// TestWhatIsSaidOfANameIsNotEvadedUnderAnother asks for a host over connections for other names, and for none.
+func TestWhatIsSaidOfANameIsNotEvadedUnderAnother(t *testing.T) {
+	overEngines(t, func(t *testing.T, e server.Engine) {
+		g := ownTerms(t, e, nil, &configv1.ServerNameTls{MinVersion: "1.3", Alpn: []string{"http/1.1"}})
+		for _, tt := range []struct {
+			name, host string
+			version    uint16
+			h2         bool
+			want       int
+		}{
+			{ownName, ownName, tls.VersionTLS13, false, http.StatusOK},
+			{ownName, "a.test", tls.VersionTLS13, false, http.StatusOK},
+			{"a.test", "x.test", tls.VersionTLS12, false, http.StatusOK},
+			{"a.test", ownName, tls.VersionTLS13, false, http.StatusOK},
+			{"a.test", ownName, tls.VersionTLS12, false, http.StatusMisdirectedRequest},
+			{"a.test", "below." + ownName, tls.VersionTLS12, false, http.StatusMisdirectedRequest},
+			{"", ownName, tls.VersionTLS12, false, http.StatusMisdirectedRequest},
+			{"", ownName, tls.VersionTLS13, false, http.StatusOK},
+			{"a.test", "x.test", tls.VersionTLS13, true, http.StatusOK},
+			{"a.test", ownName, tls.VersionTLS13, true, http.StatusMisdirectedRequest},
+		} {
+			dial := func(ctx context.Context, network, _ string) (net.Conn, error) {
+				c := &tls.Config{ServerName: tt.name, InsecureSkipVerify: true, MaxVersion: tt.version, NextProtos: []string{"http/1.1"}}
+				if tt.h2 {
+					c.NextProtos = []string{"h2"}
+				}
+				return (&tls.Dialer{Config: c}).DialContext(ctx, network, g.address("https"))
+			}
+			protocols := new(http.Protocols)
+			protocols.SetHTTP1(!tt.h2)
+			protocols.SetHTTP2(tt.h2)
+			client := &http.Client{Transport: &http.Transport{DialTLSContext: dial, Protocols: protocols}}
+			resp, err := client.Get("https://" + tt.host + "/")
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = resp.Body.Close()
+			client.CloseIdleConnections()
+			if resp.StatusCode != tt.want {
+				t.Errorf("%s over %s of %q, HTTP/2 %v: %d, want %d", tt.host, tls.VersionName(tt.version), tt.name, tt.h2, resp.StatusCode, tt.want)
+			}
+		}
+	})
+}

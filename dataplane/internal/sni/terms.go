@@ -2,6 +2,7 @@ package sni
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/tls"
 	"slices"
 	"strings"
@@ -52,6 +53,36 @@ func (t *Terms) Into(c *tls.Config) {
 	}
 }
 
+// Spoken is what a connection speaks.
+type Spoken struct {
+	Version, Suite uint16
+	Curve          tls.CurveID
+	Protocol       string
+}
+
+// Meets reports whether a connection that was made under another name speaks what is wanted by the wide terms and, before them, the
+// narrow ones, of which there may be none.
+func (s Spoken) Meets(wide, narrow *Terms) bool {
+	if narrow == nil {
+		narrow = &Terms{}
+	}
+	lowest, highest := cmp.Or(narrow.MinVersion, wide.MinVersion), cmp.Or(narrow.MaxVersion, wide.MaxVersion)
+	return s.Version >= lowest && (highest == 0 || s.Version <= highest) &&
+		(s.Version >= tls.VersionTLS13 || among(s.Suite, narrow.Suites, wide.Suites)) && // those of TLS 1.3 cannot be chosen
+		among(s.Curve, narrow.Curves, wide.Curves) &&
+		among(cmp.Or(s.Protocol, "http/1.1"), narrow.Protocols, wide.Protocols)
+}
+
+// among reports whether something is in the first list that says anything, or whether none does.
+func among[T comparable](one T, lists ...[]T) bool {
+	for _, list := range lists {
+		if len(list) > 0 {
+			return slices.Contains(list, one)
+		}
+	}
+	return true
+}
+
 // On is the certificate with terms for its names, nil if it says nothing of them.
 func (c *Certificate) On(t *Terms) *Certificate {
 	one := *c
@@ -98,10 +129,13 @@ func (t *Table) agree() {
 // Torn are the names that are closed because their certificates disagree.
 func (t *Table) Torn() []Torn { return t.torn }
 
+// Uniform reports whether TLS is spoken under all names alike.
+func (t *Table) Uniform() bool { return t == nil || t.terms == nil }
+
 // Terms returns what is said of how TLS is spoken under a name in lower case, nil if nothing is. What a certificate says is for
 // the names it is shown for, and not for those that find it as the default.
 func (t *Table) Terms(name []byte) *Terms {
-	if t == nil || t.terms == nil {
+	if t.Uniform() {
 		return nil
 	}
 	if terms, ok := t.terms[string(name)]; ok {

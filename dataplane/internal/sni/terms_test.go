@@ -74,6 +74,36 @@ func TestNamesOfWhichItIsNotClearHowTheyAreSpokenAreClosed(t *testing.T) {
 	}
 }
 
+// TestWhatIsSpokenMeetsTerms changes one thing at a time.
+func TestWhatIsSpokenMeetsTerms(t *testing.T) {
+	t.Parallel()
+	const gcm, chacha = tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256
+	v12 := sni.Spoken{Version: tls.VersionTLS12, Suite: gcm, Curve: tls.X25519}
+	v13 := sni.Spoken{Version: tls.VersionTLS13, Suite: tls.TLS_AES_128_GCM_SHA256, Curve: tls.X25519MLKEM768, Protocol: "h2"}
+	for _, tt := range []struct {
+		name         string
+		wide, narrow *sni.Terms
+		v12, v13     bool
+	}{
+		{"nothing said", &sni.Terms{}, nil, true, true},
+		{"lowest", &sni.Terms{}, &sni.Terms{MinVersion: tls.VersionTLS13}, false, true},
+		{"highest", &sni.Terms{}, &sni.Terms{MaxVersion: tls.VersionTLS12}, true, false},
+		{"lowest of all", &sni.Terms{MinVersion: tls.VersionTLS13}, nil, false, true},
+		{"lower than of all", &sni.Terms{MinVersion: tls.VersionTLS13}, &sni.Terms{MinVersion: tls.VersionTLS12}, true, true},
+		{"suite", &sni.Terms{}, &sni.Terms{Suites: []uint16{chacha}}, false, true},
+		{"suite of all", &sni.Terms{Suites: []uint16{chacha}}, &sni.Terms{Suites: []uint16{gcm}}, true, true},
+		{"curve", &sni.Terms{}, &sni.Terms{Curves: []tls.CurveID{tls.X25519MLKEM768}}, false, true},
+		{"curve of all", &sni.Terms{Curves: []tls.CurveID{tls.X25519}}, nil, true, false},
+		{"protocol", &sni.Terms{}, &sni.Terms{Protocols: []string{"http/1.1"}}, true, false},
+		{"protocol of all", &sni.Terms{Protocols: []string{"h2"}}, nil, false, true},
+		{"tickets", &sni.Terms{Tickets: new(true)}, &sni.Terms{Tickets: new(false)}, true, true},
+	} {
+		if got := [2]bool{v12.Meets(tt.wide, tt.narrow), v13.Meets(tt.wide, tt.narrow)}; got != [2]bool{tt.v12, tt.v13} {
+			t.Errorf("%s: 1.2 and 1.3 meet it: %v, want %v, %v", tt.name, got, tt.v12, tt.v13)
+		}
+	}
+}
+
 func TestNarrowerTermsGoBeforeWiderOnes(t *testing.T) {
 	t.Parallel()
 	wide := sni.Terms{
