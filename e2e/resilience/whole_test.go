@@ -227,10 +227,10 @@ func TestARestoreUnderRunningReplicas(t *testing.T) {
 	c.Apply(baseDocument(t))
 	g := c.StartGateway("default", "--client-idle-timeout", "1h")
 	stop := startLoad(t, 200, g)
+	fill(c, 300)
 	_, recipient := c.RecoveryKey()
 	file, _ := c.BackupWhole(recipient)
 	awaitWrites(t, c, 1)
-	c.MustCLI("", "keyring", "rotate", "--wait") // so that what comes back is older than what replicas know
 	converges(t, c, g, 20*time.Second)
 	was := headOf(c)
 
@@ -254,8 +254,17 @@ func TestARestoreUnderRunningReplicas(t *testing.T) {
 		t.Fatalf("restores that were refused moved the group from %+v to %+v", was, now)
 	}
 
+	// What comes back has an older keyring than replicas know, who are in the middle of putting everything under the newest term.
+	c.SQL(fmt.Sprintf(slowRewrap, 0.005))
+	left := under(t, c)
 	w := startWriter(c, 10)
-	at(t.Context(), 300*time.Millisecond)
+	c.MustCLI("", "keyring", "rotate")
+	testkit.Await(t, 20*time.Second, func() error {
+		if n := under(t, c); n >= left {
+			return fmt.Errorf("%d are under the first term, before it was %d", n, left)
+		}
+		return nil
+	})
 	out := c.RestoreWhole(file, "--replace", "--output", "json")
 	if out.Code != 0 || !strings.Contains(out.Stdout, `"new_epoch"`) {
 		t.Fatalf("restore: exit %d\n%s%s", out.Code, out.Stdout, out.Stderr)
