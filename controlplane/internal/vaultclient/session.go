@@ -136,6 +136,19 @@ func (c *Client) keep(ctx context.Context) (time.Duration, error) {
 	return c.renew(ctx, had)
 }
 
+// Tend does what Run does, if it is due: for those who use a client now and then. Only one may call it at a time. What fails
+// is left to the next request to tell.
+func (c *Client) Tend(ctx context.Context) {
+	if time.Now().Before(c.tend) {
+		return
+	}
+	wait, err := c.keep(ctx)
+	if err != nil {
+		wait = maxPause
+	}
+	c.tend = time.Now().Add(wait)
+}
+
 // renew asks for a longer life, and for another token where that is not granted. With mu held.
 func (c *Client) renew(ctx context.Context, s session) (time.Duration, error) {
 	if s.ends.IsZero() {
@@ -171,6 +184,9 @@ func (c *Client) lookUp(ctx context.Context, s session) (session, error) {
 	answer, err := s.client.Auth().Token().LookupSelfWithContext(ctx)
 	if err != nil {
 		return s, fmt.Errorf("%w: %w", ErrNoLogin, told("look up token", err))
+	}
+	if answer == nil { // an empty one
+		return s, fmt.Errorf("%w: look up token: an answer without content", ErrNoLogin)
 	}
 	s.ends, s.life = time.Time{}, 0
 	s.renewable, _ = answer.Data["renewable"].(bool)

@@ -33,6 +33,8 @@ type Config struct {
 	// Timeout bounds a request.
 	Timeout time.Duration
 	Auth    Auth
+	// HTTP makes the requests, instead of a client of our own; then CAFile and ServerName are its matter.
+	HTTP *http.Client
 }
 
 // Client is safe for concurrent use. It logs in when it is first used; Run keeps it logged in.
@@ -45,6 +47,8 @@ type Client struct {
 	login   session
 	failed  time.Time // the last failure to log in
 	failure error
+
+	tend time.Time // Tend's
 }
 
 // New makes a client; nothing is asked yet.
@@ -52,17 +56,11 @@ func New(cfg Config) (*Client, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	transport, err := cfg.transport()
+	doer, err := cfg.doer()
 	if err != nil {
 		return nil, err
 	}
-	client, err := api.NewClient(&api.Config{
-		Address: cfg.Address, Timeout: cfg.Timeout, MaxRetries: 0,
-		HttpClient: &http.Client{
-			Transport:     transport,
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
-	})
+	client, err := api.NewClient(&api.Config{Address: cfg.Address, Timeout: cfg.Timeout, MaxRetries: 0, HttpClient: doer})
 	if err != nil {
 		return nil, fmt.Errorf("vault: %w", err)
 	}
@@ -93,6 +91,20 @@ func (c *Config) check() error {
 func loopback(host string) bool {
 	addr, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && addr.IsLoopback()
+}
+
+func (c *Config) doer() (*http.Client, error) {
+	if c.HTTP != nil {
+		return c.HTTP, nil
+	}
+	transport, err := c.transport()
+	if err != nil {
+		return nil, err
+	}
+	return &http.Client{
+		Transport:     transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}, nil
 }
 
 func (c *Config) transport() (*http.Transport, error) {

@@ -330,3 +330,34 @@ func TestWhatIsNotSafeIsRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestWhatIsTendedStaysLoggedIn uses clients now and then, without Run: one with a token that would expire, one with a role.
+func TestWhatIsTendedStaysLoggedIn(t *testing.T) {
+	t.Parallel()
+	v := vaulttest.Start(t)
+	v.Transit("transit", "k")
+	policy := v.Policy("transit", "k")
+	const ttl = 4 * time.Second
+	role, secret := v.AppRole(policy, ttl, time.Hour)
+	left := v.Issue(policy, ttl, time.Hour)
+	clients := []*vaultclient.Client{
+		client(t, v, token(v.Issue(policy, ttl, time.Hour))),
+		client(t, v, vaultclient.Auth{Method: vaultclient.MethodAppRole, Role: role, Secret: settings.NewSecret(secret)}),
+	}
+	end := time.Now().Add(2 * ttl)
+	testkit.Await(t, testkit.Deadline, func() error {
+		for _, c := range clients {
+			c.Tend(t.Context())
+			if err := write(t, c); err != nil {
+				t.Fatalf("while it is tended: %v", err)
+			}
+		}
+		if time.Now().Before(end) {
+			return errors.New("not two lives of the token yet")
+		}
+		return nil
+	})
+	if err := write(t, client(t, v, token(left))); !errors.Is(err, vaultclient.ErrForbidden) {
+		t.Errorf("a token that nobody tended: %v", err)
+	}
+}
