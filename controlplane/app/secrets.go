@@ -6,26 +6,36 @@ import (
 	"os"
 	"time"
 
+	"keyward.dev/controlplane/internal/admission"
+	"keyward.dev/controlplane/internal/egress"
 	"keyward.dev/controlplane/internal/secretsource"
-	"keyward.dev/shared/secret"
 	"keyward.dev/shared/settings"
 )
 
 // Secrets says where the values of secret references come from.
 type Secrets struct {
 	Providers []string
+	// TenantNetworks are ranges, beside public addresses, where providers that tenants make may be.
+	TenantNetworks []string
 	// Lookup finds environment variables; nil: os.LookupEnv.
 	Lookup settings.Lookup
 }
 
 // Flags declares the settings.
 func (s *Secrets) Flags(fs *flag.FlagSet) {
-	settings.WordsVar(fs, &s.Providers, "secret-provider", "where groups may have secrets read from, `NAME=PLACE?groups=a,b`; a place is file:/ROOT, env:PREFIX_ or vault:https://HOST:PORT/MOUNT. May be repeated")
+	settings.WordsVar(fs, &s.Providers, "secret-provider", "where groups may have secrets read from, `NAME=PLACE?groups=a,b`; a place is file:/ROOT, env:PREFIX_ or vault:https://HOST:PORT/MOUNT or aws:REGION. May be repeated")
+	settings.ListVar(fs, &s.TenantNetworks, "tenant-provider-networks", nil, "`ranges` of addresses, beside public ones, where secret providers may be that tenants make. May be repeated")
 }
 
 func (s *Secrets) check(faults *settings.Faults) {
 	_, err := s.open()
 	faults.Add("secret-provider", err)
+	_, err = s.egress()
+	faults.Add("tenant-provider-networks", err)
+}
+
+func (s *Secrets) egress() (*egress.Rules, error) {
+	return egress.New(s.TenantNetworks, egress.Interfaces)
 }
 
 // open reads the settings; no source is asked yet.
@@ -41,7 +51,8 @@ func (s *Secrets) open() (*secretsource.Providers, error) {
 type references struct {
 	providers *secretsource.Providers
 	inbox     *secretsource.Inbox
-	secrets   func(group string) func(secret.Reference) string
+	egress    *egress.Rules
+	secrets   func(group string) admission.Secrets
 	referring func(group string)
 }
 
@@ -50,12 +61,16 @@ func (s *Secrets) references() (references, error) {
 	if err != nil {
 		return references{}, err
 	}
+	rules, err := s.egress()
+	if err != nil {
+		return references{}, err
+	}
 	inbox := secretsource.NewInbox()
-	return references{providers: providers, inbox: inbox, secrets: providers.For, referring: inbox.Wake}, nil
+	return references{providers: providers, egress: rules, inbox: inbox, secrets: providers.For, referring: inbox.Wake}, nil
 }
 
 func (r references) resolver(c *core, log *slog.Logger) *secretsource.Resolver {
 	return secretsource.New(secretsource.Config{
-		Providers: r.providers, Database: c.store, Groups: c.groups, Writer: c.config, Woken: r.inbox, Now: time.Now, Log: log,
+		Providers: r.providers, Egress: r.egress, Database: c.store, Groups: c.groups, Writer: c.config, Woken: r.inbox, Now: time.Now, Log: log,
 	})
 }

@@ -9,6 +9,7 @@ import (
 
 	"keyward.dev/controlplane/internal/fanout"
 	"keyward.dev/controlplane/internal/history"
+	"keyward.dev/controlplane/internal/record"
 	"keyward.dev/controlplane/internal/rollout"
 	"keyward.dev/controlplane/internal/snapshot"
 )
@@ -45,7 +46,7 @@ func (s source) whole(view *snapshot.View) fanout.Snapshot {
 }
 
 func streamed(r *snapshot.Resource) fanout.Record {
-	return fanout.Record{Kind: r.Kind, UID: r.UID, Name: r.Name, Bytes: r.Record, Unreadable: r.Unreadable != ""}
+	return fanout.Record{Kind: r.Kind, UID: r.UID, Name: r.Name, Bytes: record.Streamed(r.Record), Unreadable: r.Unreadable != ""}
 }
 
 var (
@@ -91,8 +92,8 @@ func (s source) At(ctx context.Context, group string, revision int64) (fanout.Sn
 	return fanout.Snapshot{
 		Epoch: set.Epoch, Revision: set.Revision, Digest: set.Digest, Staged: true,
 		Records: func(yield func(fanout.Record) bool) {
-			for ref, record := range set.Records() {
-				if !yield(fanout.Record{Kind: ref.Kind, UID: ref.UID, Name: ref.Name, Bytes: record}) {
+			for ref, bytes := range set.Records() {
+				if !yield(fanout.Record{Kind: ref.Kind, UID: ref.UID, Name: ref.Name, Bytes: bytes}) {
 					return
 				}
 			}

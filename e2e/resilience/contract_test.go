@@ -192,7 +192,7 @@ func faultsOf(before, now contract) (faults []string) {
 }
 
 func faultsOfNew(name string, o *optionsv1.FieldOptions, next uint32) (faults []string) {
-	if o.GetControlPlane() || o.GetOutputOnly() {
+	if o.GetControlPlane() || o.GetWithheld() || o.GetOutputOnly() {
 		return nil
 	}
 	if o.GetDefault() != "" {

@@ -35,6 +35,8 @@ func TestNothingSecretIsReadableAnywhere(t *testing.T) {
 	}
 	joinToken := c.JoinToken("default", 1)
 	secrets, keyAnswers := certificateSecrets(t, c)
+	moreSecrets, moreAnswers := providerSecrets(t, c)
+	secrets, keyAnswers = append(secrets, moreSecrets...), append(keyAnswers, moreAnswers...)
 	g.AwaitRevision(c.Apply("group: default\nconsumers: [{name: after-the-certificates}]"))
 	secrets = append(secrets, canary)
 	all := slices.Concat(secrets, []string{c.Token, joinToken})
@@ -144,6 +146,29 @@ func certificateSecrets(t *testing.T, c *harness.Cluster) (secrets []string, ans
 	call(http.StatusUnprocessableEntity, http.MethodPut, "/ca-certificates/a", fmt.Sprintf(`{"certificates": %q}`, a.PEM()+a.KeyPEM(t)))
 	call(http.StatusUnprocessableEntity, http.MethodPost, "/certificates", strings.Replace(add, passphrase, wrong, 1))
 	call(http.StatusUnprocessableEntity, http.MethodPost, "/certificates", a.KeyPEM(t), file...)
+	return secrets, answers
+}
+
+// providerSecrets stores providers of secrets, also badly, and answers what must not be found of them and what the API said.
+func providerSecrets(t *testing.T, c *harness.Cluster) (secrets []string, answers []harness.Answer) {
+	t.Helper()
+	secrets = []string{"CANARY-token-2kS0aYq7", "CANARY-secret-id-8wB1cD5f", "CANARY-access-key-G6hJ3kS0", "CANARY-session-N9pL4tR8"}
+	const vault = `{"vault": {"address": "https://vault.invalid:8200", "mount": "kv", `
+	call := func(want int, method, path, body string) {
+		t.Helper()
+		a := c.REST(method, "/v1/groups/default/secret-providers"+path, body)
+		if a.Status != want {
+			t.Errorf("%s %s: %d %s", method, path, a.Status, a.Body)
+		}
+		answers = append(answers, a)
+	}
+	call(http.StatusCreated, http.MethodPut, "/a", fmt.Sprintf(vault+`"token": %q}}`, secrets[0]))
+	call(http.StatusCreated, http.MethodPut, "/b", fmt.Sprintf(vault+`"approle": {"role_id": "r", "secret_id": %q}}}`, secrets[1]))
+	call(http.StatusCreated, http.MethodPut, "/c", fmt.Sprintf(
+		`{"aws": {"region": "eu-central-1", "access_key_id": "A", "secret_access_key": %q, "session_token": %q}}`, secrets[2], secrets[3]))
+	call(http.StatusOK, http.MethodGet, "", "")
+	call(http.StatusUnprocessableEntity, http.MethodPut, "/a", fmt.Sprintf(vault+`"token": {"bad": %q}}}`, secrets[0]))
+	call(http.StatusUnprocessableEntity, http.MethodPut, "/b", fmt.Sprintf(vault+`"approle": {"role_id": "r", "secret_id": %q, "x": %q}}}`, secrets[1], secrets[1]))
 	return secrets, answers
 }
 

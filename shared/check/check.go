@@ -49,6 +49,8 @@ func Resource(m proto.Message) []problem.Violation {
 	case *configv1.CaCertificate:
 		_, vs := certs.OpenCA(m)
 		return append(checkLabels(m.GetLabels()), vs...)
+	case *configv1.SecretProvider:
+		return checkLabels(m.GetLabels())
 	default:
 		return nil
 	}

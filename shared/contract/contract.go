@@ -54,10 +54,10 @@ func enums(es protoreflect.EnumDescriptors) (n uint32) {
 	return n
 }
 
-// since is the contract that brought a field; gateways are not shown those that only the control plane uses.
+// since is the contract that brought a field; gateways do not look at those that only the control plane uses.
 func since(f protoreflect.FieldDescriptor) uint32 {
 	o, ok := proto.GetExtension(f.Options(), optionsv1.E_Field).(*optionsv1.FieldOptions)
-	if !ok || o.GetControlPlane() {
+	if !ok || o.GetControlPlane() || o.GetWithheld() {
 		return 0
 	}
 	return o.GetSince()

@@ -70,11 +70,19 @@ type Request struct {
 	PruneKinds []string
 	// Hash returns the keyed hashes of a secret under every live term of the pepper, the newest first.
 	Hash func(plaintext []byte) []*configv1.KeyedHash
-	// Secrets says why the group must not refer to a secret that is kept elsewhere, empty if it may; nil: it may to none.
-	Secrets func(r secret.Reference) string
+	// Secrets are the providers of secrets that the operator of the control plane gives the group; nil: none.
+	Secrets Secrets
 	// Faults are violations found when the document was read. The request is refused with them, together with
 	// whatever else is wrong apart from their consequences.
 	Faults []problem.Violation
+}
+
+// Secrets are providers of secrets that are kept elsewhere.
+type Secrets interface {
+	// Has reports whether there is a provider of that name.
+	Has(provider string) bool
+	// Check says why a reference must not be stored, empty if it may.
+	Check(r secret.Reference) string
 }
 
 // Upsert is a resource to be stored.
@@ -154,6 +162,7 @@ func (a *Admitter) Admit(view View, req Request) (Admitted, error) {
 	j.references()
 	j.removals()
 	j.keys()
+	j.providers()
 	j.certificateNames()
 	j.certificateIDs()
 	j.routes()

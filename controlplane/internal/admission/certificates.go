@@ -315,6 +315,8 @@ func Output(m proto.Message, view View, r *snapshot.Resource) {
 			m.Info = certs.Authorities(stored)
 		}
 		m.UsedBy = usedBy(view, r)
+	case *configv1.SecretProvider:
+		m.UsedBy = usedBy(view, r)
 	}
 }
 

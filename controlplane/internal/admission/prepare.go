@@ -116,6 +116,9 @@ func (j *judge) prepare(e *entry) error {
 	if err := j.secrets(e, broken); err != nil {
 		return fmt.Errorf("%s: %w", catalog.Ref(e.kind.Name, e.name), err)
 	}
+	if !broken {
+		j.provider(e)
+	}
 	if size := proto.Size(e.msg); size > j.limits.ResourceBytes {
 		j.failWith(problem.TooLarge, e.path, "has %d bytes; a resource has at most %d", size, j.limits.ResourceBytes)
 	}

@@ -11,6 +11,7 @@ import (
 	optionsv1 "keyward.dev/proto/gen/keyward/options/v1"
 
 	"keyward.dev/controlplane/internal/claims"
+	"keyward.dev/controlplane/internal/secretplace"
 	"keyward.dev/shared/catalog"
 	"keyward.dev/shared/check"
 	"keyward.dev/shared/check/certs"
@@ -24,7 +25,8 @@ var errNoHash = errors.New("no pepper to hash a key with")
 // keeps what is stored, plaintext is hashed or stays to be sealed with the resource, null clears.
 func (j *judge) secrets(e *entry, broken bool) error {
 	stored := map[string]*configv1.Secret{}
-	if e.stored != nil && e.stored.Message != nil && e.kind.Name != certs.Kind { // whose keys belong to versions, not to places
+	if e.stored != nil && e.stored.Message != nil && e.kind.Name != certs.Kind && // whose keys belong to versions, not to places
+		!moved(e) {
 		err := secret.Walk(e.stored.Message, func(f secret.Field) {
 			if secret.Stored(f.Get()) {
 				stored[f.ID] = f.Get()
@@ -61,7 +63,7 @@ func (j *judge) secret(e *entry, f secret.Field, stored *configv1.Secret, clear,
 	plaintext, isPlain := given.GetValue().(*configv1.Secret_Plaintext)
 	switch {
 	case given.GetRef() != "": // also one that comes back from the past: who may use which provider counts now
-		j.reference(f, at)
+		j.reference(e, f, at)
 	case e.change.Restored:
 		if required(f) && !secret.Stored(given) {
 			j.fail(at, "was not stored")
@@ -80,6 +82,8 @@ func (j *judge) secret(e *entry, f secret.Field, stored *configv1.Secret, clear,
 		j.fail(at, "must be a string or {set: true}")
 	case stored != nil:
 		f.Set(proto.CloneOf(stored))
+	case given.GetSet() && moved(e):
+		j.fail(at, sentElsewhere)
 	case given.GetSet():
 		j.fail(at, "nothing is stored that could be kept: give the value")
 	case required(f) && e.stored != nil && e.stored.Message == nil:
@@ -94,17 +98,17 @@ func (j *judge) secret(e *entry, f secret.Field, stored *configv1.Secret, clear,
 
 // reference decides about a secret that is kept elsewhere. The value is not read here: what admission says must not depend on
 // whether its source answers, nor tell who asks what is there.
-func (j *judge) reference(f secret.Field, at string) {
+func (j *judge) reference(e *entry, f secret.Field, at string) {
 	given := f.Get()
 	switch r, ok := secret.ParseReference(given.GetRef()); {
 	case f.Storage != optionsv1.Storage_STORAGE_SEALED:
 		j.fail(at, "cannot be a reference: only a hash of it is kept, which must not change when what is referred to does; give the value, or let one be generated")
+	case e.kind.Name == secretplace.Kind:
+		j.fail(at, "cannot be a reference: a secret provider brings its own credentials; give the value")
 	case !ok:
 		j.fail(at, "is not a reference of the form {scheme://provider/path#field}")
-	case j.req.Secrets == nil:
-		j.fail(at, "unknown provider: this group has no secret providers")
 	default:
-		if reason := j.req.Secrets(r); reason != "" {
+		if reason := j.elsewhere(r); reason != "" {
 			j.fail(at, "%s", reason)
 		}
 		f.Set(&configv1.Secret{Value: &configv1.Secret_Ref{Ref: given.GetRef()}})

@@ -74,6 +74,9 @@ func Identity(c *configv1.Certificate) iter.Seq[string] {
 const (
 	// Label marks the consumers that carry a label.
 	Label = "label"
+	// Provider marks what refers to a secret, by the name of its provider; the word is the kind of those that tenants make, which
+	// so know what uses them.
+	Provider = "secret-providers"
 	// RegexHost marks the routes with regular expressions on a host; the host is empty for routes that name none.
 	RegexHost = "regex-host"
 )
@@ -85,6 +88,12 @@ func Marks(m proto.Message) iter.Seq2[string, string] {
 		case *configv1.Consumer:
 			for _, label := range m.GetGroups() {
 				if !yield(Label, label) {
+					return
+				}
+			}
+		case *configv1.Certificate:
+			for _, slot := range certs.Slots(m) {
+				if r, ok := secret.ParseReference(certs.Reference(slot.Version)); ok && !yield(Provider, r.Provider) {
 					return
 				}
 			}

@@ -14,7 +14,6 @@ import (
 	"keyward.dev/controlplane/internal/snapshot"
 	"keyward.dev/controlplane/internal/store"
 	"keyward.dev/shared/problem"
-	"keyward.dev/shared/secret"
 )
 
 // Config holds what a Service needs.
@@ -25,9 +24,9 @@ type Config struct {
 	History   Past
 	Admission *admission.Admitter
 	Log       *slog.Logger
-	// Secrets answers what a group may refer to; nil: nothing.
-	Secrets func(group string) func(secret.Reference) string
-	// Referring hears of each commit that brings references. It must not wait.
+	// Secrets answers the providers that the operator gives a group; nil: none.
+	Secrets func(group string) admission.Secrets
+	// Referring hears of each commit that brings references, or providers for them. It must not wait.
 	Referring func(group string)
 	// First are system records that a new group has beside its pepper; nil: none.
 	First func(now time.Time) []admission.Upsert

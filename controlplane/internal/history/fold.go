@@ -11,6 +11,7 @@ import (
 
 	syncv1 "keyward.dev/proto/gen/keyward/sync/v1"
 
+	"keyward.dev/controlplane/internal/record"
 	"keyward.dev/controlplane/internal/sealer"
 	"keyward.dev/controlplane/internal/snapshot"
 	"keyward.dev/controlplane/internal/store"
@@ -156,7 +157,7 @@ func (f *fold) put(c store.Change, created time.Time, record []byte) error {
 		created = old.created
 	}
 	f.remove(at)
-	f.hash.Add(&f.sum, at.kind, at.uid, record)
+	f.hash.Add(&f.sum, at.kind, at.uid, streamed(record))
 	f.all[at] = &version{
 		ref:      snapshot.Ref{Kind: at.kind, UID: at.uid, Name: rec.GetName()},
 		revision: c.Revision, created: created, updated: c.At, record: record,
@@ -164,11 +165,14 @@ func (f *fold) put(c store.Change, created time.Time, record []byte) error {
 	return nil
 }
 
+// streamed is record.Streamed, where records have its name.
+func streamed(b []byte) []byte { return record.Streamed(b) }
+
 // remove takes a resource out. One that no change put there was put into the database past the control plane, and removed
 // by a change like any other; the digest tells whether that is all.
 func (f *fold) remove(at key) {
 	if old := f.all[at]; old != nil {
-		f.hash.Remove(&f.sum, at.kind, at.uid, old.record)
+		f.hash.Remove(&f.sum, at.kind, at.uid, streamed(old.record))
 		delete(f.all, at)
 	}
 }

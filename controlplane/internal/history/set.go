@@ -62,7 +62,7 @@ func (s *Set) Resources() ([]*snapshot.Resource, error) {
 func (s *Set) Records() iter.Seq2[snapshot.Ref, []byte] {
 	return func(yield func(snapshot.Ref, []byte) bool) {
 		for _, v := range s.all {
-			if !yield(v.ref, v.record) {
+			if !yield(v.ref, streamed(v.record)) {
 				return
 			}
 		}

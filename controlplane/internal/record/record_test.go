@@ -1,6 +1,8 @@
 package record_test
 
 import (
+	"bytes"
+	"errors"
 	"testing"
 	"time"
 
@@ -58,6 +60,62 @@ func TestWhatOnlyTheControlPlaneUsesIsKeptApart(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestWhatIsWithheldIsStoredAndNotStreamed packs a provider of secrets, of which gateways get the name.
+func TestWhatIsWithheldIsStoredAndNotStreamed(t *testing.T) {
+	t.Parallel()
+	const canary = "CANARY-9pL4tR8wB1cD5fG6"
+	in := &configv1.SecretProvider{
+		Name: "corp", Description: "d", Refresh: durationpb.New(time.Minute), Networks: []string{"10.0.0.0/8"},
+		Vault: &configv1.VaultProvider{
+			Address: "https://" + canary, Token: &configv1.Secret{Value: &configv1.Secret_Plaintext{Plaintext: canary}},
+		},
+	}
+	packed, err := record.Pack("secret-providers", "uid", "corp", in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	streamed := record.Streamed(packed)
+	if !bytes.Contains(packed, []byte(canary)) || bytes.Contains(streamed, []byte(canary)) || !bytes.HasPrefix(packed, streamed) {
+		t.Errorf("%d bytes are stored, %d streamed, or the wrong ones", len(packed), len(streamed))
+	}
+	var stored, sent syncv1.Record
+	if err := errors.Join(proto.Unmarshal(packed, &stored), proto.Unmarshal(streamed, &sent)); err != nil {
+		t.Fatal(err)
+	}
+	got, err := record.Message(&stored)
+	if diff := cmp.Diff(in, got, protocmp.Transform()); err != nil || diff != "" {
+		t.Errorf("unpacked: %v (-packed +unpacked):\n%s", err, diff)
+	}
+	want := &configv1.SecretProvider{Name: "corp", Description: "d", Refresh: durationpb.New(time.Minute)}
+	if got, err = record.Message(&sent); err != nil || !proto.Equal(want, got) {
+		t.Errorf("gateways are sent %v, %v", got, err)
+	}
+	again, err := record.Pack("secret-providers", "uid", "corp", in)
+	if err != nil || bytes.Equal(record.Streamed(again), streamed) {
+		t.Errorf("two stored forms have one digest (%v)", err)
+	}
+	plain, err := record.Pack("services", "uid", "s", &configv1.Service{Name: "s"})
+	if err != nil || !bytes.Equal(record.Streamed(plain), plain) {
+		t.Errorf("of what has nothing to withhold something is not streamed (%v)", err)
+	}
+}
+
+func FuzzStreamed(f *testing.F) {
+	packed, err := record.Pack("secret-providers", "uid", "corp", &configv1.SecretProvider{Name: "corp", Networks: []string{"10.0.0.0/8"}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(packed)
+	f.Add([]byte{0x7a})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		streamed := record.Streamed(b)
+		var rec syncv1.Record
+		if !bytes.HasPrefix(b, streamed) || proto.Unmarshal(streamed, &rec) == nil && rec.GetWithheld() != nil {
+			t.Errorf("of %x %x is streamed", b, streamed)
+		}
+	})
 }
 
 func TestMessageRefusesWhatIsNoResource(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	syncv1 "keyward.dev/proto/gen/keyward/sync/v1"
 
 	"keyward.dev/controlplane/internal/history"
+	"keyward.dev/controlplane/internal/record"
 	"keyward.dev/controlplane/internal/sealer"
 	"keyward.dev/controlplane/internal/store"
 	"keyward.dev/shared/digest"
@@ -94,6 +95,9 @@ func (s *step) change(c store.Change, body *syncv1.ChangeBody) error {
 	return nil
 }
 
+// streamed is record.Streamed, where records have its name.
+func streamed(b []byte) []byte { return record.Streamed(b) }
+
 // replace takes the records that change out of the digest, and those that they become in.
 func (s *step) replace(ctx context.Context) error {
 	refs := make([]store.Ref, 0, len(s.last))
@@ -105,7 +109,7 @@ func (s *step) replace(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s.hash.Remove(&s.sum, row.Kind, row.UID, record)
+		s.hash.Remove(&s.sum, row.Kind, row.UID, streamed(record))
 		return nil
 	})
 	if err != nil {
@@ -113,7 +117,7 @@ func (s *step) replace(ctx context.Context) error {
 	}
 	for ref, o := range s.last {
 		if o.record != nil {
-			s.hash.Add(&s.sum, ref.Kind, ref.UID, o.record)
+			s.hash.Add(&s.sum, ref.Kind, ref.UID, streamed(o.record))
 		}
 	}
 	return nil

@@ -65,8 +65,28 @@ const (
 	readTimeout = 10 * time.Second
 )
 
+// asking is how references of a view are read: from whose providers, and with fresh also such as are not due of which nothing
+// fitting is kept.
+type asking struct {
+	find  func(r secret.Reference) (*Provider, string)
+	kept  func(name string) *configv1.CertificateVersion
+	now   time.Time
+	whose side
+	fresh bool
+}
+
+// missing reports whether nothing is kept that is for what the certificate is for now.
+func (a asking) missing(name string, w want) bool {
+	v := a.kept(name)
+	if v == nil {
+		return true
+	}
+	_, vs := certs.Open(&configv1.Certificate{Name: w.held.GetName(), Snis: w.held.GetSnis(), Current: v})
+	return len(vs) > 0
+}
+
 // readAll reads references, several at once. Where a source does not answer it is not asked again.
-func readAll(ctx context.Context, providers *Providers, group string, due map[string]want) map[string]outcome {
+func (a asking) readAll(ctx context.Context, due map[string]want) map[string]outcome {
 	out := map[string]outcome{}
 	var mu sync.Mutex // guards out and down
 	down := map[*Provider]error{}
@@ -78,14 +98,14 @@ func readAll(ctx context.Context, providers *Providers, group string, due map[st
 			defer func() { <-slots }()
 			o := outcome{want: w}
 			var reason string
-			if o.provider, reason = providers.find(group, w.reference); reason != "" {
+			if o.provider, reason = a.find(w.reference); reason != "" {
 				o.provider, o.err = nil, errors.New(reason)
 			} else {
 				mu.Lock()
 				o.err = down[o.provider]
 				mu.Unlock()
 				if o.err == nil {
-					o.value, o.err = read(ctx, o.provider, w)
+					o.value, o.err = a.read(ctx, o.provider, name, w)
 				}
 			}
 			mu.Lock()
@@ -102,10 +122,10 @@ func readAll(ctx context.Context, providers *Providers, group string, due map[st
 
 // read reads one reference and judges what it gives where it shall be used: a key that does not belong to its certificate is
 // not what was meant, and whatever was read before is better.
-func read(ctx context.Context, p *Provider, w want) (*configv1.CertificateVersion, error) {
+func (a asking) read(ctx context.Context, p *Provider, name string, w want) (*configv1.CertificateVersion, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	text, err := p.source.read(ctx, w.reference)
+	text, err := p.source.read(ctx, question{reference: w.reference, names: w.held.GetSnis(), held: a.kept(name), now: a.now})
 	switch {
 	case err != nil:
 		return nil, err

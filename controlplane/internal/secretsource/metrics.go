@@ -11,14 +11,19 @@ import (
 	"keyward.dev/shared/check/certs"
 )
 
+// ofTenants stands for all providers that tenants made; none of the operator's can have that name.
+const ofTenants = "(tenants)"
+
 // metrics count what this replica read. The providers are those of the settings, so there are few.
 type metrics struct{ reads *prometheus.CounterVec }
 
 func newMetrics(providers *Providers) metrics {
 	m := metrics{reads: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "keyward", Subsystem: "controlplane", Name: "secret_reads_total",
-		Help: "Readings of secret references on this replica, by provider (empty: none that the group may use) and result, ok or failed.",
+		Help: "Readings of secret references on this replica, by provider (empty: none that the group may use; (tenants): those that groups made) and result, ok or failed.",
 	}, []string{"provider", "result"})}
+	m.reads.WithLabelValues(ofTenants, "ok")
+	m.reads.WithLabelValues(ofTenants, "failed")
 	for _, p := range providers.list {
 		m.reads.WithLabelValues(p.name, "ok")
 		m.reads.WithLabelValues(p.name, "failed")
@@ -28,7 +33,11 @@ func newMetrics(providers *Providers) metrics {
 
 func (m metrics) read(o outcome) {
 	provider, result := "", "ok"
-	if o.provider != nil {
+	switch {
+	case o.provider == nil:
+	case o.provider.tenant:
+		provider = ofTenants // whose names are theirs to choose, and could be many
+	default:
 		provider = o.provider.name
 	}
 	if o.err != nil {

@@ -9,6 +9,10 @@ import (
 	"strings"
 	"time"
 
+	configv1 "keyward.dev/proto/gen/keyward/config/v1"
+
+	"keyward.dev/controlplane/internal/admission"
+	"keyward.dev/controlplane/internal/secretplace"
 	"keyward.dev/controlplane/internal/vaultclient/vaulturi"
 	"keyward.dev/shared/catalog"
 	"keyward.dev/shared/run"
@@ -34,18 +38,37 @@ type source interface {
 	// check says why a reference cannot be read from here whatever is here, empty if it can.
 	check(r secret.Reference) string
 	// read answers a value. An error that is errDown holds for everything from here.
-	read(ctx context.Context, r secret.Reference) (string, error)
+	read(ctx context.Context, q question) (string, error)
+}
+
+// question is what a source is asked.
+type question struct {
+	reference secret.Reference
+	// names are those that the certificate shall be for, and held what was read before, if anything was: for sources that issue.
+	names []string
+	held  *configv1.CertificateVersion
+	now   time.Time
 }
 
 var (
 	errDown    = errors.New("the source does not answer")
 	errNothing = errors.New("there is nothing there")
+
+	errNoText    = errors.New("it is not a string")
+	errNoObject  = errors.New("it is not a JSON object, of which a field could be taken")
+	errNoNames   = errors.New("the certificate has no snis, for which one could be issued")
+	errNotIssued = errors.New("what was issued has no certificate and private key")
 )
 
-// Provider is a place from which the references of some groups are read.
+// Provider is a place from which references are read: of some groups, if the operator has set it up, or of the one group in
+// which a tenant made it.
 type Provider struct {
-	name, scheme   string
-	groups         map[string]bool
+	name, scheme string
+	// groups that it is for; nil for one that a tenant made.
+	groups map[string]bool
+	tenant bool
+	// issues says that each reading gives something new, which is kept for most of its life.
+	issues         bool
 	refresh, stale time.Duration
 	source         source
 	// run, if it is not nil, has to run while the provider is used.
@@ -54,7 +77,7 @@ type Provider struct {
 
 var (
 	nameForm = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-	errForm  = errors.New("is not of the form NAME=file:/ROOT?groups=…, NAME=env:PREFIX_?groups=… or NAME=vault:https://HOST:PORT/MOUNT?groups=…")
+	errForm  = errors.New("is not of the form NAME=file:/ROOT?groups=…, NAME=env:PREFIX_?groups=…, NAME=vault:https://HOST:PORT/MOUNT?groups=… or NAME=aws:REGION?groups=…")
 )
 
 // Parse reads the setting of a provider. Its errors do not quote the text beyond the name.
@@ -77,7 +100,7 @@ func Parse(text string, lookup settings.Lookup) (*Provider, error) {
 
 // open makes the source and answers the parameters that are left.
 func (p *Provider) open(place string, lookup settings.Lookup) (vaulturi.Values, error) {
-	if p.scheme == "vault" {
+	if p.scheme == secretplace.Vault {
 		return p.openVault(place, lookup)
 	}
 	place, query, _ := strings.Cut(place, "?")
@@ -90,6 +113,8 @@ func (p *Provider) open(place string, lookup settings.Lookup) (vaulturi.Values, 
 		p.source, err = newFiles(place)
 	case "env":
 		p.source, err = newVariables(place, lookup)
+	case secretplace.AWS:
+		p.source, err = newManager(place, parameters)
 	default:
 		err = errForm
 	}
@@ -157,19 +182,39 @@ func (ps *Providers) named(name string) *Provider {
 	return nil
 }
 
-// For answers what a group may refer to, for admission. What exists for others only does not exist for it.
-func (ps *Providers) For(group string) func(secret.Reference) string {
-	return func(r secret.Reference) string {
-		_, reason := ps.find(group, r)
-		return reason
-	}
+// For answers what a group may refer to of what the operator has set up, for admission. What exists for others only does not
+// exist for it.
+func (ps *Providers) For(group string) admission.Secrets { return given{ps, group} }
+
+// given are the providers of a group that the operator has set up.
+type given struct {
+	all   *Providers
+	group string
 }
 
-// find answers the provider of a reference, or why there is none.
-func (ps *Providers) find(group string, r secret.Reference) (*Provider, string) {
+// Has implements admission.Secrets.
+func (g given) Has(name string) bool {
+	p := g.all.named(name)
+	return p != nil && p.groups[g.group]
+}
+
+// Check implements admission.Secrets.
+func (g given) Check(r secret.Reference) string {
+	if p := g.all.named(r.Provider); g.Has(r.Provider) && p.scheme == r.Scheme {
+		return p.source.check(r)
+	}
+	return secretplace.Unknown(r)
+}
+
+// find answers the provider of a reference of a group, or why there is none: the operator's, or else one of those that tenants
+// made in the group.
+func (ps *Providers) find(group string, made map[string]*Provider, r secret.Reference) (*Provider, string) {
 	p := ps.named(r.Provider)
-	if p == nil || p.scheme != r.Scheme || !p.groups[group] {
-		return nil, fmt.Sprintf("unknown provider: this group has no secret provider %s://%s", r.Scheme, r.Provider)
+	if p == nil || !p.groups[group] {
+		p = made[r.Provider]
+	}
+	if p == nil || p.scheme != r.Scheme {
+		return nil, secretplace.Unknown(r)
 	}
 	return p, p.source.check(r)
 }

@@ -10,11 +10,16 @@ import (
 	"sync"
 	"time"
 
+	configv1 "keyward.dev/proto/gen/keyward/config/v1"
+
 	"keyward.dev/controlplane/internal/configsvc"
+	"keyward.dev/controlplane/internal/egress"
+	"keyward.dev/controlplane/internal/secretplace"
 	"keyward.dev/controlplane/internal/snapshot"
 	"keyward.dev/controlplane/internal/store"
 	"keyward.dev/shared/check/certs"
 	"keyward.dev/shared/run"
+	"keyward.dev/shared/secret"
 )
 
 // Actor is who writes values, in the audit trail.
@@ -38,10 +43,15 @@ type Writer interface {
 
 // Config is what a Resolver needs.
 type Config struct {
+	// Providers are those of the operator.
 	Providers *Providers
-	Database  Database
-	Groups    Groups
-	Writer    Writer
+	// Egress says where providers that tenants make may be.
+	Egress *egress.Rules
+	// Patience bounds how long the providers that the tenants of a group made can have a run wait, however many they are; 0: 20s.
+	Patience time.Duration
+	Database Database
+	Groups   Groups
+	Writer   Writer
 	// Woken are the groups with new references.
 	Woken *Inbox
 	Now   func() time.Time
@@ -52,20 +62,41 @@ type Config struct {
 type Resolver struct {
 	cfg     Config
 	metrics metrics
+	tenants *tenants
 
 	mu sync.Mutex
 	// All guarded by mu, and only about what this replica did: another one knows nothing of it and reads at once.
-	next  map[place]time.Time
-	told  map[place]string
-	swept time.Time
+	next map[place]turn
+	told map[place]string
+	// looked is what groups were found to hold, by name.
+	looked map[string]holding
 }
 
 // place is where a reference stands: in a group, by the name of its record.
 type place struct{ group, name string }
 
+// turn is when a reference is to be read again, unless it has another provider by then.
+type turn struct {
+	at       time.Time
+	provider *Provider
+}
+
+// holding says whether a group had providers or values at a revision.
+type holding struct {
+	epoch    uint64
+	revision int64
+	any      bool
+}
+
 // New returns a resolver.
 func New(cfg Config) *Resolver {
-	return &Resolver{cfg: cfg, metrics: newMetrics(cfg.Providers), next: map[place]time.Time{}, told: map[place]string{}}
+	if cfg.Patience == 0 {
+		cfg.Patience = patience
+	}
+	return &Resolver{
+		cfg: cfg, metrics: newMetrics(cfg.Providers), tenants: &tenants{rules: cfg.Egress, made: map[string]map[string]made{}},
+		next: map[place]turn{}, told: map[place]string{}, looked: map[string]holding{},
+	}
 }
 
 const (
@@ -73,25 +104,54 @@ const (
 	Timeout = 5 * time.Minute
 	// late is how much later than its period the job may run.
 	late = 2 * time.Second
-	// sweep is how often groups are looked for that hold values and that no provider is for any more.
-	sweep = time.Hour
+	// patience is Config.Patience if nothing else is said, and lanes is how many groups are waited for at once: what others need
+	// is not late for it.
+	patience = 20 * time.Second
+	lanes    = 4
 )
 
 // Every is how often Run has something to do.
 func (r *Resolver) Every() time.Duration { return r.cfg.Providers.tick() }
 
-// Run reads what is due. That a source does not answer is no failure of it.
+// Run reads what is due: first what the operator's providers give, then, of several groups at once, what those of tenants give.
+// That a source does not answer is no failure of it.
 func (r *Resolver) Run(ctx context.Context) error {
 	groups, err := r.groups(ctx)
 	if err != nil {
 		return fmt.Errorf("resolve secret references: %w", err)
 	}
+	return r.both(ctx, groups, false)
+}
+
+// both reads what is due of some groups.
+func (r *Resolver) both(ctx context.Context, groups []string, fresh bool) error {
+	var mu sync.Mutex // guards failed
 	var failed error
-	for _, group := range groups {
-		if err := r.group(ctx, group, false); err != nil {
+	resolve := func(group string, whose side) bool {
+		further, err := r.group(ctx, group, fresh, whose)
+		if err != nil {
+			mu.Lock()
 			failed = errors.Join(failed, fmt.Errorf("resolve secret references of group %s: %w", group, err))
+			mu.Unlock()
+		}
+		return further
+	}
+	var further []string
+	for _, group := range groups {
+		if resolve(group, ofOperator) {
+			further = append(further, group)
 		}
 	}
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, lanes)
+	for _, group := range further {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			resolve(group, ofTenant)
+		})
+	}
+	wg.Wait()
 	return failed
 }
 
@@ -108,84 +168,109 @@ func (r *Resolver) hear(ctx context.Context) error {
 			return nil
 		case <-r.cfg.Woken.signal:
 		}
-		for _, group := range r.cfg.Woken.take() {
-			bounded, cancel := context.WithTimeout(ctx, Timeout)
-			err := r.group(bounded, group, true)
-			cancel()
-			if err != nil && ctx.Err() == nil {
-				r.cfg.Log.WarnContext(ctx, "new secret references could not be resolved; the background job tries again", "group", group, "err", err)
-			}
+		bounded, cancel := context.WithTimeout(ctx, Timeout)
+		err := r.both(bounded, r.cfg.Woken.take(), true)
+		cancel()
+		if err != nil && ctx.Err() == nil {
+			r.cfg.Log.WarnContext(ctx, "new secret references could not be resolved; the background job tries again", "err", err)
 		}
 	}
 }
 
-// groups are those that providers are for, and now and then all that hold values, to close what nobody reads any more.
+// groups are those that the operator's providers are for, and those that have providers of their own or hold values: also to
+// close what nobody reads any more.
 func (r *Resolver) groups(ctx context.Context) ([]string, error) {
 	heads, err := r.cfg.Database.Heads(ctx)
 	if err != nil {
 		return nil, err
 	}
-	now := r.cfg.Now()
-	r.mu.Lock()
-	all := now.Sub(r.swept) >= sweep
-	r.mu.Unlock()
 	var out []string
+	now := map[string]holding{}
 	for _, h := range heads {
-		wanted := slices.ContainsFunc(r.cfg.Providers.list, func(p *Provider) bool { return p.groups[h.Group] })
-		if !wanted && all {
-			err := r.cfg.Database.RowsOf(ctx, h.Group, []string{certs.KindResolved}, func(store.Row) error {
-				wanted = true
-				return nil
-			})
-			if err != nil {
+		if slices.ContainsFunc(r.cfg.Providers.list, func(p *Provider) bool { return p.groups[h.Group] }) {
+			out = append(out, h.Group)
+			continue
+		}
+		r.mu.Lock()
+		had, ok := r.looked[h.Group]
+		r.mu.Unlock()
+		if !ok || had.epoch != h.Epoch || had.revision != h.Revision {
+			had = holding{epoch: h.Epoch, revision: h.Revision}
+			if had.any, err = r.holds(ctx, h.Group); err != nil {
 				return nil, err
 			}
 		}
-		if wanted {
+		if now[h.Group] = had; had.any {
 			out = append(out, h.Group)
 		}
 	}
-	if all {
-		r.mu.Lock()
-		r.swept = now
-		r.mu.Unlock()
-	}
+	r.mu.Lock()
+	r.looked = now
+	r.mu.Unlock()
 	return out, nil
 }
 
+var errEnough = errors.New("one is enough")
+
+func (r *Resolver) holds(ctx context.Context, group string) (bool, error) {
+	err := r.cfg.Database.RowsOf(ctx, group, []string{certs.KindResolved, secretplace.Kind}, func(store.Row) error { return errEnough })
+	if errors.Is(err, errEnough) {
+		return true, nil
+	}
+	return false, err
+}
+
+// side says which providers are read from.
+type side bool
+
+const (
+	ofOperator side = false
+	ofTenant   side = true
+)
+
 // group reads the references of a group that are due, and with fresh those of which nothing is kept, and writes what has changed.
-func (r *Resolver) group(ctx context.Context, group string, fresh bool) error {
+// It answers whether the group has providers of its own.
+func (r *Resolver) group(ctx context.Context, group string, fresh bool, whose side) (bool, error) {
 	view, err := r.cfg.Groups.Fresh(ctx, group)
 	if err != nil {
-		return err
+		return false, err
 	}
-	wanted := wants(view)
-	found := r.readDue(ctx, group, wanted, func(name string) bool {
-		_, kept := view.Get(certs.KindResolved, name)
-		return fresh && !kept
-	})
+	made := r.tenants.of(view)
+	ask := asking{
+		find: func(ref secret.Reference) (*Provider, string) { return r.cfg.Providers.find(group, made, ref) },
+		kept: func(name string) *configv1.CertificateVersion {
+			stored, _ := view.Get(certs.KindResolved, name)
+			return recordOf(stored).GetCertificate()
+		},
+		now: r.cfg.Now(), whose: whose, fresh: fresh,
+	}
+	found := r.readDue(ctx, group, wants(view), ask)
 	if ctx.Err() != nil { // what was not read for want of time did not fail
-		return ctx.Err()
+		return false, ctx.Err()
 	}
 	at := r.cfg.Now()
-	judge := func(view *snapshot.View) configsvc.SystemChanges { return decide(view, found, r.stale(group), at) }
+	judge := func(view *snapshot.View) configsvc.SystemChanges { return decide(view, found, staleIn(ask), at) }
 	r.tell(ctx, group, found)
 	if judge(view).Empty() {
-		return nil
+		return len(made) > 0, nil
 	}
 	_, err = r.cfg.Writer.WriteSystem(ctx, configsvc.SystemRequest{
 		Actor: Actor, Action: "secrets.resolve", Group: group, Note: "secret references", Wanted: judge,
 	})
-	return err
+	return len(made) > 0, err
 }
 
-// readDue reads what this replica has not read lately, and what is now for another reason: it may be back after it was gone.
-func (r *Resolver) readDue(ctx context.Context, group string, wanted map[string]want, now func(name string) bool) map[string]outcome {
+// readDue reads what this replica has not read lately, or from another provider, and what is missing: it may be back after it was
+// gone.
+func (r *Resolver) readDue(ctx context.Context, group string, wanted map[string]want, ask asking) map[string]outcome {
 	r.mu.Lock()
-	begun := r.cfg.Now()
 	due := map[string]want{}
 	for name, w := range wanted {
-		if !begun.Before(r.next[place{group, name}]) || now(name) {
+		p, _ := ask.find(w.reference)
+		if (p != nil && p.tenant) != bool(ask.whose) {
+			continue
+		}
+		if last := r.next[place{group, name}]; last.provider != p || !ask.now.Before(last.at) || ask.fresh && ask.missing(name, w) {
 			due[name] = w
 		}
 	}
@@ -196,32 +281,46 @@ func (r *Resolver) readDue(ctx context.Context, group string, wanted map[string]
 		}
 	}
 	r.mu.Unlock()
-	found := readAll(ctx, r.cfg.Providers, group, due)
+	if ask.whose == ofTenant {
+		bounded, cancel := context.WithTimeout(ctx, r.cfg.Patience)
+		defer cancel()
+		ctx = bounded
+	}
+	found := ask.readAll(ctx, due)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for name, o := range found {
 		r.metrics.read(o)
-		r.next[place{group, name}] = begun.Add(r.pause(o.provider))
+		p, _ := ask.find(o.reference)
+		r.next[place{group, name}] = turn{at: r.again(o, ask.now), provider: p}
 	}
 	return found
 }
 
-// pause is until a reference is read again: such that the job, which does not come at any moment, is not later than the
-// refresh interval, and a little less, so that not all are read at once.
-func (r *Resolver) pause(p *Provider) time.Duration {
+// again is when a reference is read again: such that the job, which does not come at any moment, is not later than the
+// refresh interval, and a little less, so that not all are read at once; and what was issued before too much of its life is over.
+func (r *Resolver) again(o outcome, now time.Time) time.Time {
 	every := DefaultRefresh
-	if p != nil {
-		every = p.refresh
+	if o.provider != nil {
+		every = o.provider.refresh
 	}
 	every = max(0, every-r.cfg.Providers.tick()-late)
-	return every - time.Duration(rand.Float64()*float64(every)/4)
+	at := now.Add(every - time.Duration(rand.Float64()*float64(every)/4))
+	if o.provider == nil || !o.provider.issues || o.value == nil {
+		return at
+	}
+	set, vs := certs.Open(&configv1.Certificate{Current: o.value})
+	if len(vs) > 0 || renewal(set.Current.Leaf()).After(at) {
+		return at
+	}
+	return renewal(set.Current.Leaf())
 }
 
-// stale answers the bound up to which a value is kept; one whose provider is gone is kept as long as one of a provider that
+// staleIn answers the bound up to which a value is kept; one whose provider is gone is kept as long as one of a provider that
 // says nothing, so that replicas whose settings differ for a while close nothing.
-func (r *Resolver) stale(group string) func(w want) time.Duration {
+func staleIn(ask asking) func(w want) time.Duration {
 	return func(w want) time.Duration {
-		if p, reason := r.cfg.Providers.find(group, w.reference); reason == "" {
+		if p, reason := ask.find(w.reference); reason == "" {
 			return p.stale
 		}
 		return DefaultStale

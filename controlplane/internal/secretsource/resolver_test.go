@@ -20,6 +20,7 @@ import (
 
 	"keyward.dev/controlplane/internal/admission"
 	"keyward.dev/controlplane/internal/configsvc"
+	"keyward.dev/controlplane/internal/egress"
 	"keyward.dev/controlplane/internal/history"
 	"keyward.dev/controlplane/internal/kek/file"
 	"keyward.dev/controlplane/internal/sealer"
@@ -97,6 +98,12 @@ func (w *world) replica(t *testing.T) *replica {
 
 func (w *world) replicaWith(t *testing.T, settings ...string) *replica {
 	t.Helper()
+	return w.replicaAllowing(t, []string{"127.0.0.0/8"}, settings...)
+}
+
+// replicaAllowing lets providers that tenants make be in some networks.
+func (w *world) replicaAllowing(t *testing.T, networks []string, settings ...string) *replica {
+	t.Helper()
 	cat, err := catalog.New()
 	if err != nil {
 		t.Fatal(err)
@@ -109,6 +116,10 @@ func (w *world) replicaWith(t *testing.T, settings ...string) *replica {
 	if err != nil {
 		t.Fatal(err)
 	}
+	rules, err := egress.New(networks, egress.Interfaces)
+	if err != nil {
+		t.Fatal(err)
+	}
 	log, inbox := slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug})), secretsource.NewInbox()
 	seal := sealer.New(w.db.Store, w.kek)
 	unlock := func(ctx context.Context, group string) (snapshot.Vault, error) { return seal.Group(ctx, group) }
@@ -118,7 +129,7 @@ func (w *world) replicaWith(t *testing.T, settings ...string) *replica {
 		Log: log, Secrets: providers.For, Referring: inbox.Wake, Now: w.clock,
 	})
 	return &replica{Service: svc, groups: groups, Resolver: secretsource.New(secretsource.Config{
-		Providers: providers, Database: w.db.Store, Groups: groups, Writer: svc, Woken: inbox, Now: w.clock, Log: log,
+		Providers: providers, Egress: rules, Patience: 6 * time.Second, Database: w.db.Store, Groups: groups, Writer: svc, Woken: inbox, Now: w.clock, Log: log,
 	})}
 }
 

@@ -261,8 +261,8 @@ func (g *Group) take(c Change) {
 	}
 	for _, res := range c.Upserts {
 		g.forget(g.trees.put(res))
-		g.hash.Add(&g.full, res.Kind, res.UID, res.Record)
-		g.hash.Add(&g.open, res.Kind, res.UID, res.Record)
+		g.hash.Add(&g.full, res.Kind, res.UID, record.Streamed(res.Record))
+		g.hash.Add(&g.open, res.Kind, res.UID, record.Streamed(res.Record))
 	}
 	g.publish(c, g.view.GroupUID)
 }
@@ -272,10 +272,10 @@ func (g *Group) forget(old *Resource) {
 		return
 	}
 	if old.committed != nil {
-		g.hash.Remove(&g.full, old.Kind, old.UID, old.committed)
+		g.hash.Remove(&g.full, old.Kind, old.UID, record.Streamed(old.committed))
 	}
 	if old.Unreadable == "" {
-		g.hash.Remove(&g.open, old.Kind, old.UID, old.Record)
+		g.hash.Remove(&g.open, old.Kind, old.UID, record.Streamed(old.Record))
 	}
 }
 

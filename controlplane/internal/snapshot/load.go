@@ -9,9 +9,13 @@ import (
 
 	syncv1 "keyward.dev/proto/gen/keyward/sync/v1"
 
+	"keyward.dev/controlplane/internal/record"
 	"keyward.dev/controlplane/internal/store"
 	"keyward.dev/shared/digest"
 )
+
+// streamed is record.Streamed, where records have its name.
+func streamed(b []byte) []byte { return record.Streamed(b) }
 
 // loader opens all rows of a group and holds them against the head.
 type loader struct {
@@ -38,7 +42,7 @@ func (l *loader) row(row store.Row) error {
 		res.Message, res.Unreadable = nil, err.Error()
 	} else {
 		res.Record, res.committed = record, record
-		l.hash.Add(&l.open, res.Kind, res.UID, record)
+		l.hash.Add(&l.open, res.Kind, res.UID, streamed(record))
 	}
 	l.trees.put(res)
 	return nil
@@ -56,7 +60,7 @@ func (l *loader) verify(ctx context.Context, r Reader, head store.Head) error {
 		return err
 	}
 	for _, w := range wanted {
-		l.hash.Add(&l.full, w.kind, w.uid, w.record)
+		l.hash.Add(&l.full, w.kind, w.uid, streamed(w.record))
 	}
 	if l.full.Sum() != head.Digest {
 		return ErrDamaged
@@ -163,7 +167,7 @@ func (l *loader) hold(w version) {
 
 // drop makes a readable resource unreadable.
 func (l *loader) drop(res *Resource, reason string, committed []byte) {
-	l.hash.Remove(&l.open, res.Kind, res.UID, res.Record)
+	l.hash.Remove(&l.open, res.Kind, res.UID, streamed(res.Record))
 	gone := *res
 	gone.Record, gone.Message, gone.Unreadable, gone.committed = nil, nil, reason, committed
 	l.trees.put(&gone)

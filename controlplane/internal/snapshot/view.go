@@ -6,6 +6,7 @@ import (
 
 	"github.com/tidwall/btree"
 
+	"keyward.dev/controlplane/internal/record"
 	"keyward.dev/shared/digest"
 )
 
@@ -31,7 +32,7 @@ func (v *View) After(upserts []*Resource, removals []Ref) digest.Set {
 	var hash digest.Hasher
 	without := func(kind, uid string) {
 		if old, ok := v.ByUID(kind, uid); ok && old.committed != nil {
-			hash.Remove(&next, kind, uid, old.committed)
+			hash.Remove(&next, kind, uid, record.Streamed(old.committed))
 		}
 	}
 	for _, ref := range removals {
@@ -39,7 +40,7 @@ func (v *View) After(upserts []*Resource, removals []Ref) digest.Set {
 	}
 	for _, res := range upserts {
 		without(res.Kind, res.UID)
-		hash.Add(&next, res.Kind, res.UID, res.Record)
+		hash.Add(&next, res.Kind, res.UID, record.Streamed(res.Record))
 	}
 	return next
 }

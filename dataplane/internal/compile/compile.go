@@ -41,6 +41,8 @@ const (
 	kindAuthorities = certs.KindCA
 	kindResolved    = certs.KindResolved
 	kindTickets     = "session-ticket-keys"
+	// kindProviders are for the control plane only; gateways are sent their names.
+	kindProviders = "secret-providers"
 )
 
 // Deps is what a compiler needs beside the set.
@@ -258,7 +260,7 @@ func (b *build) forget(kind, uid string) {
 func (b *build) unknownKinds() {
 	for kind, changes := range b.changes {
 		switch kind {
-		case kindSettings, kindServices, kindRoutes, kindConsumers, kindCredentials, kindGroups, kindPepper, kindCerts, kindAuthorities, kindResolved, kindTickets:
+		case kindSettings, kindServices, kindRoutes, kindConsumers, kindCredentials, kindGroups, kindPepper, kindCerts, kindAuthorities, kindResolved, kindTickets, kindProviders:
 			continue
 		}
 		for _, ch := range changes {

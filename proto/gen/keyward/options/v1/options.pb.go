@@ -817,7 +817,10 @@ type FieldOptions struct {
 	ControlPlane bool `protobuf:"varint,9,opt,name=control_plane,json=controlPlane,proto3" json:"control_plane,omitempty"`
 	// Contract that brought the field, by number; left out: the first. A gateway says in its hello up to which contract it knows
 	// everything, so that whoever uses something newer can be warned.
-	Since         uint32 `protobuf:"varint,10,opt,name=since,proto3" json:"since,omitempty"`
+	Since uint32 `protobuf:"varint,10,opt,name=since,proto3" json:"since,omitempty"`
+	// Only the control plane uses the field, and gateways must not see it: it is stored with the resource and left out of what
+	// is streamed. Only for fields of resources.
+	Withheld      bool `protobuf:"varint,15,opt,name=withheld,proto3" json:"withheld,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -920,6 +923,13 @@ func (x *FieldOptions) GetSince() uint32 {
 		return x.Since
 	}
 	return 0
+}
+
+func (x *FieldOptions) GetWithheld() bool {
+	if x != nil {
+		return x.Withheld
+	}
+	return false
 }
 
 // Permission guards an RPC.
@@ -1098,7 +1108,7 @@ const file_keyward_options_v1_options_proto_rawDesc = "" +
 	"\x11CredentialOptions\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\"4\n" +
 	"\x0fDocumentOptions\x12!\n" +
-	"\fscalar_field\x18\x01 \x01(\tR\vscalarField\"\xee\x02\n" +
+	"\fscalar_field\x18\x01 \x01(\tR\vscalarField\"\x8a\x03\n" +
 	"\fFieldOptions\x122\n" +
 	"\x06format\x18\x01 \x01(\x0e2\x1a.keyward.options.v1.FormatR\x06format\x12\x1d\n" +
 	"\adefault\x18\x02 \x01(\tH\x00R\adefault\x88\x01\x01\x12\x1c\n" +
@@ -1111,7 +1121,8 @@ const file_keyward_options_v1_options_proto_rawDesc = "" +
 	"\x06unique\x18\b \x01(\bR\x06unique\x12#\n" +
 	"\rcontrol_plane\x18\t \x01(\bR\fcontrolPlane\x12\x14\n" +
 	"\x05since\x18\n" +
-	" \x01(\rR\x05sinceB\n" +
+	" \x01(\rR\x05since\x12\x1a\n" +
+	"\bwithheld\x18\x0f \x01(\bR\bwithheldB\n" +
 	"\n" +
 	"\b_default\"k\n" +
 	"\n" +

@@ -22,8 +22,9 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Record is what is sealed, stored, digested and streamed of one resource: exactly the bytes of one marshalling of this
-// message. Whoever opens it compares kind, uid and name with the place where it was found.
+// Record is what is sealed and stored of one resource: exactly the bytes of one marshalling of this message. Up to the field
+// `withheld`, which is the last one, they are what is digested and streamed. Whoever opens it compares kind, uid and name with
+// the place where it was found.
 type Record struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Plural kebab-case kind.
@@ -35,7 +36,12 @@ type Record struct {
 	Resource *anypb.Any `protobuf:"bytes,4,opt,name=resource,proto3" json:"resource,omitempty"`
 	// A message of the same type with those that only the control plane uses, if there are any. Gateways pass it over: to
 	// them a field that they do not know in `resource` may be a protection, and closes what the resource guards.
-	ControlPlane  *anypb.Any `protobuf:"bytes,5,opt,name=control_plane,json=controlPlane,proto3" json:"control_plane,omitempty"`
+	ControlPlane *anypb.Any `protobuf:"bytes,5,opt,name=control_plane,json=controlPlane,proto3" json:"control_plane,omitempty"`
+	// 16 random bytes, others with each change, if something is withheld: so the digest tells one stored form from another
+	// although it does not count what is withheld, and says nothing about it.
+	WithheldVersion []byte `protobuf:"bytes,6,opt,name=withheld_version,json=withheldVersion,proto3" json:"withheld_version,omitempty"`
+	// A message of the same type with the fields that gateways must not see, if there are any. It is never streamed.
+	Withheld      *anypb.Any `protobuf:"bytes,15,opt,name=withheld,proto3" json:"withheld,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -101,6 +107,20 @@ func (x *Record) GetResource() *anypb.Any {
 func (x *Record) GetControlPlane() *anypb.Any {
 	if x != nil {
 		return x.ControlPlane
+	}
+	return nil
+}
+
+func (x *Record) GetWithheldVersion() []byte {
+	if x != nil {
+		return x.WithheldVersion
+	}
+	return nil
+}
+
+func (x *Record) GetWithheld() *anypb.Any {
+	if x != nil {
+		return x.Withheld
 	}
 	return nil
 }
@@ -294,13 +314,15 @@ var File_keyward_sync_v1_record_proto protoreflect.FileDescriptor
 
 const file_keyward_sync_v1_record_proto_rawDesc = "" +
 	"\n" +
-	"\x1ckeyward/sync/v1/record.proto\x12\x0fkeyward.sync.v1\x1a\x19google/protobuf/any.proto\"\xaf\x01\n" +
+	"\x1ckeyward/sync/v1/record.proto\x12\x0fkeyward.sync.v1\x1a\x19google/protobuf/any.proto\"\x8c\x02\n" +
 	"\x06Record\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\tR\x03uid\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x120\n" +
 	"\bresource\x18\x04 \x01(\v2\x14.google.protobuf.AnyR\bresource\x129\n" +
-	"\rcontrol_plane\x18\x05 \x01(\v2\x14.google.protobuf.AnyR\fcontrolPlane\"\xbf\x01\n" +
+	"\rcontrol_plane\x18\x05 \x01(\v2\x14.google.protobuf.AnyR\fcontrolPlane\x12)\n" +
+	"\x10withheld_version\x18\x06 \x01(\fR\x0fwithheldVersion\x120\n" +
+	"\bwithheld\x18\x0f \x01(\v2\x14.google.protobuf.AnyR\bwithheld\"\xbf\x01\n" +
 	"\n" +
 	"ChangeBody\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x1a\n" +
@@ -338,13 +360,14 @@ var file_keyward_sync_v1_record_proto_goTypes = []any{
 var file_keyward_sync_v1_record_proto_depIdxs = []int32{
 	4, // 0: keyward.sync.v1.Record.resource:type_name -> google.protobuf.Any
 	4, // 1: keyward.sync.v1.Record.control_plane:type_name -> google.protobuf.Any
-	2, // 2: keyward.sync.v1.ChangeBody.upserts:type_name -> keyward.sync.v1.Upsert
-	3, // 3: keyward.sync.v1.ChangeBody.removals:type_name -> keyward.sync.v1.Removal
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	4, // 2: keyward.sync.v1.Record.withheld:type_name -> google.protobuf.Any
+	2, // 3: keyward.sync.v1.ChangeBody.upserts:type_name -> keyward.sync.v1.Upsert
+	3, // 4: keyward.sync.v1.ChangeBody.removals:type_name -> keyward.sync.v1.Removal
+	5, // [5:5] is the sub-list for method output_type
+	5, // [5:5] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_keyward_sync_v1_record_proto_init() }
