@@ -194,3 +194,23 @@ func (c *Cert) EncryptedKeyPEM(t testing.TB, passphrase string, rounds int) stri
 	}
 	return Block("ENCRYPTED PRIVATE KEY", der)
 }
+
+// CRL is a revocation list of the authority, valid for a day, with these certificates; change may be nil.
+func (c *Cert) CRL(t testing.TB, number int64, change func(*x509.RevocationList), revoked ...*x509.Certificate) []byte {
+	t.Helper()
+	now := time.Now().UTC().Truncate(time.Second)
+	list := &x509.RevocationList{Number: big.NewInt(number), ThisUpdate: now.Add(-time.Minute), NextUpdate: now.Add(24 * time.Hour)}
+	for _, r := range revoked {
+		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries, x509.RevocationListEntry{
+			SerialNumber: r.SerialNumber, RevocationTime: now.Add(-time.Minute), ReasonCode: 1,
+		})
+	}
+	if change != nil {
+		change(list)
+	}
+	der, err := x509.CreateRevocationList(rand.Reader, list, c.Cert, c.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
