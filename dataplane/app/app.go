@@ -20,6 +20,7 @@ import (
 	"keyward.dev/dataplane/internal/fallback"
 	"keyward.dev/dataplane/internal/hostsvc"
 	"keyward.dev/dataplane/internal/policies"
+	"keyward.dev/dataplane/internal/revocation"
 	"keyward.dev/dataplane/internal/runtime"
 	"keyward.dev/dataplane/internal/sealedcache"
 	"keyward.dev/dataplane/internal/server"
@@ -30,6 +31,7 @@ import (
 	"keyward.dev/dataplane/internal/upstream"
 	"keyward.dev/shared/certfile"
 	"keyward.dev/shared/check/certs"
+	known "keyward.dev/shared/check/revocation"
 	"keyward.dev/shared/contract"
 	"keyward.dev/shared/run"
 	"keyward.dev/shared/settings"
@@ -57,22 +59,23 @@ type SourceDeps struct {
 
 // Gateway is a gateway that is bound to its addresses and ready to run.
 type Gateway struct {
-	settings  Settings
-	log       *slog.Logger
-	registry  *prometheus.Registry
-	runtime   *runtime.Holder
-	upstreams *upstream.Manager
-	access    *accesslog.Log
-	accessTo  accessSink
-	status    *status.Status
-	certs     *certfile.Certificate
-	server    *server.Server
-	sweeper   *conn.Sweeper
-	statusLn  net.Listener
-	source    Source
-	cache     *sealedcache.Cache // nil: none
-	fallback  *fallback.Bundle   // nil: none
-	loaded    <-chan struct{}    // closed when the first configuration is in force
+	settings   Settings
+	log        *slog.Logger
+	registry   *prometheus.Registry
+	runtime    *runtime.Holder
+	upstreams  *upstream.Manager
+	access     *accesslog.Log
+	accessTo   accessSink
+	status     *status.Status
+	certs      *certfile.Certificate
+	responders *revocation.Cache
+	server     *server.Server
+	sweeper    *conn.Sweeper
+	statusLn   net.Listener
+	source     Source
+	cache      *sealedcache.Cache // nil: none
+	fallback   *fallback.Bundle   // nil: none
+	loaded     <-chan struct{}    // closed when the first configuration is in force
 }
 
 // Run runs a gateway until ctx ends and it has drained.
@@ -105,6 +108,7 @@ func New(ctx context.Context, s Settings, stdout io.Writer, log *slog.Logger, so
 	}
 	g.fallback = fallbackBundle(s, g.registry, log)
 	services := hostsvc.New(hostsvc.Config{})
+	g.responders = revocation.NewCache(askResponder)
 	g.status = status.New(status.Config{
 		Registry: g.registry, Runtime: g.runtime, Version: telemetry.Version(), Engine: s.HTTPEngine, Dropped: g.access.Dropped, Log: log,
 		Draining:          func() bool { return g.server != nil && g.server.Draining() },
@@ -114,6 +118,7 @@ func New(ctx context.Context, s Settings, stdout io.Writer, log *slog.Logger, so
 		Refused:           func() uint64 { return g.server.Stats().Refused },
 		Ambiguous:         services.Ambiguous.Load,
 		HandshakeFailures: func() map[string]uint64 { return g.server.HandshakeFailures() },
+		Responders:        g.responders,
 		File:              g.certificateFile(),
 		Cache:             g.cacheState(),
 		Fallback:          g.fallbackState(),
@@ -123,7 +128,7 @@ func New(ctx context.Context, s Settings, stdout io.Writer, log *slog.Logger, so
 		},
 	})
 	compiler := compile.New(compile.Deps{
-		Factories: policies.All(), Host: services, Monitor: g.status, Log: log, Group: s.Group,
+		Factories: policies.All(), Host: services, Responders: g.responders, Monitor: g.status, Log: log, Group: s.Group,
 	})
 	loaded := make(chan struct{})
 	g.loaded = loaded
@@ -189,6 +194,11 @@ func (g *Gateway) certificateFile() func() status.FileCertificate {
 	}
 }
 
+// askResponder asks a responder of the configuration, as a call of the gateway's own.
+func askResponder(ctx context.Context, egress *hostsvc.EgressRules, url string, question []byte) ([]byte, error) {
+	return hostsvc.AskResponder(ctx, egress, url, question, known.MaxAnswer)
+}
+
 // Addresses returns the bound addresses by listener name, and that of the status port as "status".
 func (g *Gateway) Addresses() map[string]string {
 	out := g.server.Addresses()
@@ -201,7 +211,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	around, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	tasks := []run.Task{
-		g.keepMemory, g.tellReady, g.sweeper.Run, g.source.Run, g.upstreams.Run, g.access.Run, g.rotate, g.status.Run, g.serveStatus,
+		g.keepMemory, g.tellReady, g.sweeper.Run, g.source.Run, g.upstreams.Run, g.responders.Run, g.access.Run, g.rotate, g.status.Run, g.serveStatus,
 		func(inner context.Context) error {
 			defer end()
 			serving, stop := context.WithCancel(inner)

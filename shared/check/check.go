@@ -18,6 +18,7 @@ import (
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
 	optionsv1 "keyward.dev/proto/gen/keyward/options/v1"
 	"keyward.dev/shared/check/certs"
+	"keyward.dev/shared/check/revocation"
 	"keyward.dev/shared/problem"
 )
 
@@ -47,7 +48,10 @@ func Resource(m proto.Message) []problem.Violation {
 		_, vs := certs.Open(m)
 		return slices.Concat(checkLabels(m.GetLabels()), serverNameTLS(m), vs)
 	case *configv1.CaCertificate:
-		_, vs := certs.OpenCA(m)
+		authorities, vs := certs.OpenCA(m)
+		if len(vs) == 0 { // else what is signed by whom cannot be said
+			_, vs = revocation.Open(m, authorities)
+		}
 		return append(checkLabels(m.GetLabels()), vs...)
 	case *configv1.SecretProvider:
 		return checkLabels(m.GetLabels())

@@ -15,6 +15,7 @@ import (
 	"keyward.dev/controlplane/internal/snapshot"
 	"keyward.dev/shared/catalog"
 	"keyward.dev/shared/check/certs"
+	"keyward.dev/shared/check/revocation"
 	"keyward.dev/shared/problem"
 )
 
@@ -92,7 +93,7 @@ func readVersion(v *configv1.CertificateVersion, work *certinput.Work) []problem
 	return vs
 }
 
-// expired tells authorities that are over.
+// expired tells authorities that are over, and lists of theirs that are.
 func expired(m *configv1.CaCertificate, now time.Time) []problem.Violation {
 	all, vs := certs.OpenCA(m)
 	if len(vs) > 0 {
@@ -102,6 +103,16 @@ func expired(m *configv1.CaCertificate, now time.Time) []problem.Violation {
 	for _, ca := range all {
 		if now.After(ca.NotAfter) {
 			out = append(out, problem.Violation{Path: "certificates", Reason: certs.Title(ca) + " has expired on " + ca.NotAfter.UTC().Format(time.RFC3339)})
+		}
+	}
+	if rules, vs := revocation.Open(m, all); len(vs) == 0 && rules != nil {
+		for _, l := range rules.Lists {
+			if !l.FreshAt(now) {
+				out = append(out, problem.Violation{
+					Path:   "revocation.crl",
+					Reason: "the list of " + certs.Title(l.Issuer) + " is out of date since " + l.NextUpdate.UTC().Format(time.RFC3339),
+				})
+			}
 		}
 	}
 	return out

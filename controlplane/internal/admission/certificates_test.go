@@ -1,6 +1,7 @@
 package admission_test
 
 import (
+	"crypto/x509"
 	"fmt"
 	"strings"
 	"testing"
@@ -230,13 +231,17 @@ func TestCertificateWarnings(t *testing.T) {
 		Next:    version(certtest.CA(t, "ca", certtest.Valid(now.AddDate(0, 0, 1), now.AddDate(1, 0, 0)))),
 	}
 	over := certtest.CA(t, "over", certtest.Valid(now.AddDate(-1, 0, 0), now.AddDate(0, 0, -2)))
+	list := over.CRL(t, 1, func(l *x509.RevocationList) {
+		l.ThisUpdate, l.NextUpdate = now.AddDate(0, -2, 0), now.AddDate(0, -1, 0)
+	})
+	cas := &configv1.CaCertificate{Name: "cas", Certificates: over.PEM(), Revocation: &configv1.Revocation{Crl: certtest.Block("X509 CRL", list)}}
 	got := admission.Prepare([]admission.Change{
-		{Kind: certs.Kind, Message: m, Path: "certificates[0]"},
-		{Kind: certs.KindCA, Message: &configv1.CaCertificate{Name: "cas", Certificates: over.PEM()}, Path: "ca-certificates[0]"},
+		{Kind: certs.Kind, Message: m, Path: "certificates[0]"}, {Kind: certs.KindCA, Message: cas, Path: "ca-certificates[0]"},
 	}, now)
 	want := "certificates[0].current: has expired on 2026-05-31T00:00:00Z\n" +
 		"certificates[0].next: is the certificate of an authority; those that are to be believed are ca-certificates\n" +
-		`ca-certificates[0].certificates: "over" has expired on 2026-05-30T00:00:00Z`
+		`ca-certificates[0].certificates: "over" has expired on 2026-05-30T00:00:00Z` + "\n" +
+		`ca-certificates[0].revocation.crl: the list of "over" is out of date since 2026-05-01T00:00:00Z`
 	if diff := cmp.Diff(want, reasons(got.Warnings)); diff != "" || len(got.Faults) > 0 {
 		t.Errorf("%v (-want +got):\n%s", got.Faults, diff)
 	}

@@ -17,7 +17,9 @@ import (
 	"time"
 
 	"keyward.dev/dataplane/internal/exchange"
+	"keyward.dev/dataplane/internal/revocation"
 	"keyward.dev/shared/check/certname"
+	known "keyward.dev/shared/check/revocation"
 )
 
 // Errors of Policy.Verify.
@@ -25,6 +27,9 @@ var (
 	ErrMissing = errors.New("no client certificate")
 	ErrInvalid = errors.New("the client certificate is not valid now")
 	ErrRefused = errors.New("the client certificate is not allowed")
+	ErrRevoked = errors.New("the client certificate is revoked")
+	// ErrUnsure is no refusal: whoever would know does not answer.
+	ErrUnsure = errors.New("it cannot be found out whether the client certificate is revoked")
 )
 
 // Policy says which certificates are believed: some as they are, and those that some authorities have issued. One that names
@@ -32,18 +37,37 @@ var (
 type Policy struct {
 	pins  map[[sha256.Size]byte]struct{}
 	roots *x509.CertPool // nil: none
+	// checkers say what is revoked of what authorities have issued, by the hashes of these.
+	checkers map[[sha256.Size]byte][]*revocation.Checker
+	tally    *revocation.Tally
 }
 
-// New returns a policy. Pins are the SHA-256 hashes of certificates.
-func New(pins [][sha256.Size]byte, authorities []*x509.Certificate) *Policy {
-	p := &Policy{pins: make(map[[sha256.Size]byte]struct{}, len(pins))}
+// Authorities are believed together. Checker says what of theirs is revoked; nil: nobody asks.
+type Authorities struct {
+	Certificates []*x509.Certificate
+	Checker      *revocation.Checker
+}
+
+// New returns a policy. Pins are the SHA-256 hashes of certificates. Tally counts what came of asking whether certificates are
+// revoked; nil if nobody asks. Of an authority that comes several times all checkers have to agree.
+func New(pins [][sha256.Size]byte, believed []Authorities, tally *revocation.Tally) *Policy {
+	p := &Policy{
+		pins:     make(map[[sha256.Size]byte]struct{}, len(pins)),
+		checkers: map[[sha256.Size]byte][]*revocation.Checker{}, tally: tally,
+	}
 	for _, pin := range pins {
 		p.pins[pin] = struct{}{}
 	}
-	if len(authorities) > 0 {
-		p.roots = x509.NewCertPool()
-		for _, ca := range authorities {
+	for _, b := range believed {
+		for _, ca := range b.Certificates {
+			if p.roots == nil {
+				p.roots = x509.NewCertPool()
+			}
 			p.roots.AddCert(ca)
+			if b.Checker != nil {
+				at := sha256.Sum256(ca.Raw)
+				p.checkers[at] = append(p.checkers[at], b.Checker)
+			}
 		}
 	}
 	return p
@@ -70,18 +94,37 @@ func (p *Policy) Authorities() *x509.CertPool {
 // Verify decides about the chain that a client has shown, the leaf first, whose key it has proved to have. Without an error
 // the answer holds until then. What expired is refused in either case.
 func (p *Policy) Verify(chain []*x509.Certificate, at time.Time) (until time.Time, err error) {
+	v := p.judge(chain, at)
+	p.count(&v)
+	return v.until, v.err
+}
+
+// Asks reports whether anybody asks what is revoked.
+func (p *Policy) Asks() bool { return len(p.checkers) > 0 }
+
+// Missing is what is not known yet of a chain, for who wants to wait for it.
+func (p *Policy) Missing(chain []*x509.Certificate, at time.Time) revocation.Finding {
+	return revocation.Finding{Told: p.judge(chain, at).told}
+}
+
+// judge decides about a chain. Of several ways to an authority the best counts.
+func (p *Policy) judge(chain []*x509.Certificate, at time.Time) verdict {
+	v := verdict{policy: p}
 	if len(chain) == 0 {
-		return until, ErrMissing
+		v.err = ErrMissing
+		return v
 	}
 	leaf := chain[0]
 	if at.Before(leaf.NotBefore) || at.After(leaf.NotAfter) {
-		return until, ErrInvalid
+		v.err = ErrInvalid
+		return v
 	}
 	if _, ok := p.pins[sha256.Sum256(leaf.Raw)]; ok {
-		return leaf.NotAfter, nil
+		v.until = leaf.NotAfter
+		return v
 	}
-	if p.roots == nil {
-		return until, ErrRefused
+	if v.err = ErrRefused; p.roots == nil {
+		return v
 	}
 	between := x509.NewCertPool()
 	for _, c := range chain[1:] {
@@ -91,14 +134,70 @@ func (p *Policy) Verify(chain []*x509.Certificate, at time.Time) (until time.Tim
 		Roots: p.roots, Intermediates: between, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	})
 	if err != nil {
-		return until, fmt.Errorf("%w: %w", ErrRefused, err)
+		v.err = fmt.Errorf("%w: %w", ErrRefused, err)
+		return v
 	}
 	for _, c := range chains {
-		if end := ends(c); end.After(until) {
-			until = end
-		}
+		v.or(p.revoked(c, at), ends(c))
 	}
-	return until, nil
+	return v
+}
+
+// revoked finds out what is known of a verified chain.
+func (p *Policy) revoked(chain []*x509.Certificate, at time.Time) revocation.Finding {
+	f := revocation.Finding{Status: known.Good}
+	if len(p.checkers) == 0 {
+		return f
+	}
+	for _, c := range p.checkers[sha256.Sum256(chain[len(chain)-1].Raw)] {
+		f = f.And(c.Judge(chain, at))
+	}
+	return f
+}
+
+// or adds what is known of one more way to an authority, which ends then: what is known goes before what is not.
+func (v *verdict) or(f revocation.Finding, end time.Time) {
+	v.told = append(v.told, f.Told...)
+	if !f.Until.IsZero() && f.Until.Before(end) {
+		end = f.Until
+	}
+	err, rank := error(nil), rankGood
+	switch {
+	case f.Status == known.Revoked:
+		err, rank, end = ErrRevoked, rankRevoked, time.Time{}
+	case f.Status == known.Unknown && f.Strict:
+		err, rank, end = ErrUnsure, rankUnsure, time.Time{}
+	case f.Status == known.Unknown:
+		rank = rankGuessed
+	}
+	switch {
+	case rank > v.rank:
+		v.rank, v.err, v.until = rank, err, end
+	case rank == v.rank && end.After(v.until):
+		v.until = end
+	}
+}
+
+// Ranks of what is known of a way to an authority.
+const (
+	rankNone = iota
+	rankUnsure
+	rankGuessed // let in although nobody could tell whether it is revoked
+	rankRevoked
+	rankGood
+)
+
+// count counts what a verdict says of revocation.
+func (p *Policy) count(v *verdict) {
+	switch {
+	case p.tally == nil:
+	case errors.Is(v.err, ErrRevoked):
+		p.tally.Revoked.Add(1)
+	case errors.Is(v.err, ErrUnsure):
+		p.tally.Unsure.Add(1)
+	case v.rank == rankGuessed:
+		p.tally.LetIn.Add(1)
+	}
 }
 
 // ends is when the first certificate of a chain expires.
@@ -132,6 +231,22 @@ type verdict struct {
 	policy *Policy
 	until  time.Time
 	err    error
+	rank   int // of what is known; only of what authorities have issued
+	// told are the answers of responders that it rests on.
+	told []revocation.Told
+}
+
+// holds reports whether it is still what the policy would say.
+func (v *verdict) holds(at time.Time) bool {
+	if at.After(v.until) {
+		return false
+	}
+	for i := range v.told {
+		if v.told[i].Changed() {
+			return false
+		}
+	}
+	return true
 }
 
 // maxVerdicts are kept of a connection, the last ones. Most only ever meet one policy or two: that of the name, and that of
@@ -200,12 +315,13 @@ func (p *Peer) Verify(policy *Policy, at time.Time) error {
 		kept = *last
 	}
 	for i := range kept {
-		if v := &kept[i]; v.policy == policy && !at.After(v.until) {
+		if v := &kept[i]; v.policy == policy && v.holds(at) {
 			return v.err
 		}
 	}
-	v := verdict{policy: policy}
-	if v.until, v.err = policy.Verify(p.chain, at); v.err != nil {
+	v := policy.judge(p.chain, at)
+	policy.count(&v)
+	if v.err != nil {
 		v.until = at.Add(refusedFor)
 	}
 	now := []verdict{v} // the list is shared: it is replaced, by whoever comes last

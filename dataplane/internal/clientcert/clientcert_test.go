@@ -23,6 +23,10 @@ func chain(certificates ...*certtest.Cert) (out []*x509.Certificate) {
 	return out
 }
 
+func believed(certificates ...*certtest.Cert) []clientcert.Authorities {
+	return []clientcert.Authorities{{Certificates: chain(certificates...)}}
+}
+
 func pin(c *certtest.Cert) [][sha256.Size]byte { return [][sha256.Size]byte{sha256.Sum256(c.Cert.Raw)} }
 
 func TestVerify(t *testing.T) {
@@ -36,7 +40,7 @@ func TestVerify(t *testing.T) {
 	expired, early := ca.Issue(t, "leaf", valid(-2*time.Hour, -time.Hour)), ca.Issue(t, "leaf", valid(time.Hour, 2*time.Hour))
 	server := ca.Issue(t, "leaf", certtest.Template(func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }))
 	expiredOwn := certtest.SelfSigned(t, "own", valid(-2*time.Hour, -time.Hour))
-	byCA := clientcert.New(nil, chain(ca))
+	byCA := clientcert.New(nil, believed(ca), nil)
 	for _, tt := range []struct {
 		name   string
 		policy *clientcert.Policy
@@ -47,20 +51,20 @@ func TestVerify(t *testing.T) {
 		{"issued by the authority", byCA, chain(leaf), nil, leaf.Cert.NotAfter},
 		{"through an intermediate, as long as it lasts", byCA, chain(deep, short), nil, short.Cert.NotAfter},
 		{"without the intermediate", byCA, chain(deep), clientcert.ErrRefused, time.Time{}},
-		{"an intermediate that is believed itself", clientcert.New(nil, chain(short)), chain(deep), nil, short.Cert.NotAfter},
+		{"an intermediate that is believed itself", clientcert.New(nil, believed(short), nil), chain(deep), nil, short.Cert.NotAfter},
 		{"issued by another one of the same name", byCA, chain(foreign), clientcert.ErrRefused, time.Time{}},
 		{"its own issuer", byCA, chain(own), clientcert.ErrRefused, time.Time{}},
 		{"for servers only", byCA, chain(server), clientcert.ErrRefused, time.Time{}},
 		{"expired", byCA, chain(expired), clientcert.ErrInvalid, time.Time{}},
 		{"not valid yet", byCA, chain(early), clientcert.ErrInvalid, time.Time{}},
 		{"none", byCA, nil, clientcert.ErrMissing, time.Time{}},
-		{"allowed as it is", clientcert.New(pin(own), nil), chain(own), nil, own.Cert.NotAfter},
-		{"allowed as it is, but another one", clientcert.New(pin(own), nil), chain(leaf), clientcert.ErrRefused, time.Time{}},
-		{"allowed as it is, and expired", clientcert.New(pin(expiredOwn), nil), chain(expiredOwn), clientcert.ErrInvalid, time.Time{}},
-		{"allowed, but only in the chain", clientcert.New(pin(ca), nil), chain(leaf, ca), clientcert.ErrRefused, time.Time{}},
-		{"one of both: as it is", clientcert.New(pin(own), chain(ca)), chain(own), nil, own.Cert.NotAfter},
-		{"one of both: by the authority", clientcert.New(pin(own), chain(ca)), chain(leaf), nil, leaf.Cert.NotAfter},
-		{"nobody is believed", clientcert.New(nil, nil), chain(leaf), clientcert.ErrRefused, time.Time{}},
+		{"allowed as it is", clientcert.New(pin(own), nil, nil), chain(own), nil, own.Cert.NotAfter},
+		{"allowed as it is, but another one", clientcert.New(pin(own), nil, nil), chain(leaf), clientcert.ErrRefused, time.Time{}},
+		{"allowed as it is, and expired", clientcert.New(pin(expiredOwn), nil, nil), chain(expiredOwn), clientcert.ErrInvalid, time.Time{}},
+		{"allowed, but only in the chain", clientcert.New(pin(ca), nil, nil), chain(leaf, ca), clientcert.ErrRefused, time.Time{}},
+		{"one of both: as it is", clientcert.New(pin(own), believed(ca), nil), chain(own), nil, own.Cert.NotAfter},
+		{"one of both: by the authority", clientcert.New(pin(own), believed(ca), nil), chain(leaf), nil, leaf.Cert.NotAfter},
+		{"nobody is believed", clientcert.New(nil, nil, nil), chain(leaf), clientcert.ErrRefused, time.Time{}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -70,7 +74,7 @@ func TestVerify(t *testing.T) {
 			}
 		})
 	}
-	if byCA.Authorities() == nil || clientcert.New(pin(own), chain(ca)).Authorities() != nil {
+	if byCA.Authorities() == nil || clientcert.New(pin(own), believed(ca), nil).Authorities() != nil {
 		t.Error("clients are to be told of authorities if and only if nobody else is believed")
 	}
 }
@@ -85,7 +89,7 @@ func TestPeersAreJudgedAnew(t *testing.T) {
 	if p.Name != "a.test" {
 		t.Errorf("the name is %q", p.Name)
 	}
-	good, bad := clientcert.New(nil, chain(ca)), clientcert.New(nil, nil)
+	good, bad := clientcert.New(nil, believed(ca), nil), clientcert.New(nil, nil, nil)
 	for i, tt := range []struct {
 		policy *clientcert.Policy
 		at     time.Time
@@ -118,7 +122,7 @@ func TestPeersAreJudgedAnew(t *testing.T) {
 
 func TestASecondLookAllocatesNothing(t *testing.T) {
 	ca := certtest.CA(t, "ca")
-	p, policy, now := clientcert.NewPeer(&tls.ConnectionState{PeerCertificates: chain(ca.Issue(t, "leaf"))}), clientcert.New(nil, chain(ca)), time.Now()
+	p, policy, now := clientcert.NewPeer(&tls.ConnectionState{PeerCertificates: chain(ca.Issue(t, "leaf"))}), clientcert.New(nil, believed(ca), nil), time.Now()
 	if n := testing.AllocsPerRun(100, func() { _ = p.Verify(policy, now) }); n > 0 {
 		t.Errorf("Verify() allocates %v times", n)
 	}
@@ -130,7 +134,7 @@ func TestSeveralPoliciesAreRemembered(t *testing.T) {
 	peer := clientcert.NewPeer(&tls.ConnectionState{PeerCertificates: chain(ca.Issue(t, "leaf"))})
 	var policies []*clientcert.Policy
 	for i := range 20 {
-		policies = append(policies, clientcert.New(nil, chain([]*certtest.Cert{ca, certtest.CA(t, "ca")}[i%2])))
+		policies = append(policies, clientcert.New(nil, believed([]*certtest.Cert{ca, certtest.CA(t, "ca")}[i%2]), nil))
 	}
 	judge := func(several []*clientcert.Policy) {
 		for i, p := range several {

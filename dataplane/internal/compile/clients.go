@@ -2,22 +2,24 @@ package compile
 
 import (
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/hex"
 	"maps"
 	"slices"
 
 	"keyward.dev/dataplane/internal/clientcert"
 	"keyward.dev/dataplane/internal/policy"
+	"keyward.dev/dataplane/internal/revocation"
 	"keyward.dev/dataplane/internal/runtime"
 	"keyward.dev/dataplane/internal/state"
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
 	"keyward.dev/shared/check/certs"
+	known "keyward.dev/shared/check/revocation"
 )
 
-// changedAuthorities opens the CA certificates that changed. One that cannot be used vouches for nobody.
+// changedAuthorities opens the CA certificates that changed, or of which fetched lists did. One that cannot be used vouches for
+// nobody.
 func (b *build) changedAuthorities() {
-	changes := b.changes[kindAuthorities]
+	changes := b.againAuthorities()
 	edit := b.prev.Authorities.Edit()
 	for _, ch := range changes {
 		b.forget(kindAuthorities, ch.uid())
@@ -28,26 +30,35 @@ func (b *build) changedAuthorities() {
 	}
 	for _, ch := range changes { // after all removals: a name may have gone to another
 		if ch.after != nil && ch.after.Name != "" {
-			edit.Put(ch.after.Name, &runtime.Authority{UID: ch.after.UID, Certificates: b.authority(ch.after)})
+			edit.Put(ch.after.Name, b.authority(ch.after))
 		}
 	}
-	b.rt.Authorities = edit.Map()
+	b.rt.Authorities, b.newAuthorities = edit.Map(), len(changes) > 0
 }
 
-func (b *build) authority(r *state.Record) []*x509.Certificate {
+func (b *build) authority(r *state.Record) *runtime.Authority {
+	out := &runtime.Authority{UID: r.UID}
 	m, reason := decoded[*configv1.CaCertificate](r)
 	if reason != "" {
 		b.fault(r, reason)
-		return nil
+		return out
 	}
 	all, violations := certs.OpenCA(m)
+	var rules *known.Rules
+	if len(violations) == 0 {
+		rules, violations = known.Open(m, all)
+	}
 	for _, v := range violations {
 		b.fault(r, v.Path+" "+v.Reason)
 	}
 	if len(violations) > 0 {
-		return nil
+		return out
 	}
-	return all
+	if out.Certificates = all; rules != nil {
+		lists := append(slices.Clip(rules.Lists), b.fetched(r, rules, all)...)
+		out.Checker = revocation.New(rules, lists, all, b.deps.Responders, b.rt.Settings.Egress)
+	}
+	return out
 }
 
 // demandOf is what a level says of client certificates, nil if it says nothing.
@@ -165,7 +176,7 @@ func (b *build) makes(d *runtime.Demand, users int) {
 // resolveClients finds out what demands come to: those that are new, and all of them if what they refer to has changed.
 func (b *build) resolveClients() {
 	var stale []*runtime.Clients
-	if len(b.changes[kindCerts])+len(b.changes[kindAuthorities]) > 0 {
+	if len(b.changes[kindCerts]) > 0 || b.newAuthorities {
 		for _, c := range b.clients.Map().All() {
 			stale = append(stale, c)
 		}
@@ -198,11 +209,11 @@ func (b *build) clientPolicy(d *runtime.Demand) *clientcert.Policy {
 			pins = append(pins, [sha256.Size]byte(id))
 		}
 	}
-	var authorities []*x509.Certificate
+	var believed []clientcert.Authorities
 	for _, name := range d.CA {
 		if a, ok := b.rt.Authorities.Get(name); ok {
-			authorities = append(authorities, a.Certificates...)
+			believed = append(believed, clientcert.Authorities{Certificates: a.Certificates, Checker: a.Checker})
 		}
 	}
-	return clientcert.New(pins, authorities)
+	return clientcert.New(pins, believed, &b.deps.Responders.Tally)
 }

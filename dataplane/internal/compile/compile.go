@@ -19,6 +19,7 @@ import (
 	"keyward.dev/dataplane/internal/hostsvc"
 	"keyward.dev/dataplane/internal/policy"
 	"keyward.dev/dataplane/internal/policy/directory"
+	"keyward.dev/dataplane/internal/revocation"
 	"keyward.dev/dataplane/internal/router"
 	"keyward.dev/dataplane/internal/runtime"
 	"keyward.dev/dataplane/internal/shardmap"
@@ -26,6 +27,7 @@ import (
 	"keyward.dev/dataplane/internal/state"
 	optionsv1 "keyward.dev/proto/gen/keyward/options/v1"
 	"keyward.dev/shared/check/certs"
+	known "keyward.dev/shared/check/revocation"
 )
 
 // Kinds of records.
@@ -43,6 +45,7 @@ const (
 	kindTickets     = "session-ticket-keys"
 	// kindProviders are for the control plane only; gateways are sent their names.
 	kindProviders = "secret-providers"
+	kindLists     = known.Kind
 )
 
 // Deps is what a compiler needs beside the set.
@@ -50,8 +53,10 @@ type Deps struct {
 	Factories []policy.Factory
 	Host      *hostsvc.Services
 	Monitor   policy.Monitor
-	Log       *slog.Logger
-	Group     string // the gateway group's name, for logs
+	// Responders keep what they have said of clients' certificates; nil: they are never asked.
+	Responders *revocation.Cache
+	Log        *slog.Logger
+	Group      string // the gateway group's name, for logs
 }
 
 // Compiler makes runtimes. It is safe for concurrent use.
@@ -67,6 +72,9 @@ type factory struct {
 
 // New returns a compiler.
 func New(d Deps) *Compiler {
+	if d.Responders == nil {
+		d.Responders = revocation.NewCache(nil) // does not run
+	}
 	c := &Compiler{deps: d, factories: map[string]factory{}}
 	for _, f := range d.Factories {
 		if o := optionsOf(f.Message); o != nil {
@@ -101,7 +109,7 @@ func (c *Compiler) Build(set *state.Set, prev *runtime.Runtime) (*runtime.Runtim
 		Compiler: c, prev: prev, changes: changesOf(prev.Set, set),
 		rt: &runtime.Runtime{
 			Set: set, Closed: prev.Closed, Settings: prev.Settings, LostGroups: maps.Clone(prev.LostGroups),
-			Profiles: prev.Profiles, Faults: maps.Clone(prev.Faults),
+			Profiles: prev.Profiles, Faults: maps.Clone(prev.Faults), Responders: c.deps.Responders,
 		},
 		table: prev.Table.Edit(), routes: prev.Routes.Edit(),
 		services: prev.Services.Edit(), consumers: prev.Consumers.Edit(), groups: prev.Groups.Edit(),
@@ -221,10 +229,11 @@ type build struct {
 	authorities map[string]believed   // by name; opened already
 	clients     *shardmap.Editor[*runtime.Clients]
 
-	unresolved    []string        // keys of demands that are new
-	everyRoute    bool            // the settings changed, or which credentials are bound to certificates
-	staleServices map[string]bool // names of services that changed
-	staleGroups   bool
+	unresolved     []string        // keys of demands that are new
+	everyRoute     bool            // the settings changed, or which credentials are bound to certificates
+	newAuthorities bool            // CA certificates changed, or what is revoked of theirs
+	staleServices  map[string]bool // names of services that changed
+	staleGroups    bool
 }
 
 func (b *build) finish() {
@@ -260,7 +269,7 @@ func (b *build) forget(kind, uid string) {
 func (b *build) unknownKinds() {
 	for kind, changes := range b.changes {
 		switch kind {
-		case kindSettings, kindServices, kindRoutes, kindConsumers, kindCredentials, kindGroups, kindPepper, kindCerts, kindAuthorities, kindResolved, kindTickets, kindProviders:
+		case kindSettings, kindServices, kindRoutes, kindConsumers, kindCredentials, kindGroups, kindPepper, kindCerts, kindAuthorities, kindResolved, kindTickets, kindProviders, kindLists:
 			continue
 		}
 		for _, ch := range changes {

@@ -163,6 +163,8 @@ const (
 	Distrusted
 	// Trusted: it may be believed.
 	Trusted
+	// Unsure: it cannot be found out now whether it is revoked.
+	Unsure
 )
 
 // Certificate is what a certificate says of its owner, by the hashes that Directory.Identified takes. It is shared by the

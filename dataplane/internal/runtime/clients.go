@@ -9,12 +9,15 @@ import (
 
 	"keyward.dev/dataplane/internal/clientcert"
 	"keyward.dev/dataplane/internal/exchange"
+	"keyward.dev/dataplane/internal/revocation"
 )
 
 // Authority are the certificates of a CA certificate of the configuration; none if it cannot be used.
 type Authority struct {
 	UID          string
 	Certificates []*x509.Certificate
+	// Checker says what they have revoked; nil: nobody asks.
+	Checker *revocation.Checker
 }
 
 // Demand is which clients a route wants: references to certificates, and names of CA certificates, sorted.
@@ -112,6 +115,8 @@ func (rt *Runtime) Believed(r *Route, authorities string, p *clientcert.Peer, at
 	switch {
 	case errors.Is(err, clientcert.ErrMissing):
 		return nil, exchange.Missing
+	case errors.Is(err, clientcert.ErrUnsure):
+		return nil, exchange.Unsure
 	case err != nil:
 		return nil, exchange.Distrusted
 	default:

@@ -12,6 +12,7 @@ import (
 	"keyward.dev/dataplane/internal/exchange"
 	"keyward.dev/dataplane/internal/hostsvc"
 	"keyward.dev/dataplane/internal/policy/directory"
+	"keyward.dev/dataplane/internal/revocation"
 	"keyward.dev/dataplane/internal/router"
 	"keyward.dev/dataplane/internal/shardmap"
 	"keyward.dev/dataplane/internal/sni"
@@ -39,8 +40,10 @@ type Runtime struct {
 	// Authorities are CA certificates by name.
 	Authorities *shardmap.Map[*Authority]
 	// Clients are the demands that routes and credentials make of client certificates, by their keys.
-	Clients   *shardmap.Map[*Clients]
-	Directory *directory.Directory
+	Clients *shardmap.Map[*Clients]
+	// Responders keep what they have said of clients' certificates.
+	Responders *revocation.Cache
+	Directory  *directory.Directory
 	// Bound is how many credentials of a type are bound to certificates; types without any are left out.
 	Bound     map[string]int
 	Routes    *shardmap.Map[*Route]    // by uid

@@ -10,6 +10,7 @@ import (
 
 	"keyward.dev/dataplane/internal/clientcert"
 	"keyward.dev/dataplane/internal/exchange"
+	"keyward.dev/dataplane/internal/revocation"
 	"keyward.dev/dataplane/internal/runtime"
 )
 
@@ -34,6 +35,10 @@ func (s *handshake) demand(c *tls.Config, rt *runtime.Runtime, name string) {
 	c.ClientAuth, c.SessionTicketsDisabled = tls.RequestClientCert, true
 	c.ClientCAs = authorities(rt, keys)
 	if !common || runtime.Needless(keys[0]) {
+		c.VerifyConnection = func(state tls.ConnectionState) error {
+			askedFor(s.ctx, rt, keys, state.PeerCertificates)
+			return nil
+		}
 		return
 	}
 	s.demanded, c.ClientAuth = true, tls.RequireAnyClientCert
@@ -42,9 +47,28 @@ func (s *handshake) demand(c *tls.Config, rt *runtime.Runtime, name string) {
 		if !ok {
 			return clientcert.ErrRefused
 		}
+		askedFor(s.ctx, rt, keys, state.PeerCertificates)
 		_, err := all.Policy.Verify(state.PeerCertificates, time.Now())
+		if errors.Is(err, clientcert.ErrUnsure) {
+			return nil // an alert would say that the certificate is bad; requests are answered 503
+		}
 		return err
 	}
+}
+
+// askedFor waits until responders have said for the first time what they know of a client's certificate, as long as the
+// configuration lets them: later nobody waits, and requests that come before an answer could only be refused.
+func askedFor(ctx context.Context, rt *runtime.Runtime, keys []string, chain []*x509.Certificate) {
+	if rt.Responders == nil {
+		return
+	}
+	var missing revocation.Finding
+	for _, key := range keys {
+		if c, ok := rt.Clients.Get(key); ok && c.Policy.Asks() {
+			missing.Told = append(missing.Told, c.Policy.Missing(chain, time.Now()).Told...)
+		}
+	}
+	rt.Responders.Await(ctx, missing)
 }
 
 // authorities are those that the client is told of, nil if it must not be: it may leave a certificate of others unsaid.
@@ -110,6 +134,10 @@ func (c *call) clientRefusal() *exchange.Refusal {
 		return nil
 	case errors.Is(err, clientcert.ErrMissing):
 		return c.server.refusals.noClient
+	case errors.Is(err, clientcert.ErrRevoked):
+		return c.server.refusals.revokedClient
+	case errors.Is(err, clientcert.ErrUnsure):
+		return c.server.refusals.unsureClient
 	default:
 		return c.server.refusals.badClient
 	}

@@ -35,15 +35,29 @@ func newPartners(t *testing.T) *partners {
 	return &partners{ca, map[string]*tls.Certificate{
 		"none": nil, "valid": ca.issue(issued{usage: client}), "expired": ca.issue(issued{usage: client, starts: -2 * time.Hour}),
 		"other CA": other.issue(issued{usage: client}), "allow-listed": other.issue(issued{usage: client}),
-		"for servers": ca.issue(issued{usage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}),
+		"for servers": ca.issue(issued{usage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}), "revoked": ca.issue(issued{usage: client}),
 	}}
+}
+
+// authority is that of the clients, with what is said of revocation; nil: nothing.
+func (p *partners) authority(r *configv1.Revocation) statetest.Record {
+	return record(certs.KindCA, "partners", &configv1.CaCertificate{Name: "partners", Certificates: p.ca.PEM(), Revocation: r})
+}
+
+// listing is a list with some of the clients.
+func (p *partners) listing(who ...string) *configv1.Revocation {
+	var revoked []*x509.Certificate
+	for _, w := range who {
+		revoked = append(revoked, p.clients[w].Leaf)
+	}
+	return &configv1.Revocation{Crl: certtest.Block("X509 CRL", p.ca.CRL(p.ca.t, 1, nil, revoked...))}
 }
 
 // records are the authority, as "partners", and the certificate that is allowed as it is, as "pinned".
 func (p *partners) records() []statetest.Record {
 	pinned := p.clients["allow-listed"].Leaf
 	return []statetest.Record{
-		record(certs.KindCA, "partners", &configv1.CaCertificate{Name: "partners", Certificates: p.ca.PEM()}),
+		p.authority(p.listing("revoked")),
 		record(certs.Kind, "pinned", &configv1.Certificate{Name: "pinned", Current: &configv1.CertificateVersion{Chain: certtest.Block("CERTIFICATE", pinned.Raw)}}),
 	}
 }
@@ -196,15 +210,15 @@ func TestOlderClientsAreRefusedInTheHandshake(t *testing.T) {
 	g := start(t, server.Keyward, https())
 	g.everywhere(echo(t).URL, append(p.records(), hostRoute("alone", "/", &configv1.RouteClientCertificates{Ca: []string{"partners"}}, "alone.test"))...)
 	for who, want := range map[string]string{
-		"none": "handshake failure", "valid": "200", "expired": "bad certificate", "other CA": "bad certificate", "for servers": "bad certificate", "allow-listed": "bad certificate",
+		"none": "handshake failure", "valid": "200", "expired": "bad certificate", "other CA": "bad certificate", "for servers": "bad certificate", "revoked": "bad certificate", "allow-listed": "bad certificate",
 	} {
 		if got := g.visit(&visit{sni: "alone.test", host: "alone.test", path: "/", cert: p.clients[who], version: tls.VersionTLS12}); got != want {
 			t.Errorf("%s: %s, want %s", who, got, want)
 		}
 	}
 	testkit.Await(t, testkit.Deadline, func() error { // the client hears of it before it is counted
-		if n := g.server.HandshakeFailures()["client_certificate"]; n != 5 {
-			return fmt.Errorf("%d handshakes are counted as failed by the client's certificate, want 5", n)
+		if n := g.server.HandshakeFailures()["client_certificate"]; n != 6 {
+			return fmt.Errorf("%d handshakes are counted as failed by the client's certificate, want 6", n)
 		}
 		return nil
 	})

@@ -59,9 +59,28 @@ func TestSessionsDoNotReplaceCertificates(t *testing.T) {
 }
 
 // TestConnectionsDoNotOutliveAnAllowList takes the client off the list beneath a connection at rest, and beneath streams.
-func TestConnectionsDoNotOutliveAnAllowList(t *testing.T) { overEngines(t, testAllowList) }
+func TestConnectionsDoNotOutliveAnAllowList(t *testing.T) {
+	overEngines(t, func(t *testing.T, e server.Engine) {
+		p := newPartners(t)
+		listed := hostRoute("r2", "/", &configv1.RouteClientCertificates{Allow: []string{"pinned"}}, "a.test")
+		unlisted := hostRoute("r2", "/", &configv1.RouteClientCertificates{Ca: []string{"partners"}}, "a.test")
+		testLockedOut(t, e, p.clients["allow-listed"], append(p.records(), listed), append(p.records(), unlisted))
+	})
+}
 
-func testAllowList(t *testing.T, e server.Engine) {
+// TestConnectionsDoNotOutliveARevocation does the same with a revocation list.
+func TestConnectionsDoNotOutliveARevocation(t *testing.T) {
+	overEngines(t, func(t *testing.T, e server.Engine) {
+		p := newPartners(t)
+		r := hostRoute("r2", "/", &configv1.RouteClientCertificates{Ca: []string{"partners"}}, "a.test")
+		with := func(who ...string) []statetest.Record { return []statetest.Record{p.authority(p.listing(who...)), r} }
+		testLockedOut(t, e, p.clients["valid"], with("revoked"), with("revoked", "valid"))
+	})
+}
+
+// testLockedOut has a configuration with which a client may come to a.test, and one with which it may not.
+func testLockedOut(t *testing.T, e server.Engine, client *tls.Certificate, listed, unlisted []statetest.Record) {
+	t.Helper()
 	endless := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for r.URL.Path == "/endless" && r.Context().Err() == nil {
 			_, _ = io.WriteString(w, "x")
@@ -73,23 +92,20 @@ func testAllowList(t *testing.T, e server.Engine) {
 		}
 	}))
 	t.Cleanup(endless.Close)
-	p := newPartners(t)
-	listed := hostRoute("r2", "/", &configv1.RouteClientCertificates{Allow: []string{"pinned"}}, "a.test")
-	unlisted := hostRoute("r2", "/", &configv1.RouteClientCertificates{Ca: []string{"partners"}}, "a.test")
-	v := visit{sni: "a.test", host: "a.test", cert: p.clients["allow-listed"]}
+	v := visit{sni: "a.test", host: "a.test", cert: client}
 	t.Run("at rest", func(t *testing.T) {
 		t.Parallel()
 		g := start(t, e, https())
-		g.everywhere(endless.URL, append(p.records(), listed)...)
+		g.everywhere(endless.URL, listed...)
 		c, err := g.shake(v.config())
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, tt := range []struct {
-			is   statetest.Record
+			is   []statetest.Record
 			want int
 		}{{listed, 200}, {unlisted, 403}, {listed, 200}} {
-			g.everywhere(endless.URL, append(p.records(), tt.is)...)
+			g.everywhere(endless.URL, tt.is...)
 			if resp, err := ask(t, c, "a.test", "/"); err != nil || resp.StatusCode != tt.want {
 				t.Errorf("answered %v, %v, want %d", resp, err, tt.want)
 			}
@@ -99,7 +115,7 @@ func testAllowList(t *testing.T, e server.Engine) {
 		t.Run(fmt.Sprintf("a stream, h2=%v", h2), func(t *testing.T) {
 			t.Parallel()
 			g := start(t, e, https())
-			g.everywhere(endless.URL, append(p.records(), listed)...)
+			g.everywhere(endless.URL, listed...)
 			v := v
 			v.path, v.h2 = "/endless", h2
 			c, err := g.shake(v.config())
@@ -114,7 +130,7 @@ func testAllowList(t *testing.T, e server.Engine) {
 				}
 				return nil
 			})
-			g.everywhere(endless.URL, append(p.records(), unlisted)...)
+			g.everywhere(endless.URL, unlisted...)
 			<-ended
 			<-g.log.got
 			g.log.mu.Lock()
@@ -127,7 +143,7 @@ func testAllowList(t *testing.T, e server.Engine) {
 	t.Run("a tunnel", func(t *testing.T) {
 		t.Parallel()
 		g := start(t, e, https())
-		g.everywhere(switching(t).URL, append(p.records(), listed)...)
+		g.everywhere(switching(t).URL, listed...)
 		c, err := g.shake(v.config())
 		if err != nil {
 			t.Fatal(err)
@@ -136,7 +152,7 @@ func testAllowList(t *testing.T, e server.Engine) {
 		if resp, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
 			t.Fatalf("answered %v, %v, want 101", resp, err)
 		}
-		g.everywhere(switching(t).URL, append(p.records(), unlisted)...)
+		g.everywhere(switching(t).URL, unlisted...)
 		_, _ = io.Copy(io.Discard, c)
 		<-g.log.got
 		g.log.mu.Lock()

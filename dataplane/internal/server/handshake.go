@@ -50,6 +50,7 @@ func (f failure) String() string {
 
 // handshake is one under way.
 type handshake struct {
+	ctx     context.Context //nolint:containedctx // it lives as long as the handshake
 	failure failure
 	// demanded: it fails without the right certificate of the client's. agreed: versions and ciphers are settled.
 	demanded, agreed bool
@@ -79,6 +80,7 @@ func (h *handshakes) config(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	if !ok {
 		return nil, errors.New("not a handshake of the server")
 	}
+	this.ctx = hello.Context()
 	c := &tls.Config{MinVersion: tls.VersionTLS12, CipherSuites: h.suites, NextProtos: ciphers.Protocols()}
 	var shown sni.Choice
 	if rt := h.runtime.Load(); rt != nil {

@@ -23,6 +23,7 @@ import (
 	"keyward.dev/dataplane/internal/exchange"
 	"keyward.dev/dataplane/internal/hostsvc"
 	"keyward.dev/dataplane/internal/policies"
+	"keyward.dev/dataplane/internal/revocation"
 	"keyward.dev/dataplane/internal/runtime"
 	"keyward.dev/dataplane/internal/server"
 	"keyward.dev/dataplane/internal/state/statetest"
@@ -79,12 +80,16 @@ func start(t *testing.T, e server.Engine, listeners ...server.Listener) *gateway
 }
 
 // startWith starts a gateway with what c says, and the rest as in all tests.
-func startWith(t *testing.T, c server.Config) *gateway {
+func startWith(t *testing.T, c server.Config, responders ...*revocation.Cache) *gateway {
 	t.Helper()
 	sweeper := conn.NewSweeper()
 	g := &gateway{t: t, log: &lines{got: make(chan struct{}, 100)}, done: make(chan error, 1)}
 	log := slog.New(slog.DiscardHandler)
-	g.compiler = compile.New(compile.Deps{Factories: policies.All(), Host: hostsvc.New(hostsvc.Config{}), Log: log, Group: "default"})
+	deps := compile.Deps{Factories: policies.All(), Host: hostsvc.New(hostsvc.Config{}), Log: log, Group: "default"}
+	if len(responders) > 0 {
+		deps.Responders = responders[0]
+	}
+	g.compiler = compile.New(deps)
 	if len(c.Listeners) == 0 {
 		c.Listeners = []server.Listener{{Name: "http", Address: "127.0.0.1:0"}}
 	}

@@ -61,6 +61,7 @@ func testKnownByCertificates(t *testing.T, e server.Engine) {
 		{"of another authority", "a.test", "a.test", "other CA", "401"},
 		{"for servers", "a.test", "a.test", "for servers", "401"},
 		{"expired", "a.test", "a.test", "expired", "401"},
+		{"revoked", "a.test", "a.test", "revoked", "401"},
 		{"no name", "", "a.test", "valid", "200"},
 		{"no name, none", "", "a.test", "none", "401"},
 		{"from an open name", "open.test", "a.test", "valid", "421"},

@@ -11,7 +11,7 @@ import (
 type refusals struct {
 	notReady, closed, badTarget, badHost, badMethod, plain, headers, uri, body, badBody, badRequest, notFound, upgrade, timeout *exchange.Refusal
 	internal, unreachable, upstreamTimeout, noTarget, circuitOpen, exhausted, noTrust, headTimeout, lastHop                     *exchange.Refusal
-	noClient, badClient, misdirected                                                                                            *exchange.Refusal
+	noClient, revokedClient, unsureClient, badClient, misdirected                                                               *exchange.Refusal
 }
 
 // malformed returns the answer to a message that is refused for what is wrong with it.
@@ -30,17 +30,20 @@ func newRefusals() *refusals {
 		notReady: exchange.NewRefusal(503, "not_ready", "This gateway has no configuration yet.", exchange.Field("Retry-After", "1")),
 		closed: exchange.NewRefusal(503, "closed",
 			"The configuration of this route cannot be used, so the gateway does not serve it.", exchange.Field("Retry-After", "10")),
-		badTarget:       exchange.NewRefusal(400, "bad_target", "The request target is malformed or ambiguous."),
-		badRequest:      exchange.NewRefusal(400, "malformed", "The request is malformed."),
-		badHost:         exchange.NewRefusal(400, "bad_host", "The host is missing or malformed."),
-		badMethod:       exchange.NewRefusal(501, "not_implemented", "The method is not supported."),
-		plain:           exchange.NewRefusal(403, "https_required", "Use https."),
-		headers:         exchange.NewRefusal(431, "headers_too_large", "The request has too many header fields, or too large ones."),
-		uri:             exchange.NewRefusal(414, "uri_too_long", "The request target is too long."),
-		body:            exchange.NewRefusal(413, "body_too_large", "The request body is too large."),
-		badBody:         exchange.NewRefusal(400, "bad_body", "The request body is not well-formed."),
-		noClient:        exchange.NewRefusal(403, "client_certificate_required", "The route needs a client certificate."),
-		badClient:       exchange.NewRefusal(403, "client_certificate_refused", "The client certificate is not allowed here."),
+		badTarget:     exchange.NewRefusal(400, "bad_target", "The request target is malformed or ambiguous."),
+		badRequest:    exchange.NewRefusal(400, "malformed", "The request is malformed."),
+		badHost:       exchange.NewRefusal(400, "bad_host", "The host is missing or malformed."),
+		badMethod:     exchange.NewRefusal(501, "not_implemented", "The method is not supported."),
+		plain:         exchange.NewRefusal(403, "https_required", "Use https."),
+		headers:       exchange.NewRefusal(431, "headers_too_large", "The request has too many header fields, or too large ones."),
+		uri:           exchange.NewRefusal(414, "uri_too_long", "The request target is too long."),
+		body:          exchange.NewRefusal(413, "body_too_large", "The request body is too large."),
+		badBody:       exchange.NewRefusal(400, "bad_body", "The request body is not well-formed."),
+		noClient:      exchange.NewRefusal(403, "client_certificate_required", "The route needs a client certificate."),
+		badClient:     exchange.NewRefusal(403, "client_certificate_refused", "The client certificate is not allowed here."),
+		revokedClient: exchange.NewRefusal(403, "client_certificate_revoked", "The client certificate is revoked."),
+		unsureClient: exchange.NewRefusal(503, "client_certificate_unchecked",
+			"It cannot be found out now whether the client certificate is revoked.", exchange.Field("Retry-After", "5")),
 		misdirected:     exchange.NewRefusal(421, "misdirected", "The host needs a connection of its own: it asks for other client certificates than the name this one was made for."),
 		notFound:        exchange.NewRefusal(404, "no_route", "No route takes this request."),
 		upgrade:         exchange.NewRefusal(501, "upgrade_not_supported", "The connection cannot be upgraded."),

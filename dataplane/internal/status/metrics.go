@@ -72,6 +72,9 @@ func (m *metrics) ask(c Config) {
 	if c.HandshakeFailures != nil {
 		c.Registry.MustRegister(newHandshakeFailures(c.HandshakeFailures))
 	}
+	if c.Responders != nil && c.Runtime != nil {
+		c.Registry.MustRegister(newRevocations(c))
+	}
 	if c.Runtime != nil {
 		c.Registry.MustRegister(newExpiries(c))
 		level("config_generations", "Compiled configurations in memory; those that nothing uses any more are collected in time.", c.Runtime.Generations)

@@ -18,6 +18,7 @@ import (
 
 	"keyward.dev/dataplane/internal/accesslog"
 	"keyward.dev/dataplane/internal/exchange"
+	"keyward.dev/dataplane/internal/revocation"
 	"keyward.dev/dataplane/internal/runtime"
 )
 
@@ -42,6 +43,8 @@ type Config struct {
 	Ambiguous func() uint64
 	// HandshakeFailures are the TLS handshakes that failed, by reason.
 	HandshakeFailures func() map[string]uint64
+	// Responders keep what they have said of clients' certificates; nil: nobody is asked.
+	Responders *revocation.Cache
 	// File is the certificate that the process was given as files; nil: none.
 	File func() FileCertificate
 	// Cache says how the sealed cache does; nil: there is none.
@@ -203,8 +206,10 @@ type report struct {
 	Cache        *cacheReport       `json:"sealed_cache,omitempty"`
 	Fallback     *fallbackReport    `json:"fallback_bundle,omitempty"`
 	// TLS is what clients are shown.
-	TLS    *tlsReport `json:"tls,omitempty"`
-	Faults []fault    `json:"faults"`
+	TLS *tlsReport `json:"tls,omitempty"`
+	// Revocation is what is known of clients' certificates.
+	Revocation *revocationReport `json:"revocation,omitempty"`
+	Faults     []fault           `json:"faults"`
 }
 
 const (
@@ -302,7 +307,7 @@ func (s *Status) report() report {
 		r.ControlPlane = s.config.ControlPlane().report()
 	}
 	rt := s.config.Runtime.Load()
-	r.TLS = s.tlsReport(rt, time.Now())
+	r.TLS, r.Revocation = s.tlsReport(rt, time.Now()), s.revocationReport(rt, time.Now())
 	if rt != nil {
 		r.Source = sourceLive
 		switch {

@@ -15,6 +15,7 @@ import (
 	"keyward.dev/dataplane/internal/accesslog"
 	"keyward.dev/dataplane/internal/compile"
 	"keyward.dev/dataplane/internal/exchange"
+	"keyward.dev/dataplane/internal/revocation"
 	"keyward.dev/dataplane/internal/runtime"
 	"keyward.dev/dataplane/internal/state"
 	"keyward.dev/dataplane/internal/status"
@@ -30,6 +31,7 @@ func fixture() (*status.Status, *runtime.Holder, *prometheus.Registry, *bool) {
 		MaxRoutes: 3, Log: slog.New(slog.DiscardHandler),
 		ControlPlane:      func() status.ControlPlane { return status.ControlPlane{Connected: true, Refused: 7, Epochs: 3} },
 		HandshakeFailures: func() map[string]uint64 { return map[string]uint64{"timeout": 8} },
+		Responders:        revocation.NewCache(nil),
 		File:              func() status.FileCertificate { return status.FileCertificate{ID: "f1", NotAfter: time.Unix(9000, 0)} },
 	})
 	return s, holder, reg, draining
@@ -184,6 +186,11 @@ func TestMetrics(t *testing.T) {
 		"keyward_gateway_access_log_dropped_total":                                                  "2",
 		"keyward_gateway_certificate_expires_timestamp_seconds,certificate=(file)":                  "9000",
 		"keyward_gateway_tls_handshake_failures_total,reason=timeout":                               "8",
+		"keyward_gateway_client_certificate_revocation_total,result=let_in":                         "0",
+		"keyward_gateway_client_certificate_revocation_total,result=revoked":                        "0",
+		"keyward_gateway_client_certificate_revocation_total,result=unchecked":                      "0",
+		"keyward_gateway_ocsp_questions_total,result=failed":                                        "0",
+		"keyward_gateway_ocsp_questions_total,result=ok":                                            "0",
 		"keyward_gateway_config_apply_errors_total":                                                 "0",
 		"keyward_gateway_config_distrusted":                                                         "0",
 		"keyward_gateway_config_refused_older_total":                                                "7",

@@ -28,6 +28,7 @@ var (
 	refuseDistrusted  = exchange.NewRefusal(401, "client_certificate_refused", "The client certificate is not trusted here.")
 	refuseUnknown     = exchange.NewRefusal(401, "unauthenticated", "The client certificate is nobody's here.")
 	refuseAmbiguous   = exchange.NewRefusal(401, "client_certificate_ambiguous", "The client certificate is that of several consumers.")
+	refuseUnsure      = exchange.NewRefusal(503, "client_certificate_unchecked", "It cannot be found out now whether the client certificate is revoked.", exchange.Field("Retry-After", "5"))
 	refuseUnavailable = exchange.NewRefusal(503, "unavailable", "Credentials cannot be checked now.")
 )
 
@@ -69,6 +70,8 @@ func (m *mtlsAuth) Request(x *exchange.Exchange) policy.Verdict {
 	switch {
 	case trust == exchange.Missing:
 		return refuse(x, refuseMissing)
+	case trust == exchange.Unsure:
+		return refuse(x, refuseUnsure)
 	case trust != exchange.Trusted || certificate == nil:
 		return refuse(x, refuseDistrusted)
 	case x.Directory == nil:

@@ -41,8 +41,12 @@ func (c *client) Certificate(authorities string) (*exchange.Certificate, exchang
 	if _, named, ok := strings.Cut(authorities, ","); ok {
 		trusted = strings.Fields(named)
 	}
-	if !slices.Contains(trusted, c.issuer) {
+	issuer, unsure := strings.CutSuffix(c.issuer, "?")
+	switch {
+	case !slices.Contains(trusted, issuer):
 		return nil, exchange.Distrusted
+	case unsure:
+		return nil, exchange.Unsure
 	}
 	out := &exchange.Certificate{}
 	for name := range strings.SplitSeq(c.names, ";") {

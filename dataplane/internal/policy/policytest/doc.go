@@ -14,6 +14,6 @@
 //	verdict, principal, ">" what the upstream saw, "<" the response
 //
 // request, upstream and want may repeat; state lasts. `$KEY_name` stands for a generated key. cert= is what a client
-// certificate says of its owner, issuer= who has issued it. `go test -update` rewrites
+// certificate says of its owner, issuer= who has issued it, with a ? if nobody can tell whether it is revoked. `go test -update` rewrites
 // the want sections.
 package policytest

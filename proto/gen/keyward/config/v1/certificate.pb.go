@@ -427,6 +427,8 @@ type CaCertificate struct {
 	// Certificates of authorities in PEM, each one of which is believed: roots, or intermediates that shall be believed without
 	// their root. Kept in the order in which they are written. At most 256.
 	Certificates string `protobuf:"bytes,10,opt,name=certificates,proto3" json:"certificates,omitempty"`
+	// How it is found out whether clients' certificates that they have issued are revoked. Left out: nobody asks.
+	Revocation *Revocation `protobuf:"bytes,30,opt,name=revocation,proto3" json:"revocation,omitempty"`
 	// What the certificates say, in their order. Set by the server.
 	Info []*CertificateInfo `protobuf:"bytes,20,rep,name=info,proto3" json:"info,omitempty"`
 	// What uses it, as `kind/name`. While there is anything it cannot be deleted. Set by the server.
@@ -503,6 +505,13 @@ func (x *CaCertificate) GetCertificates() string {
 	return ""
 }
 
+func (x *CaCertificate) GetRevocation() *Revocation {
+	if x != nil {
+		return x.Revocation
+	}
+	return nil
+}
+
 func (x *CaCertificate) GetInfo() []*CertificateInfo {
 	if x != nil {
 		return x.Info
@@ -556,7 +565,7 @@ var File_keyward_config_v1_certificate_proto protoreflect.FileDescriptor
 
 const file_keyward_config_v1_certificate_proto_rawDesc = "" +
 	"\n" +
-	"#keyward/config/v1/certificate.proto\x12\x11keyward.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ekeyward/config/v1/secret.proto\x1a\x1bkeyward/config/v1/tls.proto\x1a keyward/options/v1/options.proto\"\xb8\x06\n" +
+	"#keyward/config/v1/certificate.proto\x12\x11keyward.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"keyward/config/v1/revocation.proto\x1a\x1ekeyward/config/v1/secret.proto\x1a\x1bkeyward/config/v1/tls.proto\x1a keyward/options/v1/options.proto\"\xb8\x06\n" +
 	"\vCertificate\x12 \n" +
 	"\x04name\x18\x01 \x01(\tB\f\xbaH\x03\xc8\x01\x01\xda\xe7\x18\x02\b\tR\x04name\x12*\n" +
 	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\vdescription\x12L\n" +
@@ -604,13 +613,16 @@ const file_keyward_config_v1_certificate_proto_rawDesc = "" +
 	"\rkey_algorithm\x18\n" +
 	" \x01(\tR\fkeyAlgorithm\x12&\n" +
 	"\x0fhas_private_key\x18\v \x01(\bR\rhasPrivateKey\x12\x14\n" +
-	"\x05chain\x18\f \x03(\tR\x05chain\"\x82\x05\n" +
+	"\x05chain\x18\f \x03(\tR\x05chain\"\xc9\x05\n" +
 	"\rCaCertificate\x12 \n" +
 	"\x04name\x18\x01 \x01(\tB\f\xbaH\x03\xc8\x01\x01\xda\xe7\x18\x02\b\tR\x04name\x12*\n" +
 	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\vdescription\x12N\n" +
 	"\x06labels\x18\x03 \x03(\v2,.keyward.config.v1.CaCertificate.LabelsEntryB\b\xbaH\x05\x9a\x01\x02\x10@R\x06labels\x120\n" +
 	"\fcertificates\x18\n" +
-	" \x01(\tB\f\xbaH\x03\xc8\x01\x01\xda\xe7\x18\x02P\x01R\fcertificates\x12>\n" +
+	" \x01(\tB\f\xbaH\x03\xc8\x01\x01\xda\xe7\x18\x02P\x01R\fcertificates\x12E\n" +
+	"\n" +
+	"revocation\x18\x1e \x01(\v2\x1d.keyward.config.v1.RevocationB\x06\xda\xe7\x18\x02P\x01R\n" +
+	"revocation\x12>\n" +
 	"\x04info\x18\x14 \x03(\v2\".keyward.config.v1.CertificateInfoB\x06\xda\xe7\x18\x020\x01R\x04info\x12\x1f\n" +
 	"\aused_by\x18\x15 \x03(\tB\x06\xda\xe7\x18\x020\x01R\x06usedBy\x12\x18\n" +
 	"\x03uid\x18d \x01(\tB\x06\xda\xe7\x18\x020\x01R\x03uid\x12\"\n" +
@@ -648,6 +660,7 @@ var file_keyward_config_v1_certificate_proto_goTypes = []any{
 	(*ServerNameTls)(nil),         // 6: keyward.config.v1.ServerNameTls
 	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
 	(*Secret)(nil),                // 8: keyward.config.v1.Secret
+	(*Revocation)(nil),            // 9: keyward.config.v1.Revocation
 }
 var file_keyward_config_v1_certificate_proto_depIdxs = []int32{
 	4,  // 0: keyward.config.v1.Certificate.labels:type_name -> keyward.config.v1.Certificate.LabelsEntry
@@ -663,14 +676,15 @@ var file_keyward_config_v1_certificate_proto_depIdxs = []int32{
 	7,  // 10: keyward.config.v1.CertificateInfo.not_before:type_name -> google.protobuf.Timestamp
 	7,  // 11: keyward.config.v1.CertificateInfo.not_after:type_name -> google.protobuf.Timestamp
 	5,  // 12: keyward.config.v1.CaCertificate.labels:type_name -> keyward.config.v1.CaCertificate.LabelsEntry
-	2,  // 13: keyward.config.v1.CaCertificate.info:type_name -> keyward.config.v1.CertificateInfo
-	7,  // 14: keyward.config.v1.CaCertificate.created_at:type_name -> google.protobuf.Timestamp
-	7,  // 15: keyward.config.v1.CaCertificate.updated_at:type_name -> google.protobuf.Timestamp
-	16, // [16:16] is the sub-list for method output_type
-	16, // [16:16] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	9,  // 13: keyward.config.v1.CaCertificate.revocation:type_name -> keyward.config.v1.Revocation
+	2,  // 14: keyward.config.v1.CaCertificate.info:type_name -> keyward.config.v1.CertificateInfo
+	7,  // 15: keyward.config.v1.CaCertificate.created_at:type_name -> google.protobuf.Timestamp
+	7,  // 16: keyward.config.v1.CaCertificate.updated_at:type_name -> google.protobuf.Timestamp
+	17, // [17:17] is the sub-list for method output_type
+	17, // [17:17] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_keyward_config_v1_certificate_proto_init() }
@@ -678,6 +692,7 @@ func file_keyward_config_v1_certificate_proto_init() {
 	if File_keyward_config_v1_certificate_proto != nil {
 		return
 	}
+	file_keyward_config_v1_revocation_proto_init()
 	file_keyward_config_v1_secret_proto_init()
 	file_keyward_config_v1_tls_proto_init()
 	type x struct{}
