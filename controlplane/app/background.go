@@ -5,6 +5,7 @@ import (
 	"flag"
 	"time"
 
+	"keyward.dev/controlplane/internal/certstatus"
 	"keyward.dev/controlplane/internal/expiry"
 	"keyward.dev/controlplane/internal/jobs"
 	"keyward.dev/controlplane/internal/retention"
@@ -62,6 +63,7 @@ func (p *plane) background() (*jobs.Runner, error) {
 		p.rotationJob(),
 		p.ticketJob(),
 		{Name: "secret-references", Every: p.secrets.Every(), Timeout: secretsource.Timeout, Run: p.secrets.Run},
+		{Name: "certificate-status", Every: certstatus.Every, Timeout: certstatus.Timeout, Run: p.statuses.Run},
 		{Name: "authority-expiry", Every: 12 * time.Hour, Timeout: time.Minute, Run: func(ctx context.Context) error {
 			p.ca.NoteExpiry(ctx)
 			return nil

@@ -18,6 +18,7 @@ import (
 
 	"keyward.dev/controlplane/internal/adminapi"
 	"keyward.dev/controlplane/internal/adminauth"
+	"keyward.dev/controlplane/internal/certstatus"
 	"keyward.dev/controlplane/internal/changefeed"
 	"keyward.dev/controlplane/internal/fallback"
 	"keyward.dev/controlplane/internal/fanout"
@@ -115,6 +116,7 @@ type plane struct {
 	jobs        *jobs.Runner
 	secrets     *secretsource.Resolver
 	replacement *replacement
+	statuses    *certstatus.Keeper
 }
 
 // newPlane builds the replica in the order in which its parts need each other. It starts nothing.
@@ -189,6 +191,9 @@ func (p *plane) build(ctx context.Context) error {
 	p.feed = changefeed.New(changefeed.Config{
 		Database: core.store, Groups: core.groups, Hints: p.listener.Hints(), Wake: p.wake, Log: log,
 	})
+	if p.statuses, err = p.newStatusKeeper(); err != nil {
+		return err
+	}
 	if p.jobs, err = p.background(); err != nil {
 		return err
 	}

@@ -34,6 +34,7 @@ type Settings struct {
 	Bundles      Bundles
 	Secrets      Secrets
 	Tickets      Tickets
+	Fetching     Fetching
 	K8s          K8s
 }
 
@@ -69,6 +70,7 @@ func (s *Settings) Flags(fs *flag.FlagSet) {
 	s.Bundles.Flags(fs)
 	s.Secrets.Flags(fs)
 	s.Tickets.Flags(fs)
+	s.Fetching.Flags(fs)
 	fs.StringVar(&s.K8s.Issuer, "k8s-issuer", "", "issuer of the service-account tokens that gateways may join with; empty: none may")
 	fs.StringVar(&s.K8s.JWKSFile, "k8s-jwks-file", "", "`file` with the issuer's keys (JWKS)")
 	fs.StringVar(&s.K8s.JWKSURL, "k8s-jwks-url", "", "`URL` of the issuer's keys, https")
@@ -107,6 +109,7 @@ func (s *Settings) Check() error {
 	s.Bundles.check(&faults)
 	s.Secrets.check(&faults)
 	s.Tickets.check(&faults)
+	s.Fetching.check(&faults)
 	s.K8s.check(&faults)
 	return faults.Err()
 }

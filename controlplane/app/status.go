@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"keyward.dev/controlplane/internal/certstatus"
 	"keyward.dev/controlplane/internal/expiry"
 	"keyward.dev/controlplane/internal/kek"
 	"keyward.dev/controlplane/internal/sealer"
@@ -95,6 +96,7 @@ func (s *replicaStatus) serving(p *plane) {
 		newAbortedRollouts(p.driver),
 		expiry.NewMetrics(p.core.groups, time.Now),
 		secretsource.NewCollector(p.core.groups, p.secrets),
+		certstatus.NewCollector(p.core.groups, p.statuses),
 	}
 	s.registry.MustRegister(s.collectors...)
 	s.plane.Store(p)

@@ -1,0 +1,122 @@
+package certstatus
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	configv1 "keyward.dev/proto/gen/keyward/config/v1"
+	systemv1 "keyward.dev/proto/gen/keyward/system/v1"
+
+	"keyward.dev/controlplane/internal/admission"
+	"keyward.dev/controlplane/internal/configsvc"
+	"keyward.dev/controlplane/internal/snapshot"
+	"keyward.dev/shared/check/certs"
+	"keyward.dev/shared/check/revocation"
+)
+
+// MaxLists is how many lists are fetched for a group; all replicas and gateways hold them.
+const MaxLists = 64
+
+// keptKinds are the kinds of records that are kept.
+func keptKinds() []string { return []string{revocation.Kind} }
+
+// wantingKinds are the kinds of resources that say what is wanted.
+func wantingKinds() []string { return []string{certs.KindCA} }
+
+// wants is what is to be fetched for a group, in a fixed order, given its resources. Too many are those that are not fetched.
+func wants(resources func(kind string, yield func(proto.Message))) (all []subject, tooMany int) {
+	resources(certs.KindCA, func(m proto.Message) {
+		if ca, ok := m.(*configv1.CaCertificate); ok {
+			all = append(all, lists(ca)...)
+		}
+	})
+	slices.SortFunc(all, func(a, b subject) int { return strings.Compare(a.at().name, b.at().name) })
+	tooMany = max(0, len(all)-MaxLists)
+	return all[:len(all)-tooMany], tooMany
+}
+
+// inView gives the resources of a view.
+func inView(view *snapshot.View) func(kind string, yield func(proto.Message)) {
+	return func(kind string, yield func(proto.Message)) {
+		for r := range view.All(kind) {
+			if r.Message != nil {
+				yield(view.Resolved(r.Message))
+			}
+		}
+	}
+}
+
+// outcome is what came of fetching something.
+type outcome struct {
+	value []byte
+	err   error
+}
+
+// decide works out which records change. It is pure, and asked again with the group's head locked.
+func decide(view *snapshot.View, found map[string]outcome, now time.Time) configsvc.SystemChanges {
+	out := configsvc.SystemChanges{Immediate: true} // what is revoked must not wait for a roll-out
+	wanted := map[string]bool{}
+	all, _ := wants(inView(view))
+	for _, s := range all {
+		at := s.at()
+		wanted[at.kind+" "+at.name] = true
+		o, ok := found[at.name]
+		if !ok {
+			continue
+		}
+		stored, _ := view.Get(at.kind, at.name)
+		after, note, _ := next(s, stored, o, now)
+		if after == nil {
+			continue
+		}
+		up := admission.Upsert{Kind: at.kind, Name: at.name, Message: after, Created: stored == nil}
+		if stored != nil {
+			up.UID = stored.UID
+		}
+		out.Upserts = append(out.Upserts, up)
+		out.Notes = append(out.Notes, fmt.Sprintf("%s of %s: %s", at.url, at.holder, note))
+	}
+	for _, kind := range keptKinds() {
+		for r := range view.All(kind) {
+			if !wanted[kind+" "+r.Name] {
+				out.Deletes = append(out.Deletes, r.Ref())
+			}
+		}
+	}
+	return out
+}
+
+// value is what a record keeps, and since when nothing else could be fetched.
+func value(r *snapshot.Resource) (kept []byte, failing *timestamppb.Timestamp) {
+	if r == nil {
+		return nil, nil
+	}
+	m, ok := r.Message.(*systemv1.RevocationList)
+	if !ok {
+		return nil, nil
+	}
+	return m.GetList(), m.GetFailingSince()
+}
+
+// next is the record after fetching, nil if there is nothing to write, and why what was fetched does not count.
+func next(s subject, stored *snapshot.Resource, o outcome, now time.Time) (after proto.Message, note string, err error) {
+	kept, failing := value(stored)
+	replaces := true
+	if err = o.err; err == nil && kept != nil {
+		replaces, err = s.replaces(kept, o.value, now)
+	}
+	switch {
+	case err == nil && replaces:
+		return s.record(o.value, nil), "fetched", nil
+	case err == nil && failing != nil:
+		return s.record(kept, nil), "can be fetched again", nil
+	case err != nil && kept != nil && failing == nil:
+		return s.record(kept, timestamppb.New(now.UTC().Truncate(time.Second))), "cannot be fetched; what was fetched before is kept", err
+	}
+	return nil, "", err
+}
