@@ -23,10 +23,12 @@ import (
 const MaxLists = 64
 
 // keptKinds are the kinds of records that are kept.
-func keptKinds() []string { return []string{revocation.Kind} }
+func keptKinds() []string { return []string{revocation.Kind, revocation.KindStaple} }
 
 // wantingKinds are the kinds of resources that say what is wanted.
-func wantingKinds() []string { return []string{certs.KindCA} }
+func wantingKinds() []string { return []string{certs.KindCA, certs.Kind, kindSettings} }
+
+const kindSettings = "settings"
 
 // wants is what is to be fetched for a group, in a fixed order, given its resources. Too many are those that are not fetched.
 func wants(resources func(kind string, yield func(proto.Message))) (all []subject, tooMany int) {
@@ -37,7 +39,27 @@ func wants(resources func(kind string, yield func(proto.Message))) (all []subjec
 	})
 	slices.SortFunc(all, func(a, b subject) int { return strings.Compare(a.at().name, b.at().name) })
 	tooMany = max(0, len(all)-MaxLists)
-	return all[:len(all)-tooMany], tooMany
+	all = all[:len(all)-tooMany]
+	var tls *configv1.ServerTls
+	resources(kindSettings, func(m proto.Message) {
+		if s, ok := m.(*configv1.Settings); ok {
+			tls = s.GetTls()
+		}
+	})
+	seen := map[string]bool{}
+	resources(certs.Kind, func(m proto.Message) {
+		c, ok := m.(*configv1.Certificate)
+		if !ok {
+			return
+		}
+		for _, s := range staples(c, tls) {
+			if name := s.at().name; !seen[name] {
+				seen[name] = true
+				all = append(all, s)
+			}
+		}
+	})
+	return all, tooMany
 }
 
 // inView gives the resources of a view.
@@ -96,11 +118,13 @@ func value(r *snapshot.Resource) (kept []byte, failing *timestamppb.Timestamp) {
 	if r == nil {
 		return nil, nil
 	}
-	m, ok := r.Message.(*systemv1.RevocationList)
-	if !ok {
-		return nil, nil
+	switch m := r.Message.(type) {
+	case *systemv1.RevocationList:
+		return m.GetList(), m.GetFailingSince()
+	case *systemv1.OcspStaple:
+		return m.GetAnswer(), m.GetFailingSince()
 	}
-	return m.GetList(), m.GetFailingSince()
+	return nil, nil
 }
 
 // next is the record after fetching, nil if there is nothing to write, and why what was fetched does not count.
@@ -112,7 +136,14 @@ func next(s subject, stored *snapshot.Resource, o outcome, now time.Time) (after
 	}
 	switch {
 	case err == nil && replaces:
-		return s.record(o.value, nil), "fetched", nil
+		note = "fetched"
+		if after = s.record(o.value, nil); len(o.value) == 0 {
+			note = "says that it is revoked"
+		}
+		if stored != nil && stored.Message != nil && proto.Equal(stored.Message, after) {
+			return nil, "", nil
+		}
+		return after, note, nil
 	case err == nil && failing != nil:
 		return s.record(kept, nil), "can be fetched again", nil
 	case err != nil && kept != nil && failing == nil:

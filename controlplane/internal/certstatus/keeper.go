@@ -7,17 +7,20 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	neturl "net/url"
+	"slices"
 	"sync"
 	"time"
 
 	"google.golang.org/protobuf/proto"
 
+	configv1 "keyward.dev/proto/gen/keyward/config/v1"
 	syncv1 "keyward.dev/proto/gen/keyward/sync/v1"
 
 	"keyward.dev/controlplane/internal/configsvc"
 	"keyward.dev/controlplane/internal/record"
 	"keyward.dev/controlplane/internal/snapshot"
 	"keyward.dev/controlplane/internal/store"
+	"keyward.dev/shared/check/certs"
 )
 
 // Actor is who writes what was fetched, in the audit trail.
@@ -132,7 +135,7 @@ func (k *Keeper) busy(ctx context.Context, group string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	kept := false
+	kept, elsewhere := false, false
 	stored := map[string][]proto.Message{}
 	err = k.cfg.Database.RowsOf(ctx, group, append(wantingKinds(), keptKinds()...), func(row store.Row) error {
 		for _, kind := range keptKinds() {
@@ -141,21 +144,18 @@ func (k *Keeper) busy(ctx context.Context, group string) (bool, error) {
 		if kept {
 			return nil
 		}
-		packed, err := vault.Open(row)
-		if err != nil {
-			return nil //nolint:nilerr // one that cannot be read wants nothing; who opens the group tells
-		}
-		var rec syncv1.Record
-		if proto.Unmarshal(packed, &rec) != nil {
+		m := open(vault, row)
+		if m == nil {
 			return nil
 		}
-		if m, err := record.Message(&rec); err == nil {
-			stored[row.Kind] = append(stored[row.Kind], m)
+		stored[row.Kind] = append(stored[row.Kind], m)
+		if c, ok := m.(*configv1.Certificate); ok {
+			elsewhere = elsewhere || slices.ContainsFunc(certs.Slots(c), func(s certs.Slot) bool { return certs.Reference(s.Version) != "" })
 		}
 		return nil
 	})
-	if err != nil || kept {
-		return kept, err
+	if err != nil || kept || elsewhere { // what a reference means is known with the group opened
+		return kept || elsewhere, err
 	}
 	all, _ := wants(func(kind string, yield func(proto.Message)) {
 		for _, m := range stored[kind] {
@@ -163,6 +163,23 @@ func (k *Keeper) busy(ctx context.Context, group string) (bool, error) {
 		}
 	})
 	return len(all) > 0, nil
+}
+
+// open is a stored resource, nil if it cannot be read: then it wants nothing. Who opens its group tells.
+func open(vault Vault, row store.Row) proto.Message {
+	packed, err := vault.Open(row)
+	if err != nil {
+		return nil
+	}
+	var rec syncv1.Record
+	if proto.Unmarshal(packed, &rec) != nil {
+		return nil
+	}
+	m, err := record.Message(&rec)
+	if err != nil {
+		return nil
+	}
+	return m
 }
 
 // group fetches what is due of a group, some at a time, and writes what has changed.
@@ -175,11 +192,11 @@ func (k *Keeper) group(ctx context.Context, group string) error {
 	if tooMany > 0 {
 		k.tell(ctx, place{group: group}, site{}, fmt.Errorf("the group names %d more lists than the %d that are fetched", tooMany, MaxLists))
 	}
-	due := k.due(group, all)
+	due, down := k.due(group, all), map[string]error{}
 	for first := true; first || len(due) > 0; first = false { // at least once: what nobody wants any more is removed
 		some := due[:min(len(due), together)]
 		due = due[len(some):]
-		found := k.fetch(ctx, group, some, view)
+		found := k.fetch(ctx, group, some, view, down)
 		if ctx.Err() != nil { // what was not fetched for want of time did not fail
 			return ctx.Err()
 		}
@@ -225,18 +242,28 @@ func (k *Keeper) due(group string, all []subject) (due []subject) {
 
 func placeOf(group string, s subject) place { return place{group, s.at().kind, s.at().name} }
 
-// fetch fetches several at once, and from where one has just not answered no more.
-func (k *Keeper) fetch(ctx context.Context, group string, due []subject, view *snapshot.View) map[string]outcome {
+// fetch fetches several at once, and no more from where nobody has answered in this run.
+func (k *Keeper) fetch(ctx context.Context, group string, due []subject, view *snapshot.View, down map[string]error) map[string]outcome {
 	out := map[string]outcome{}
-	var mu sync.Mutex // guards out
+	var mu sync.Mutex // guards out and down
 	var wg sync.WaitGroup
 	for _, s := range due {
 		wg.Go(func() {
-			bounded, cancel := context.WithTimeout(ctx, fetchTimeout)
-			defer cancel()
-			v, err := s.fetch(bounded, k.cfg.Fetcher, k.cfg.Now())
+			host := hostOf(s.at().url)
+			mu.Lock()
+			err := down[host]
+			mu.Unlock()
+			var v []byte
+			if err == nil {
+				bounded, cancel := context.WithTimeout(ctx, fetchTimeout)
+				defer cancel()
+				v, err = s.fetch(bounded, k.cfg.Fetcher, k.cfg.Now())
+			}
 			mu.Lock()
 			defer mu.Unlock()
+			if _, ok := errors.AsType[*neturl.Error](err); ok {
+				down[host] = err
+			}
 			out[s.at().name] = outcome{v, err}
 		})
 	}
@@ -265,6 +292,14 @@ func (k *Keeper) fetch(ctx context.Context, group string, due []subject, view *s
 		k.tell(ctx, placeOf(group, s), at, err)
 	}
 	return out
+}
+
+func hostOf(url string) string {
+	u, err := neturl.Parse(url)
+	if err != nil {
+		return url
+	}
+	return u.Host
 }
 
 // tell logs what could not be fetched, once for each reason.

@@ -18,7 +18,8 @@ func (b *build) changedCertificates() {
 	changes := slices.DeleteFunc(b.changes[kindCerts], sameBytes)
 	b.changes[kindCerts] = changes
 	before := b.prev.Settings
-	if len(changes) == 0 && before != nil && slices.Equal(before.TLS.DefaultCertificates, b.rt.Settings.TLS.DefaultCertificates) {
+	if len(changes) == 0 && before != nil && slices.Equal(before.TLS.DefaultCertificates, b.rt.Settings.TLS.DefaultCertificates) &&
+		before.TLS.Stapling == b.rt.Settings.TLS.Stapling && !slices.ContainsFunc(b.changes[kindStaples], isNew) {
 		return
 	}
 	held := b.prev.Held.Edit()
@@ -35,10 +36,11 @@ func (b *build) changedCertificates() {
 		}
 	}
 	b.rt.Held = held.Map()
+	b.forgetStaples()
 	var shown []*sni.Certificate
 	for _, c := range b.rt.Held.All() {
 		if len(c.Set.SNIs) > 0 {
-			shown = append(shown, c)
+			shown = append(shown, b.stapled(c))
 		}
 	}
 	b.rt.Certificates = sni.New(shown, b.defaults())
@@ -58,6 +60,8 @@ func (b *build) tornNames() {
 		}
 	}
 }
+
+func isNew(ch change) bool { return !sameRecord(ch) }
 
 // sameBytes reports whether nothing is to be done about a record.
 func sameBytes(ch change) bool { return !ch.again && sameRecord(ch) }
@@ -93,7 +97,7 @@ func (b *build) certificate(r *state.Record) *sni.Certificate {
 func (b *build) defaults() []*sni.Certificate {
 	var out []*sni.Certificate
 	for _, reference := range b.rt.Settings.TLS.DefaultCertificates {
-		out = append(out, b.referred(reference))
+		out = append(out, b.stapled(b.referred(reference)))
 	}
 	return out
 }

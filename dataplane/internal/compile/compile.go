@@ -46,6 +46,7 @@ const (
 	// kindProviders are for the control plane only; gateways are sent their names.
 	kindProviders = "secret-providers"
 	kindLists     = known.Kind
+	kindStaples   = known.KindStaple
 )
 
 // Deps is what a compiler needs beside the set.
@@ -269,7 +270,7 @@ func (b *build) forget(kind, uid string) {
 func (b *build) unknownKinds() {
 	for kind, changes := range b.changes {
 		switch kind {
-		case kindSettings, kindServices, kindRoutes, kindConsumers, kindCredentials, kindGroups, kindPepper, kindCerts, kindAuthorities, kindResolved, kindTickets, kindProviders, kindLists:
+		case kindSettings, kindServices, kindRoutes, kindConsumers, kindCredentials, kindGroups, kindPepper, kindCerts, kindAuthorities, kindResolved, kindTickets, kindProviders, kindLists, kindStaples:
 			continue
 		}
 		for _, ch := range changes {

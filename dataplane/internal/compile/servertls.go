@@ -21,7 +21,7 @@ import (
 
 func serverTLS(m *configv1.ServerTls) (runtime.TLSOptions, error) {
 	terms, err := termsOf(m)
-	return runtime.TLSOptions{DefaultCertificates: m.GetDefaultCertificate(), Terms: terms}, err
+	return runtime.TLSOptions{DefaultCertificates: m.GetDefaultCertificate(), Stapling: m.GetOcspStapling(), Terms: terms}, err
 }
 
 // termsFor is what a certificate says of how TLS is spoken under its names, nil if it says nothing.

@@ -18,6 +18,7 @@ import (
 	"keyward.dev/dataplane/internal/sni"
 	"keyward.dev/dataplane/internal/state"
 	"keyward.dev/dataplane/internal/ticketkeys"
+	configv1 "keyward.dev/proto/gen/keyward/config/v1"
 	"keyward.dev/shared/check/certmap"
 )
 
@@ -106,6 +107,8 @@ type TLSOptions struct {
 	DefaultCertificates []string
 	// Terms are for all names of which their certificates say nothing else.
 	sni.Terms
+	// Stapling says with which certificates answers of their responders are sent.
+	Stapling configv1.OcspStapling
 }
 
 // ListenerOptions is what a group says about one listener.

@@ -21,9 +21,40 @@ type Certificate struct {
 	Set *certs.Set
 	// reference is the certificate's name, or the id of one version.
 	reference string
-	shown     map[*certs.Version]*tls.Certificate
+	shown     map[*certs.Version]*shown
 	rank      int    // those with a lower one are shown first
 	terms     *Terms // for its names; nil: as for all
+}
+
+// shown is a version as it is shown.
+type shown struct {
+	plain *tls.Certificate
+	// stapled is it with an answer of its responder, which is in force until then; nil: there is none.
+	stapled *tls.Certificate
+	until   time.Time
+	needed  bool // it is not shown without
+}
+
+// at is what is shown at a time, nil if nothing is.
+func (s *shown) at(t time.Time) *tls.Certificate {
+	switch {
+	case s == nil:
+		return nil
+	case s.stapled != nil && t.Before(s.until):
+		return s.stapled
+	case s.needed:
+		return nil
+	}
+	return s.plain
+}
+
+// Staple is an answer of a version's responder (OCSP).
+type Staple struct {
+	Answer []byte
+	// Until is when it must not be sent any more.
+	Until time.Time
+	// Needed: without an answer that is in force the version is not shown.
+	Needed bool
 }
 
 // Closed is what is there of a certificate that cannot be used: it has names, and shows nothing for them.
@@ -33,7 +64,7 @@ func Closed(uid, name string, names []string) *Certificate {
 
 // Open makes a certificate ready to be shown under its name.
 func Open(uid string, set *certs.Set) *Certificate {
-	c := &Certificate{UID: uid, Set: set, reference: set.Name, shown: map[*certs.Version]*tls.Certificate{}, rank: rankRSA}
+	c := &Certificate{UID: uid, Set: set, reference: set.Name, shown: map[*certs.Version]*shown{}, rank: rankRSA}
 	for _, v := range []*certs.Version{set.Current, set.Next, set.Previous} {
 		if v == nil || v.Key == nil {
 			continue
@@ -42,7 +73,7 @@ func Open(uid string, set *certs.Set) *Certificate {
 		for _, link := range v.Chain {
 			t.Certificate = append(t.Certificate, link.Raw)
 		}
-		c.shown[v], c.rank = t, min(c.rank, rankOf(v))
+		c.shown[v], c.rank = &shown{plain: t}, min(c.rank, rankOf(v))
 	}
 	return c
 }
@@ -54,11 +85,40 @@ func (c *Certificate) Only(id string) *Certificate {
 	return &one
 }
 
+// Stapled is the certificate with answers of responders, the same one if there are none and none is needed. Its keys are the
+// same ones in any case.
+func (c *Certificate) Stapled(of func(*certs.Version) Staple) *Certificate {
+	out, same := *c, true
+	out.shown = make(map[*certs.Version]*shown, len(c.shown))
+	for v, old := range c.shown {
+		s, now := of(v), &shown{plain: old.plain}
+		same = same && !s.Needed && len(s.Answer) == 0
+		if now.needed = s.Needed; len(s.Answer) > 0 {
+			with := *old.plain
+			with.OCSPStaple = s.Answer
+			now.stapled, now.until = &with, s.Until
+		}
+		out.shown[v] = now
+	}
+	if same {
+		return c
+	}
+	return &out
+}
+
+// StapledUntil is until when what is shown at a time is shown with an answer of its responder; zero: it is without.
+func (c *Certificate) StapledUntil(t time.Time) time.Time {
+	if v := c.At(t); v != nil && c.shown[v].at(t) == c.shown[v].stapled {
+		return c.shown[v].until
+	}
+	return time.Time{}
+}
+
 // At returns the version that is shown at a time, nil if there is none: neither one that is not valid then, nor one
-// without a key.
+// without a key, nor one without an answer of its responder that it must not be shown without.
 func (c *Certificate) At(t time.Time) *certs.Version {
 	v := c.Set.For(c.reference, t)
-	if !v.ValidAt(t) || c.shown[v] == nil {
+	if !v.ValidAt(t) || c.shown[v].at(t) == nil {
 		return nil
 	}
 	return v
@@ -173,7 +233,7 @@ func (c Choice) For(hello *tls.ClientHelloInfo, at time.Time) *tls.Certificate {
 		if v == nil {
 			continue
 		}
-		shown := one.shown[v]
+		shown := one.shown[v].at(at)
 		if len(c) == 1 || anyName.SupportsCertificate(shown) == nil {
 			return shown
 		}

@@ -42,12 +42,17 @@ type certificateReport struct {
 	// ID and NotAfter are those of the version that is shown; empty: none can be.
 	ID       string `json:"id,omitempty"`
 	NotAfter string `json:"not_after,omitempty"`
+	// StapledUntil is until when it is shown with an answer of its responder; empty: it is without.
+	StapledUntil string `json:"stapled_until,omitempty"`
 }
 
 func shownReport(c *sni.Certificate, now time.Time) certificateReport {
 	r := certificateReport{Name: c.Set.Name, SNIs: c.Set.SNIs}
 	if v := c.At(now); v != nil {
 		r.ID, r.NotAfter = v.ID, v.Leaf().NotAfter.UTC().Format(time.RFC3339)
+	}
+	if end := c.StapledUntil(now); !end.IsZero() {
+		r.StapledUntil = end.UTC().Format(time.RFC3339)
 	}
 	return r
 }

@@ -55,6 +55,12 @@ func End(m proto.Message) (time.Time, bool) {
 	}
 }
 
+// Chain is the chain of a version in stored form, nil if it cannot be read.
+func Chain(v *configv1.CertificateVersion) []*x509.Certificate {
+	chain, _ := parseAll(v.GetChain(), maxChain)
+	return chain
+}
+
 // VersionInfo is what a version in stored form, or with its key hidden, says of itself; nil if it cannot be read.
 func VersionInfo(v *configv1.CertificateVersion) *configv1.CertificateInfo {
 	chain, reason := parseAll(v.GetChain(), maxChain)

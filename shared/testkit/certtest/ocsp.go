@@ -30,6 +30,8 @@ type OCSP struct {
 	// Lasts is for how long the answer is in force; negative: it does not say.
 	Lasts time.Duration
 	Nonce []byte
+
+	asked *ocspID // what the question says; nil: nobody asked
 }
 
 type ocspID struct {
@@ -87,7 +89,12 @@ func (c *Cert) Answer(t testing.TB, o OCSP) []byte {
 	if o.ThisUpdate.IsZero() {
 		o.ThisUpdate = now.Add(-time.Minute)
 	}
-	one := ocspSingle{ID: idOf(t, about.Cert, o.Of), ThisUpdate: o.ThisUpdate.UTC()}
+	one := ocspSingle{ThisUpdate: o.ThisUpdate.UTC()}
+	if o.asked != nil && o.About == nil {
+		one.ID = *o.asked
+	} else {
+		one.ID = idOf(t, about.Cert, o.Of)
+	}
 	switch {
 	case o.Lasts == 0:
 		one.NextUpdate = now.Add(time.Hour)
@@ -224,6 +231,7 @@ func (r *Responder) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	if !ok {
 		o = OCSP{Of: &x509.Certificate{SerialNumber: serial}, Unknown: true}
 	}
+	o.asked = &question.TBS.List[0].ID // as responders do: it is known by the hashes that whoever asks has chosen
 	w.Header().Set("Content-Type", "application/ocsp-response")
 	_, _ = w.Write(r.ca.Answer(r.t, o))
 }

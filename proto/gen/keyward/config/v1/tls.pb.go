@@ -24,6 +24,62 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// OcspStapling says with which certificates the answers of their responders are sent.
+type OcspStapling int32
+
+const (
+	OcspStapling_OCSP_STAPLING_UNSPECIFIED OcspStapling = 0
+	// With none; certificates that demand it are shown without, which clients may refuse.
+	OcspStapling_OCSP_STAPLING_OFF OcspStapling = 1
+	// With those that name a responder. While there is no answer they are shown without, unless they demand it.
+	OcspStapling_OCSP_STAPLING_ON OcspStapling = 2
+	// With all. A certificate of which no answer is in force, or that names no responder, is not shown.
+	OcspStapling_OCSP_STAPLING_MUST OcspStapling = 3
+)
+
+// Enum value maps for OcspStapling.
+var (
+	OcspStapling_name = map[int32]string{
+		0: "OCSP_STAPLING_UNSPECIFIED",
+		1: "OCSP_STAPLING_OFF",
+		2: "OCSP_STAPLING_ON",
+		3: "OCSP_STAPLING_MUST",
+	}
+	OcspStapling_value = map[string]int32{
+		"OCSP_STAPLING_UNSPECIFIED": 0,
+		"OCSP_STAPLING_OFF":         1,
+		"OCSP_STAPLING_ON":          2,
+		"OCSP_STAPLING_MUST":        3,
+	}
+)
+
+func (x OcspStapling) Enum() *OcspStapling {
+	p := new(OcspStapling)
+	*p = x
+	return p
+}
+
+func (x OcspStapling) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (OcspStapling) Descriptor() protoreflect.EnumDescriptor {
+	return file_keyward_config_v1_tls_proto_enumTypes[0].Descriptor()
+}
+
+func (OcspStapling) Type() protoreflect.EnumType {
+	return &file_keyward_config_v1_tls_proto_enumTypes[0]
+}
+
+func (x OcspStapling) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use OcspStapling.Descriptor instead.
+func (OcspStapling) EnumDescriptor() ([]byte, []int) {
+	return file_keyward_config_v1_tls_proto_rawDescGZIP(), []int{0}
+}
+
 // ServerTls says how gateways speak TLS with clients. Which certificate they show is said by the certificates themselves, in
 // their `snis`.
 type ServerTls struct {
@@ -48,6 +104,9 @@ type ServerTls struct {
 	// Tell browsers to come over TLS only (Strict-Transport-Security, RFC 6797), on every response over TLS. Left out: what
 	// services say themselves goes through.
 	Hsts *Hsts `protobuf:"bytes,7,opt,name=hsts,proto3" json:"hsts,omitempty"`
+	// Send with certificates what their responders say of them (OCSP stapling, RFC 6066), which the control plane asks them ahead:
+	// `off`, `on` or `must`. Left out, only with certificates that demand it (RFC 7633, "must staple"), which are not shown without.
+	OcspStapling OcspStapling `protobuf:"varint,8,opt,name=ocsp_stapling,json=ocspStapling,proto3,enum=keyward.config.v1.OcspStapling" json:"ocsp_stapling,omitempty"`
 	// Protocols that are negotiated by ALPN: `h2` and `http/1.1`, the preferred one first. With `http/1.1` alone nobody speaks
 	// HTTP/2; with `h2` alone whoever does not is refused. Left out: both, in this order.
 	Alpn          []string `protobuf:"bytes,9,rep,name=alpn,proto3" json:"alpn,omitempty"`
@@ -132,6 +191,13 @@ func (x *ServerTls) GetHsts() *Hsts {
 		return x.Hsts
 	}
 	return nil
+}
+
+func (x *ServerTls) GetOcspStapling() OcspStapling {
+	if x != nil {
+		return x.OcspStapling
+	}
+	return OcspStapling_OCSP_STAPLING_UNSPECIFIED
 }
 
 func (x *ServerTls) GetAlpn() []string {
@@ -433,7 +499,7 @@ var File_keyward_config_v1_tls_proto protoreflect.FileDescriptor
 
 const file_keyward_config_v1_tls_proto_rawDesc = "" +
 	"\n" +
-	"\x1bkeyward/config/v1/tls.proto\x12\x11keyward.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a keyward/options/v1/options.proto\"\xcb\x03\n" +
+	"\x1bkeyward/config/v1/tls.proto\x12\x11keyward.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a keyward/options/v1/options.proto\"\x99\x04\n" +
 	"\tServerTls\x12Q\n" +
 	"\x13default_certificate\x18\x01 \x03(\tB \xbaH\x05\x92\x01\x02\x10\x03\xda\xe7\x18\x14\x1a\fcertificates \x01@\x01P\x01R\x12defaultCertificate\x12.\n" +
 	"\vmin_version\x18\x02 \x01(\tB\r\xda\xe7\x18\t\b\x0e\x12\x031.2P\x01R\n" +
@@ -443,7 +509,8 @@ const file_keyward_config_v1_tls_proto_rawDesc = "" +
 	"\rcipher_suites\x18\x04 \x03(\tB\x12\xbaH\x05\x92\x01\x02\x10\x10\xda\xe7\x18\x06 \x01@\x01P\x01R\fcipherSuites\x12*\n" +
 	"\x06curves\x18\x05 \x03(\tB\x12\xbaH\x05\x92\x01\x02\x10\x10\xda\xe7\x18\x06 \x01@\x01P\x01R\x06curves\x12:\n" +
 	"\x0fsession_tickets\x18\x06 \x01(\bB\f\xda\xe7\x18\b\x12\x04trueP\x01H\x00R\x0esessionTickets\x88\x01\x01\x123\n" +
-	"\x04hsts\x18\a \x01(\v2\x17.keyward.config.v1.HstsB\x06\xda\xe7\x18\x02P\x01R\x04hsts\x12&\n" +
+	"\x04hsts\x18\a \x01(\v2\x17.keyward.config.v1.HstsB\x06\xda\xe7\x18\x02P\x01R\x04hsts\x12L\n" +
+	"\rocsp_stapling\x18\b \x01(\x0e2\x1f.keyward.config.v1.OcspStaplingB\x06\xda\xe7\x18\x02P\x01R\focspStapling\x12&\n" +
 	"\x04alpn\x18\t \x03(\tB\x12\xbaH\x05\x92\x01\x02\x10\x02\xda\xe7\x18\x06 \x01@\x01P\x01R\x04alpnB\x12\n" +
 	"\x10_session_tickets\"\xf1\x02\n" +
 	"\rServerNameTls\x12)\n" +
@@ -468,7 +535,12 @@ const file_keyward_config_v1_tls_proto_rawDesc = "" +
 	"\x17RouteClientCertificates\x127\n" +
 	"\x05allow\x18\x01 \x03(\tB!\xbaH\x06\x92\x01\x03\x10\x80\b\xda\xe7\x18\x14\x1a\fcertificates \x01@\x01P\x01R\x05allow\x123\n" +
 	"\x02ca\x18\x02 \x03(\tB#\xbaH\x05\x92\x01\x02\x10@\xda\xe7\x18\x17\x1a\x0fca-certificates \x01@\x01P\x01R\x02ca\x12 \n" +
-	"\ainherit\x18\x03 \x01(\bB\x06\xda\xe7\x18\x02P\x01R\ainheritB2Z0keyward.dev/proto/gen/keyward/config/v1;configv1b\x06proto3"
+	"\ainherit\x18\x03 \x01(\bB\x06\xda\xe7\x18\x02P\x01R\ainherit*\x84\x01\n" +
+	"\fOcspStapling\x12\x1d\n" +
+	"\x19OCSP_STAPLING_UNSPECIFIED\x10\x00\x12\x1b\n" +
+	"\x11OCSP_STAPLING_OFF\x10\x01\x1a\x04\xf8\xe8\x18\x01\x12\x1a\n" +
+	"\x10OCSP_STAPLING_ON\x10\x02\x1a\x04\xf8\xe8\x18\x01\x12\x1c\n" +
+	"\x12OCSP_STAPLING_MUST\x10\x03\x1a\x04\xf8\xe8\x18\x01B2Z0keyward.dev/proto/gen/keyward/config/v1;configv1b\x06proto3"
 
 var (
 	file_keyward_config_v1_tls_proto_rawDescOnce sync.Once
@@ -482,24 +554,27 @@ func file_keyward_config_v1_tls_proto_rawDescGZIP() []byte {
 	return file_keyward_config_v1_tls_proto_rawDescData
 }
 
+var file_keyward_config_v1_tls_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_keyward_config_v1_tls_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_keyward_config_v1_tls_proto_goTypes = []any{
-	(*ServerTls)(nil),               // 0: keyward.config.v1.ServerTls
-	(*ServerNameTls)(nil),           // 1: keyward.config.v1.ServerNameTls
-	(*Hsts)(nil),                    // 2: keyward.config.v1.Hsts
-	(*ClientCertificates)(nil),      // 3: keyward.config.v1.ClientCertificates
-	(*RouteClientCertificates)(nil), // 4: keyward.config.v1.RouteClientCertificates
-	(*durationpb.Duration)(nil),     // 5: google.protobuf.Duration
+	(OcspStapling)(0),               // 0: keyward.config.v1.OcspStapling
+	(*ServerTls)(nil),               // 1: keyward.config.v1.ServerTls
+	(*ServerNameTls)(nil),           // 2: keyward.config.v1.ServerNameTls
+	(*Hsts)(nil),                    // 3: keyward.config.v1.Hsts
+	(*ClientCertificates)(nil),      // 4: keyward.config.v1.ClientCertificates
+	(*RouteClientCertificates)(nil), // 5: keyward.config.v1.RouteClientCertificates
+	(*durationpb.Duration)(nil),     // 6: google.protobuf.Duration
 }
 var file_keyward_config_v1_tls_proto_depIdxs = []int32{
-	2, // 0: keyward.config.v1.ServerTls.hsts:type_name -> keyward.config.v1.Hsts
-	2, // 1: keyward.config.v1.ServerNameTls.hsts:type_name -> keyward.config.v1.Hsts
-	5, // 2: keyward.config.v1.Hsts.max_age:type_name -> google.protobuf.Duration
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	3, // 0: keyward.config.v1.ServerTls.hsts:type_name -> keyward.config.v1.Hsts
+	0, // 1: keyward.config.v1.ServerTls.ocsp_stapling:type_name -> keyward.config.v1.OcspStapling
+	3, // 2: keyward.config.v1.ServerNameTls.hsts:type_name -> keyward.config.v1.Hsts
+	6, // 3: keyward.config.v1.Hsts.max_age:type_name -> google.protobuf.Duration
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_keyward_config_v1_tls_proto_init() }
@@ -514,13 +589,14 @@ func file_keyward_config_v1_tls_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keyward_config_v1_tls_proto_rawDesc), len(file_keyward_config_v1_tls_proto_rawDesc)),
-			NumEnums:      0,
+			NumEnums:      1,
 			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
 		GoTypes:           file_keyward_config_v1_tls_proto_goTypes,
 		DependencyIndexes: file_keyward_config_v1_tls_proto_depIdxs,
+		EnumInfos:         file_keyward_config_v1_tls_proto_enumTypes,
 		MessageInfos:      file_keyward_config_v1_tls_proto_msgTypes,
 	}.Build()
 	File_keyward_config_v1_tls_proto = out.File
