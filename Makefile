@@ -66,7 +66,7 @@ generate-check: ## fail if the generated code is not what the protos say
 	(cd proto && PATH="$$tools:$$PATH" buf lint) && echo 'generate-check: ok'
 
 # The generated code is left as its generator wrote it.
-GOFILES = $(shell find $(MODULES) .tools/bench .tools/reference .tools/vault -name '*.go' -not -path 'proto/gen/*')
+GOFILES = $(shell find $(MODULES) .tools/bench .tools/reference .tools/vault .tools/pebble -name '*.go' -not -path 'proto/gen/*')
 
 fmt: ## format the Go code
 	@$$($(TOOL) gofumpt) -w $(GOFILES)
