@@ -88,7 +88,7 @@ func TestATermWithCiphertextIsNotRemoved(t *testing.T) {
 	stop()
 	g := w.group(t, "a")
 	conn := w.Conn(t)
-	for _, table := range []string{"resources", "changes", "baselines", "baseline_records", "bundle_keys"} {
+	for _, table := range []string{"resources", "changes", "baselines", "baseline_records", "bundle_keys", "acme_accounts"} {
 		// An older ciphertext comes back, as if a writer had been very slow.
 		var was []byte
 		where := fmt.Sprintf(` where ctid = (select ctid from %s where group_uid = '%s' limit 1)`, table, g.UID())

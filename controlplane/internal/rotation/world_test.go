@@ -214,6 +214,10 @@ func (w *world) everywhere(t testing.TB) {
 		_, err := conn.Exec(t.Context(), s.query, s.args...)
 		must(t, err)
 	}
+	account, err := g.SealBlob("acme_accounts", "a1", []byte("account"))
+	must(t, err)
+	_, err = conn.Exec(t.Context(), `insert into acme_accounts values ($1, 'a1', $2, now(), now())`, g.UID(), account)
+	must(t, err)
 	for _, owner := range []*sealer.Group{g, system} {
 		key, err := owner.SealBlob("bundle_keys", "1", []byte("bundle key"))
 		must(t, err)
@@ -251,6 +255,12 @@ func (w *world) verify(t testing.TB) {
 			return nil
 		})
 	}))
+	accounts, err := w.Store.AcmeAccounts(t.Context(), "a")
+	must(t, err)
+	for _, a := range accounts {
+		_, err := g.OpenBlob("acme_accounts", a.ID, a.Sealed)
+		must(t, err)
+	}
 	list, err := w.Store.Authorities(t.Context())
 	must(t, err)
 	for _, a := range list {

@@ -22,6 +22,7 @@ func Ciphertexts() []Ciphertext {
 		{Table: "baseline_records", Column: "sealed", Term: true, kind: "kind", uid: "uid", revision: "revision"},
 		{Table: "certificate_authorities", Column: "sealed", Term: true, uid: "id", system: true},
 		{Table: "bundle_keys", Column: "sealed", Term: true, uid: "version::text"},
+		{Table: "acme_accounts", Column: "sealed", Term: true, uid: "id"},
 		{Table: "keyrings", Column: "wrapped"},
 		{Table: "next_keyrings", Column: "wrapped"},
 	}

@@ -30,6 +30,7 @@ func rights() map[string]string {
 		"wakeups":                 "select, update",
 		"rollouts":                "select, insert, update, delete",
 		"bundle_keys":             "select, insert, update (sealed)",
+		"acme_accounts":           "select, insert, update, delete",
 		"replicas":                "select, insert, update, delete",
 		"next_keyrings":           "select, insert, delete",
 		"keyring_readers":         "select, insert",
