@@ -64,6 +64,7 @@ func (p *plane) background() (*jobs.Runner, error) {
 		p.ticketJob(),
 		{Name: "secret-references", Every: p.secrets.Every(), Timeout: secretsource.Timeout, Run: p.secrets.Run},
 		{Name: "certificate-status", Every: certstatus.Every, Timeout: certstatus.Timeout, Run: p.statuses.Run},
+		p.issuanceJob(),
 		{Name: "authority-expiry", Every: 12 * time.Hour, Timeout: time.Minute, Run: func(ctx context.Context) error {
 			p.ca.NoteExpiry(ctx)
 			return nil

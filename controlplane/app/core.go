@@ -57,7 +57,7 @@ func newCore(s *store.Store, seal *sealer.Sealer, refs references, log *slog.Log
 		store: s, sealer: seal, groups: groups, catalog: cat, history: past,
 		config: configsvc.New(configsvc.Config{
 			Store: s, Sealer: seal, Groups: groups, History: past, Admission: admit, Log: log,
-			Secrets: refs.secrets, Referring: refs.referring, First: ticketkeys.First,
+			Secrets: refs.secrets, Referring: refs.referring, First: ticketkeys.First, Ordering: refs.ordering,
 		}),
 	}, nil
 }

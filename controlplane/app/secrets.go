@@ -8,6 +8,7 @@ import (
 
 	"keyward.dev/controlplane/internal/admission"
 	"keyward.dev/controlplane/internal/egress"
+	"keyward.dev/controlplane/internal/issuance"
 	"keyward.dev/controlplane/internal/secretsource"
 	"keyward.dev/shared/settings"
 )
@@ -54,6 +55,9 @@ type references struct {
 	egress    *egress.Rules
 	secrets   func(group string) admission.Secrets
 	referring func(group string)
+	// orders are the groups of which what ACME authorities issue has changed.
+	orders   *issuance.Inbox
+	ordering func(group string)
 }
 
 func (s *Secrets) references() (references, error) {
@@ -65,8 +69,11 @@ func (s *Secrets) references() (references, error) {
 	if err != nil {
 		return references{}, err
 	}
-	inbox := secretsource.NewInbox()
-	return references{providers: providers, egress: rules, inbox: inbox, secrets: providers.For, referring: inbox.Wake}, nil
+	inbox, orders := secretsource.NewInbox(), issuance.NewInbox()
+	return references{
+		providers: providers, egress: rules, inbox: inbox, secrets: providers.For, referring: inbox.Wake,
+		orders: orders, ordering: orders.Wake,
+	}, nil
 }
 
 func (r references) resolver(c *core, log *slog.Logger) *secretsource.Resolver {

@@ -22,6 +22,7 @@ import (
 	"keyward.dev/controlplane/internal/changefeed"
 	"keyward.dev/controlplane/internal/fallback"
 	"keyward.dev/controlplane/internal/fanout"
+	"keyward.dev/controlplane/internal/issuance"
 	"keyward.dev/controlplane/internal/jobs"
 	"keyward.dev/controlplane/internal/kek"
 	"keyward.dev/controlplane/internal/pki"
@@ -117,6 +118,8 @@ type plane struct {
 	secrets     *secretsource.Resolver
 	replacement *replacement
 	statuses    *certstatus.Keeper
+	orders      *issuance.Inbox
+	issuance    *issuance.Service
 }
 
 // newPlane builds the replica in the order in which its parts need each other. It starts nothing.
@@ -133,7 +136,7 @@ func newPlane(ctx context.Context, s Settings, keys kek.Keys, log *slog.Logger, 
 		return nil, err
 	}
 	p := &plane{settings: s, log: log, status: state, core: core, tokensWake: make(chan struct{}, 1)}
-	p.secrets = refs.resolver(core, log)
+	p.secrets, p.orders = refs.resolver(core, log), refs.orders
 	p.keyrings = newKeyrings(core.sealer, log)
 	p.replacement, err = newReplacement(ctx, core.store, keys, log) // before anything else is read
 	if err == nil {
@@ -174,6 +177,9 @@ func (p *plane) build(ctx context.Context) error {
 		Store: core.store, Notes: core.store, Changes: ledger, Revocations: p.revocations, Rollouts: p.rollouts,
 		Skills: core.store, Replica: s.Replica, Log: log,
 	})
+	if p.issuance, err = p.newIssuance(p.orders); err != nil {
+		return err
+	}
 	p.hub = fanout.NewHub(source{core.groups, core.history, p.rollouts}, fanout.Limits{}, log)
 	p.driver = rollout.NewDriver(rollout.DriverConfig{
 		Book: p.rollouts, Witness: p.registry, Follow: p.hub.Retarget, Now: time.Now, Log: log,
@@ -212,7 +218,7 @@ func (p *plane) adminServer() (*adminapi.Server, error) {
 		Trust: trust.NewDesk(trust.Config{
 			Authorities: p.ca, Gateways: p.registry, Store: core.store, Grace: p.ca.Grace(), Now: time.Now,
 		}),
-		Rollouts: rollout.NewDesk(p.rollouts, p.registry, time.Now), Keyrings: p.keeper, Skills: p.registry, Newer: newer(),
+		Rollouts: rollout.NewDesk(p.rollouts, p.registry, time.Now), Keyrings: p.keeper, Issuance: p.issuance, Skills: p.registry, Newer: newer(),
 		Audit: auditLog{core.store, core.sealer}, Pin: func() mtls.SPKI { return p.ca.Trust().Pin }, Log: p.log,
 		Version: &adminv1.Version{
 			Version: telemetry.Version(), GoVersion: runtime.Version(), MinGatewayVersion: minGatewayVersion,
@@ -262,6 +268,7 @@ func (p *plane) run(ctx context.Context) error {
 		p.keyrings.Run,
 		p.secrets.Serve,
 		p.replacement.Run,
+		p.issuance.Serve,
 		watchFiles,
 		func(ctx context.Context) error { return p.tokens.Run(ctx, p.tokensWake) },
 		func(ctx context.Context) error { return p.sync.Serve(ctx, syncListener, p.syncTLS()) },

@@ -35,6 +35,7 @@ type Settings struct {
 	Secrets      Secrets
 	Tickets      Tickets
 	Fetching     Fetching
+	Acme         Acme
 	K8s          K8s
 }
 
@@ -71,6 +72,7 @@ func (s *Settings) Flags(fs *flag.FlagSet) {
 	s.Secrets.Flags(fs)
 	s.Tickets.Flags(fs)
 	s.Fetching.Flags(fs)
+	s.Acme.Flags(fs)
 	fs.StringVar(&s.K8s.Issuer, "k8s-issuer", "", "issuer of the service-account tokens that gateways may join with; empty: none may")
 	fs.StringVar(&s.K8s.JWKSFile, "k8s-jwks-file", "", "`file` with the issuer's keys (JWKS)")
 	fs.StringVar(&s.K8s.JWKSURL, "k8s-jwks-url", "", "`URL` of the issuer's keys, https")
@@ -110,6 +112,7 @@ func (s *Settings) Check() error {
 	s.Secrets.check(&faults)
 	s.Tickets.check(&faults)
 	s.Fetching.check(&faults)
+	s.Acme.check(&faults)
 	s.K8s.check(&faults)
 	return faults.Err()
 }

@@ -12,6 +12,7 @@ import (
 
 	"keyward.dev/controlplane/internal/certstatus"
 	"keyward.dev/controlplane/internal/expiry"
+	"keyward.dev/controlplane/internal/issuance"
 	"keyward.dev/controlplane/internal/kek"
 	"keyward.dev/controlplane/internal/sealer"
 	"keyward.dev/controlplane/internal/secretsource"
@@ -97,6 +98,7 @@ func (s *replicaStatus) serving(p *plane) {
 		expiry.NewMetrics(p.core.groups, time.Now),
 		secretsource.NewCollector(p.core.groups, p.secrets),
 		certstatus.NewCollector(p.core.groups, p.statuses),
+		issuance.NewCollector(p.core.groups, p.issuance),
 	}
 	s.registry.MustRegister(s.collectors...)
 	s.plane.Store(p)

@@ -88,6 +88,12 @@ var importRules = []importRule{
 		reason: "the library follows the environment and leaves TLS to it; in one place that is undone and tested",
 	},
 	{
+		name: "only issuance speaks ACME", who: []string{"controlplane/...", "dataplane/...", "shared/..."},
+		except: []string{"controlplane/internal/issuance"},
+		not:    []string{"github.com/mholt/acmez/v3/..."},
+		reason: "users choose whom it talks to: which addresses are dialled and what is repeated of answers is decided in one place",
+	},
+	{
 		name: "AWS is spoken to in three places", who: []string{"controlplane/...", "dataplane/...", "shared/..."},
 		except: []string{
 			"controlplane/internal/kek/awskms", "controlplane/internal/fallback/bucket",

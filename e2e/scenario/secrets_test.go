@@ -1,6 +1,7 @@
 package scenario_test
 
 import (
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -29,6 +30,8 @@ type referred struct {
 	g    *harness.Gateway
 	addr string
 	ca   *certtest.Cert
+	// roots verify what is shown, instead of ca.
+	roots *x509.CertPool
 
 	sent atomic.Int64
 	stop chan struct{}
@@ -89,7 +92,10 @@ func (r *referred) moveTo(reference, upstream string) {
 func (r *referred) begin() {
 	r.stop = make(chan struct{})
 	for range 2 {
-		d := dialTLS{addr: r.addr, sni: "shop.test", roots: poolOf(r.ca)}
+		d := dialTLS{addr: r.addr, sni: "shop.test", roots: r.roots}
+		if r.roots == nil {
+			d.roots = poolOf(r.ca)
+		}
 		tr := d.transport(false)
 		r.done.Go(func() {
 			defer tr.CloseIdleConnections()

@@ -46,7 +46,9 @@ func Resource(m proto.Message) []problem.Violation {
 		return Credential(m)
 	case *configv1.Certificate:
 		_, vs := certs.Open(m)
-		return slices.Concat(checkLabels(m.GetLabels()), serverNameTLS(m), vs)
+		return slices.Concat(checkLabels(m.GetLabels()), serverNameTLS(m), certs.Order(m), vs)
+	case *configv1.AcmeIssuer:
+		return append(checkLabels(m.GetLabels()), acmeIssuer(m)...)
 	case *configv1.CaCertificate:
 		authorities, vs := certs.OpenCA(m)
 		if len(vs) == 0 { // else what is signed by whom cannot be said

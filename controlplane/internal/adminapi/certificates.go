@@ -256,3 +256,17 @@ func expires(m proto.Message, before time.Time) bool {
 	end, ok := certs.End(m)
 	return ok && !end.After(before)
 }
+
+// Issuance has certificates issued by ACME authorities; *issuance.Service does.
+type Issuance interface {
+	Renew(ctx context.Context, actor, group, name string) (revision int64, err error)
+}
+
+// RenewCertificate has a certificate issued anew.
+func (s *resources) RenewCertificate(ctx context.Context, req *adminv1.RenewCertificateRequest) (*adminv1.RenewCertificateResponse, error) {
+	revision, err := s.issuance.Renew(ctx, actor(ctx), req.GetGroup(), req.GetName())
+	if err != nil {
+		return nil, failure(err)
+	}
+	return &adminv1.RenewCertificateResponse{Revision: revision}, nil
+}

@@ -1,6 +1,8 @@
 package adminapi_test
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -89,4 +91,14 @@ func TestListsOfCertificatesAlone(t *testing.T) {
 			}
 		})
 	}
+}
+
+// renewals has whatever it is asked for issued anew.
+type renewals struct{}
+
+func (renewals) Renew(_ context.Context, actor, group, name string) (int64, error) {
+	if actor == "" || group == "" || name == "" {
+		return 0, errors.New("somebody has to ask for something")
+	}
+	return 7, nil
 }

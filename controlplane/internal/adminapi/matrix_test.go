@@ -232,6 +232,8 @@ func (a *api) rest(n int, op *operation.Operation, group, token string) *answer 
 		body = `{"current": "x"}`
 	case op.Form == operation.PutResource && op.Kind.Name == "ca-certificates":
 		body = `{"certificates": "x"}`
+	case op.Form == operation.PutResource && op.Kind.Name == "acme-issuers":
+		body = `{"directory": "https://ca.test/directory"}`
 	case op.Body, op.Form == operation.PutResource, op.Form == operation.Apply:
 		body = "{}"
 	}

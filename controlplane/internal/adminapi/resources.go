@@ -52,6 +52,8 @@ type resources struct {
 	skills  Skills
 	newer   func(proto.Message) map[string]uint32
 	now     func() time.Time
+	// issuance has certificates issued.
+	issuance Issuance
 	// applies bounds how many documents are held in memory at once.
 	applies chan struct{}
 }

@@ -165,6 +165,7 @@ func (a *Admitter) Admit(view View, req Request) (Admitted, error) {
 	j.providers()
 	j.certificateNames()
 	j.certificateIDs()
+	j.issuers()
 	j.routes()
 	j.shown()
 	j.serverNames()

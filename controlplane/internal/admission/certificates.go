@@ -155,6 +155,9 @@ func (j *judge) certificateInfo(e *entry) {
 			answered = append(answered, certs.VersionInfo(slot.Version))
 		}
 	}
+	if c.GetAcme() != nil {
+		c.Issued = nil // it changes by itself, also between reading a document and writing it back
+	}
 	for _, slot := range certs.Slots(c) {
 		info := slot.Version.GetInfo()
 		slot.Version.Info = nil
@@ -196,6 +199,9 @@ func (j *judge) certificate(e *entry) {
 	}
 	rotated := c.GetCurrent() != nil && certs.VersionID(c.GetCurrent()) != certs.VersionID(stored.GetCurrent())
 	same := certs.VersionID(c.GetPrevious()) == certs.VersionID(stored.GetPrevious())
+	if c.GetAcme() != nil { // until something is issued, gateways go on with what was in use
+		rotated = stored.GetCurrent() != nil
+	}
 	switch {
 	case removed:
 	case rotated && certs.VersionID(stored.GetCurrent()) == "": // it was read from elsewhere, and nobody can refer to it
@@ -320,6 +326,7 @@ func Output(m proto.Message, view View, r *snapshot.Resource) {
 	case *configv1.Certificate:
 		certs.Describe(m)
 		describeReferences(m, view)
+		describeOrder(m, view)
 		m.UsedBy = usedBy(view, r)
 	case *configv1.CaCertificate:
 		if stored, ok := r.Message.(*configv1.CaCertificate); ok {
@@ -348,6 +355,29 @@ func describeReferences(c *configv1.Certificate, view View) {
 		if m, ok := r.Message.(*systemv1.ResolvedSecret); ok && m.GetCertificate() != nil {
 			slot.Version.Info = certs.VersionInfo(m.GetCertificate())
 		}
+	}
+}
+
+// describeOrder says of a certificate that an authority issues what it issued, and how it goes on.
+func describeOrder(c *configv1.Certificate, view View) {
+	c.Issued = nil
+	if c.GetAcme() == nil || view == nil {
+		return
+	}
+	r, ok := view.Get(certs.KindIssued, c.GetName())
+	if !ok {
+		return
+	}
+	m, ok := r.Message.(*systemv1.IssuedCertificate)
+	if !ok {
+		c.Issued = &configv1.AcmeStatus{LastError: "what was issued cannot be read"}
+		return
+	}
+	c.Issued = &configv1.AcmeStatus{
+		RenewAt: m.GetRenewAt(), LastError: m.GetLastError(), FailingSince: m.GetFailingSince(), Failures: m.GetFailures(), NextAttempt: m.GetNextAttempt(),
+	}
+	if m.GetCertificate() != nil {
+		c.Issued.Info = certs.VersionInfo(m.GetCertificate())
 	}
 }
 

@@ -41,18 +41,24 @@ func (j *judge) defaults() {
 	kinds := map[string]string{}
 	for i, reference := range s.GetTls().GetDefaultCertificate() {
 		holder, v := j.meant(reference)
-		if v == nil || m.entry == nil && holder.entry == nil {
+		c, _ := holder.msg.(*configv1.Certificate)
+		ordered := c.GetAcme() != nil && v == nil
+		if v == nil && !ordered || m.entry == nil && holder.entry == nil {
 			continue
 		}
+		has := certs.KeyKinds(v)
+		if ordered {
+			has = certs.ShownKinds(c)
+		}
 		ref, at := catalog.Ref(certs.Kind, holder.name), problem.Index("tls.default_certificate", i)
-		if key := v.GetPrivateKey(); key.GetValue() == nil && !key.GetSet() {
+		if key := v.GetPrivateKey(); !ordered && key.GetValue() == nil && !key.GetSet() {
 			if m.entry != nil {
 				j.fail(problem.Join(m.entry.path, at), "%s has no private key, so it cannot be presented", ref)
 			} else {
 				j.fail(problem.Join(holder.entry.path, "current.private_key"), "required: tls.default_certificate of the settings names it")
 			}
 		}
-		j.alike(problem.Join(m.path(holder.path("")), at), ref, certs.KeyKinds(v), kinds)
+		j.alike(problem.Join(m.path(holder.path("")), at), ref, has, kinds)
 	}
 }
 

@@ -148,16 +148,9 @@ func ofCredential(c *configv1.Credential, yield func(string) bool) {
 // Gateways choose by what the client can verify, and by nothing else.
 func Shown(c *configv1.Certificate, sni string) iter.Seq[string] {
 	return func(yield func(string) bool) {
-		var kinds []string
-		for _, v := range []*configv1.CertificateVersion{c.GetCurrent(), c.GetNext()} {
-			for _, kind := range certs.KeyKinds(v) {
-				if slices.Contains(kinds, kind) {
-					continue
-				}
-				kinds = append(kinds, kind)
-				if !yield(shown(sni, kind)) {
-					return
-				}
+		for _, kind := range certs.ShownKinds(c) {
+			if !yield(shown(sni, kind)) {
+				return
 			}
 		}
 	}

@@ -30,6 +30,8 @@ type Config struct {
 	Referring func(group string)
 	// First are system records that a new group has beside its pepper; nil: none.
 	First func(now time.Time) []admission.Upsert
+	// Ordering hears of each commit that changes what ACME authorities issue. It must not wait.
+	Ordering func(group string)
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
 }
@@ -132,6 +134,9 @@ func (s *Service) commit(ctx context.Context, name string, dryRun bool, decide f
 		group.Committed(p.change)
 		if s.cfg.Referring != nil && p.refers() {
 			s.cfg.Referring(name)
+		}
+		if s.cfg.Ordering != nil && p.orders() {
+			s.cfg.Ordering(name)
 		}
 	}
 	return p.result(group, dryRun), nil

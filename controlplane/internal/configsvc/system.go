@@ -62,3 +62,18 @@ func (p *plan) refers() bool {
 	}
 	return false
 }
+
+// orders reports whether the change is about what ACME authorities issue.
+func (p *plan) orders() bool {
+	for _, item := range p.items {
+		for _, r := range []*snapshot.Resource{item.Before, item.After} {
+			if r == nil {
+				continue
+			}
+			if c, ok := r.Message.(*configv1.Certificate); ok && c.GetAcme() != nil || r.Kind == certs.KindIssuer {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -80,7 +80,7 @@ func (w *Watch) group(ctx context.Context, group string, from, to time.Time) err
 	if err != nil {
 		return err
 	}
-	read, err := w.read(ctx, vault, group)
+	read, issued, err := w.read(ctx, vault, group)
 	if err != nil {
 		return err
 	}
@@ -91,7 +91,11 @@ func (w *Watch) group(ctx context.Context, group string, from, to time.Time) err
 			return nil
 		}
 		if c, ok := m.(*configv1.Certificate); ok {
-			m, _ = certs.Resolve(c, func(name string) (*systemv1.ResolvedSecret, string) { return read[name], "" })
+			c, _ = certs.Resolve(c, func(name string) (*systemv1.ResolvedSecret, string) { return read[name], "" })
+			if c, _ = certs.Ordered(c, func(name string) (*systemv1.IssuedCertificate, string) { return issued[name], "" }); c == nil {
+				return nil // there is none yet
+			}
+			m = c
 		}
 		if end, ok := certs.End(m); ok {
 			w.tell(ctx, group, row, end, from, to)
@@ -100,19 +104,24 @@ func (w *Watch) group(ctx context.Context, group string, from, to time.Time) err
 	})
 }
 
-// read answers what the references of a group mean, by the names of the records.
-func (w *Watch) read(ctx context.Context, vault Vault, group string) (map[string]*systemv1.ResolvedSecret, error) {
-	out := map[string]*systemv1.ResolvedSecret{}
-	err := w.cfg.Database.RowsOf(ctx, group, []string{certs.KindResolved}, func(row store.Row) error {
+// read answers what the references of a group mean, by the names of the records, and what was issued for its certificates.
+func (w *Watch) read(ctx context.Context, vault Vault, group string) (map[string]*systemv1.ResolvedSecret, map[string]*systemv1.IssuedCertificate, error) {
+	read, issued := map[string]*systemv1.ResolvedSecret{}, map[string]*systemv1.IssuedCertificate{}
+	err := w.cfg.Database.RowsOf(ctx, group, []string{certs.KindResolved, certs.KindIssued}, func(row store.Row) error {
 		m, err := open(vault, row)
 		if err != nil {
-			w.cfg.Log.WarnContext(ctx, "what a secret reference means cannot be read", "group", group, "uid", row.UID, "err", err)
+			w.cfg.Log.WarnContext(ctx, "what stands for a certificate cannot be read", "group", group, "kind", row.Kind, "uid", row.UID, "err", err)
 			return nil
 		}
-		out[row.Name], _ = m.(*systemv1.ResolvedSecret)
+		switch m := m.(type) {
+		case *systemv1.ResolvedSecret:
+			read[row.Name] = m
+		case *systemv1.IssuedCertificate:
+			issued[row.Name] = m
+		}
 		return nil
 	})
-	return out, err
+	return read, issued, err
 }
 
 var errMalformed = errors.New("its record does not parse")

@@ -9,8 +9,8 @@ import (
 	"keyward.dev/shared/check/certs"
 )
 
-// Resolved is a resource with what its references mean, the same one if it has none. Versions of a certificate of which nothing
-// was read are left out.
+// Resolved is a resource with what its references mean and what was issued for it, the same one if that is nothing that can
+// change. Versions of a certificate of which nothing was read are left out.
 func (v *View) Resolved(m proto.Message) proto.Message {
 	c, ok := m.(*configv1.Certificate)
 	if !ok {
@@ -27,5 +27,22 @@ func (v *View) Resolved(m proto.Message) proto.Message {
 		}
 		return read, ""
 	})
+	if c.GetAcme() == nil {
+		return out
+	}
+	out, _ = certs.Ordered(out, func(name string) (*systemv1.IssuedCertificate, string) {
+		r, ok := v.Get(certs.KindIssued, name)
+		if !ok {
+			return nil, ""
+		}
+		issued, ok := r.Message.(*systemv1.IssuedCertificate)
+		if !ok {
+			return nil, "it cannot be read"
+		}
+		return issued, ""
+	})
+	if out == nil {
+		return proto.CloneOf(c)
+	}
 	return out
 }

@@ -86,7 +86,7 @@ func (b *build) certificate(r *state.Record) *sni.Certificate {
 	for _, v := range append(other, closing...) {
 		b.fault(r, v.Path+" "+v.Reason)
 	}
-	if len(closing) > 0 {
+	if len(closing) > 0 || set == nil {
 		return sni.Closed(r.UID, r.Name, m.GetSnis()).On(terms)
 	}
 	return sni.Open(r.UID, set).On(terms)

@@ -44,9 +44,12 @@ const (
 	kindResolved    = certs.KindResolved
 	kindTickets     = "session-ticket-keys"
 	// kindProviders are for the control plane only; gateways are sent their names.
-	kindProviders = "secret-providers"
-	kindLists     = known.Kind
-	kindStaples   = known.KindStaple
+	kindProviders  = "secret-providers"
+	kindLists      = known.Kind
+	kindStaples    = known.KindStaple
+	kindIssuers    = certs.KindIssuer // of which gateways use nothing
+	kindIssued     = certs.KindIssued
+	kindChallenges = certs.KindChallenge
 )
 
 // Deps is what a compiler needs beside the set.
@@ -120,13 +123,15 @@ func (c *Compiler) Build(set *state.Set, prev *runtime.Runtime) (*runtime.Runtim
 		clients: prev.Clients.Edit(),
 	}
 	b.rt.Directory = prev.Directory
-	b.rt.Held, b.rt.Certificates, b.rt.Bound, b.rt.Tickets = prev.Held, prev.Certificates, prev.Bound, prev.Tickets
+	b.rt.Held, b.rt.Certificates, b.rt.Challenges = prev.Held, prev.Certificates, prev.Challenges
+	b.rt.Bound, b.rt.Tickets = prev.Bound, prev.Tickets
 	if len(b.changes[kindConsumers])+len(b.changes[kindCredentials])+len(b.changes[kindPepper]) > 0 {
 		b.directory = prev.Directory.Edit()
 	}
 	b.settings()
 	b.changedReferences()
 	b.changedCertificates()
+	b.changedChallenges()
 	b.changedAuthorities()
 	b.changedServices()
 	b.changedGroups()
@@ -270,7 +275,8 @@ func (b *build) forget(kind, uid string) {
 func (b *build) unknownKinds() {
 	for kind, changes := range b.changes {
 		switch kind {
-		case kindSettings, kindServices, kindRoutes, kindConsumers, kindCredentials, kindGroups, kindPepper, kindCerts, kindAuthorities, kindResolved, kindTickets, kindProviders, kindLists, kindStaples:
+		case kindSettings, kindServices, kindRoutes, kindConsumers, kindCredentials, kindGroups, kindPepper, kindCerts, kindAuthorities,
+			kindResolved, kindTickets, kindProviders, kindLists, kindStaples, kindIssuers, kindIssued, kindChallenges:
 			continue
 		}
 		for _, ch := range changes {

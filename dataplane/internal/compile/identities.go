@@ -204,6 +204,9 @@ func (b *build) identity(reference string) identified {
 	if len(closing) > 0 {
 		return identified{err: errors.New(told(closing))}
 	}
+	if set == nil {
+		return identified{err: errors.New("has not been issued yet")}
+	}
 	versions := set.Believed(reference)
 	if len(versions) == 0 || versions[0].Key == nil {
 		return identified{err: errors.New("has no private key")}

@@ -17,7 +17,7 @@ func (b *build) changedReferences() {
 	for i, ch := range b.changes[kindCerts] {
 		at[ch.uid()] = i
 	}
-	for _, name := range b.changedResolved() {
+	for _, name := range append(b.changedRecords(kindResolved), b.changedRecords(kindIssued)...) {
 		eachUser(b.prev.References, name, func(uid string) {
 			if i, ok := at[uid]; ok {
 				b.changes[kindCerts][i].again = true
@@ -40,23 +40,31 @@ func (b *build) changedReferences() {
 	}
 }
 
-// changedResolved names the records with what references mean that are not as they were.
-func (b *build) changedResolved() []string {
+// changedRecords names the records of a kind, with what references mean or what was issued, that are not as they were.
+func (b *build) changedRecords(kind string) []string {
 	var names []string
-	for _, ch := range b.changes[kindResolved] {
+	for _, ch := range b.changes[kind] {
 		if sameRecord(ch) {
 			continue
 		}
-		b.forget(kindResolved, ch.uid())
+		b.forget(kind, ch.uid())
 		if ch.after != nil && ch.after.Unreadable != "" {
 			b.fault(ch.after, ch.after.Unreadable)
 		}
 		before, after := ch.names()
-		if names = append(names, before); after != before {
-			names = append(names, after)
+		if names = append(names, recordName(kind, before)); after != before {
+			names = append(names, recordName(kind, after))
 		}
 	}
 	return names
+}
+
+// recordName tells what was issued for a certificate, which has its name, from what a reference means.
+func recordName(kind, name string) string {
+	if kind == kindIssued {
+		return kind + " " + name
+	}
+	return name
 }
 
 func resolvedNames(r *state.Record) []string {
@@ -68,6 +76,9 @@ func resolvedNames(r *state.Record) []string {
 		return nil
 	}
 	var names []string
+	if m.GetAcme() != nil {
+		names = append(names, recordName(kindIssued, m.GetName()))
+	}
 	for _, slot := range certs.Slots(m) {
 		if certs.Reference(slot.Version) != "" {
 			names = append(names, certs.ResolvedName(m.GetName(), slot.Version))
@@ -76,8 +87,9 @@ func resolvedNames(r *state.Record) []string {
 	return names
 }
 
-// openCertificate opens a certificate with what its references mean. What is told of the version in use closes it; another
-// version of which nothing can be used is as if it were not there, which is told, too.
+// openCertificate opens a certificate with what its references mean and what was issued for it. What is told of the version in
+// use closes it; another version of which nothing can be used is as if it were not there, which is told, too. The set is nil if
+// it is closed, or if nothing was issued yet, which is no fault.
 func (b *build) openCertificate(m *configv1.Certificate) (set *certs.Set, closing, other []problem.Violation) {
 	m, missing := certs.Resolve(m, b.resolved)
 	for _, v := range missing {
@@ -87,11 +99,24 @@ func (b *build) openCertificate(m *configv1.Certificate) (set *certs.Set, closin
 			other = append(other, v)
 		}
 	}
-	if len(closing) > 0 {
+	m, reason := certs.Ordered(m, b.issued)
+	if reason != "" {
+		closing = append(closing, problem.Violation{Path: "acme", Reason: reason})
+	}
+	if len(closing) > 0 || m == nil {
 		return nil, closing, other
 	}
 	set, closing = certs.Open(m)
 	return set, closing, other
+}
+
+// issued is what was issued for a certificate.
+func (b *build) issued(name string) (*systemv1.IssuedCertificate, string) {
+	r := b.rt.Set.Get(kindIssued, name)
+	if r == nil {
+		return nil, ""
+	}
+	return decoded[*systemv1.IssuedCertificate](r)
 }
 
 // resolved is what a reference means, by the name of its record.

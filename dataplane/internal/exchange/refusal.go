@@ -16,6 +16,7 @@ type Refusal struct {
 	detail      string
 	header      Headers
 	head, tail  []byte // the body before and after the id; nil: no body
+	text        []byte // the body of a plain answer; nil: none
 	plainAnswer bool
 }
 
@@ -33,6 +34,13 @@ func NewRefusal(status int, code, detail string, header ...Header) *Refusal {
 // NewAnswer prepares an answer without a body that is no refusal, e.g. that to a preflight request.
 func NewAnswer(status int, header ...Header) *Refusal {
 	return &Refusal{status: status, code: "answered", header: header, plainAnswer: true}
+}
+
+// NewText prepares an answer with a body that is no refusal.
+func NewText(status int, text []byte, header ...Header) *Refusal {
+	r := NewAnswer(status, header...)
+	r.text = text
+	return r
 }
 
 // Status returns the status code.
@@ -80,7 +88,7 @@ func (x *Exchange) TakeRefusal() *Refusal {
 // Answer makes r the response, in place of any that is there.
 func (x *Exchange) Answer(r *Refusal) {
 	x.refusal = r
-	x.Response.Status, x.Response.Local, x.Response.Body = r.status, true, nil
+	x.Response.Status, x.Response.Local, x.Response.Body = r.status, true, r.text
 	x.Response.Header = append(x.Response.Header[:0], r.header...)
 	if r.head == nil {
 		return

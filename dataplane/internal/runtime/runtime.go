@@ -8,6 +8,7 @@ import (
 	goruntime "runtime"
 	"sync/atomic"
 
+	"keyward.dev/dataplane/internal/challenge"
 	"keyward.dev/dataplane/internal/clientcert"
 	"keyward.dev/dataplane/internal/exchange"
 	"keyward.dev/dataplane/internal/hostsvc"
@@ -38,6 +39,8 @@ type Runtime struct {
 	Certificates *sni.Table
 	// Tickets are the keys of session tickets that the gateways of the group share; nil: this one uses its own.
 	Tickets *ticketkeys.Keys
+	// Challenges are those of ACME authorities that can be answered now; nil: none.
+	Challenges *challenge.Table
 	// Authorities are CA certificates by name.
 	Authorities *shardmap.Map[*Authority]
 	// Clients are the demands that routes and credentials make of client certificates, by their keys.

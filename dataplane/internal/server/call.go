@@ -148,10 +148,27 @@ func (c *call) admit() *exchange.Refusal {
 		c.last = true // what follows may be meant for the tunnel that it asks for
 		return no.badMethod
 	}
+	if a := c.challenged(); a != nil {
+		return a
+	}
 	if s.RequireHTTPS && q.Scheme != "https" {
 		return no.plain
 	}
 	return c.target(s)
+}
+
+// challenged answers an ACME authority that looks whether the host is ours, over plain HTTP and with what the control plane gave
+// to answer it with. Anything else below the path is a request like others.
+func (c *call) challenged() *exchange.Refusal {
+	q := &c.x.Request
+	if q.TLS || c.rt.Challenges == nil || string(q.Method) != http.MethodGet {
+		return nil
+	}
+	text := c.rt.Challenges.Answer(q.Host, q.RawTarget, time.Now())
+	if text == nil {
+		return nil
+	}
+	return exchange.NewText(http.StatusOK, text, exchange.Field("Content-Type", "application/octet-stream"), exchange.Field("Cache-Control", "no-store"))
 }
 
 func (c *call) target(s *runtime.Settings) *exchange.Refusal {

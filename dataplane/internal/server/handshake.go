@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"keyward.dev/dataplane/internal/challenge"
 	"keyward.dev/dataplane/internal/runtime"
 	"keyward.dev/dataplane/internal/sni"
 	"keyward.dev/shared/certfile"
@@ -85,6 +86,9 @@ func (h *handshakes) config(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	var shown sni.Choice
 	if rt := h.runtime.Load(); rt != nil {
 		name := strings.ToLower(hello.ServerName)
+		if challenged := rt.Challenges.Shown(name, hello.SupportedProtos, time.Now()); challenged != nil {
+			return proving(challenged), nil
+		}
 		h.speak(c, rt, name)
 		this.demand(c, rt, name)
 		shown = rt.Certificates.Find(name)
@@ -106,6 +110,14 @@ func (h *handshakes) config(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		return shown.For(hello, now), nil
 	}
 	return c, nil
+}
+
+// proving is the configuration for an ACME authority that looks whether a name is ours. Nothing of it is used for anything else:
+// no session comes of it, and no client is known by it.
+func proving(shown *tls.Certificate) *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12, NextProtos: []string{challenge.Protocol}, Certificates: []tls.Certificate{*shown}, SessionTicketsDisabled: true,
+	}
 }
 
 // speak puts into a configuration what is said of a name, and the keys of its session tickets that all gateways of the group have.

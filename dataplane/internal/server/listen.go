@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"keyward.dev/dataplane/internal/challenge"
 	"keyward.dev/dataplane/internal/runtime"
 	"keyward.dev/dataplane/internal/sockets"
 )
@@ -114,6 +115,8 @@ func (b *bound) secure(c *client) {
 		return
 	}
 	switch {
+	case secure.ConnectionState().NegotiatedProtocol == challenge.Protocol: // the handshake is all there is (RFC 8737 section 3)
+		_ = secure.Close()
 	case secure.ConnectionState().NegotiatedProtocol == "h2":
 		b.queue.put(secure)
 	case b.server.config.Engine == NetHTTP:

@@ -11,7 +11,6 @@ import (
 	"encoding/pem"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
@@ -87,7 +86,7 @@ func serves(slot Slot, v *Version, snis []string) faults {
 	}
 	var missing []string
 	for _, sni := range snis {
-		if !slices.ContainsFunc(v.Leaf().DNSNames, func(name string) bool { return Covers(hostForm(name), sni) }) {
+		if !v.covers(sni) {
 			missing = append(missing, sni)
 		}
 	}

@@ -955,6 +955,104 @@ func (x *PromoteCertificateRequest) GetName() string {
 	return ""
 }
 
+type RenewCertificateRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Group string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	// Name of the certificate.
+	Name          string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewCertificateRequest) Reset() {
+	*x = RenewCertificateRequest{}
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewCertificateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewCertificateRequest) ProtoMessage() {}
+
+func (x *RenewCertificateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewCertificateRequest.ProtoReflect.Descriptor instead.
+func (*RenewCertificateRequest) Descriptor() ([]byte, []int) {
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *RenewCertificateRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *RenewCertificateRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type RenewCertificateResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Revision that has it issued anew.
+	Revision      int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewCertificateResponse) Reset() {
+	*x = RenewCertificateResponse{}
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewCertificateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewCertificateResponse) ProtoMessage() {}
+
+func (x *RenewCertificateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewCertificateResponse.ProtoReflect.Descriptor instead.
+func (*RenewCertificateResponse) Descriptor() ([]byte, []int) {
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *RenewCertificateResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
 // CertificateResponse says which certificate was written.
 type CertificateResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -980,7 +1078,7 @@ type CertificateResponse struct {
 
 func (x *CertificateResponse) Reset() {
 	*x = CertificateResponse{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[11]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -992,7 +1090,7 @@ func (x *CertificateResponse) String() string {
 func (*CertificateResponse) ProtoMessage() {}
 
 func (x *CertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[11]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1005,7 +1103,7 @@ func (x *CertificateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertificateResponse.ProtoReflect.Descriptor instead.
 func (*CertificateResponse) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{11}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *CertificateResponse) GetId() string {
@@ -1077,7 +1175,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[12]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1089,7 +1187,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[12]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1102,7 +1200,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{12}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ApplyRequest) GetMessage() isApplyRequest_Message {
@@ -1165,7 +1263,7 @@ type ApplyHeader struct {
 
 func (x *ApplyHeader) Reset() {
 	*x = ApplyHeader{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[13]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1177,7 +1275,7 @@ func (x *ApplyHeader) String() string {
 func (*ApplyHeader) ProtoMessage() {}
 
 func (x *ApplyHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[13]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1190,7 +1288,7 @@ func (x *ApplyHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyHeader.ProtoReflect.Descriptor instead.
 func (*ApplyHeader) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{13}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ApplyHeader) GetGroup() string {
@@ -1243,7 +1341,7 @@ type ApplyResponse struct {
 
 func (x *ApplyResponse) Reset() {
 	*x = ApplyResponse{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[14]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1255,7 +1353,7 @@ func (x *ApplyResponse) String() string {
 func (*ApplyResponse) ProtoMessage() {}
 
 func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[14]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1268,7 +1366,7 @@ func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyResponse) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{14}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ApplyResponse) GetGroup() string {
@@ -1330,7 +1428,7 @@ type ResourceChange struct {
 
 func (x *ResourceChange) Reset() {
 	*x = ResourceChange{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[15]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1342,7 +1440,7 @@ func (x *ResourceChange) String() string {
 func (*ResourceChange) ProtoMessage() {}
 
 func (x *ResourceChange) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[15]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1355,7 +1453,7 @@ func (x *ResourceChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResourceChange.ProtoReflect.Descriptor instead.
 func (*ResourceChange) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{15}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ResourceChange) GetAction() string {
@@ -1405,7 +1503,7 @@ type ExportRequest struct {
 
 func (x *ExportRequest) Reset() {
 	*x = ExportRequest{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[16]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1417,7 +1515,7 @@ func (x *ExportRequest) String() string {
 func (*ExportRequest) ProtoMessage() {}
 
 func (x *ExportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[16]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1430,7 +1528,7 @@ func (x *ExportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportRequest.ProtoReflect.Descriptor instead.
 func (*ExportRequest) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{16}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ExportRequest) GetGroup() string {
@@ -1463,7 +1561,7 @@ type ExportResponse struct {
 
 func (x *ExportResponse) Reset() {
 	*x = ExportResponse{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[17]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1475,7 +1573,7 @@ func (x *ExportResponse) String() string {
 func (*ExportResponse) ProtoMessage() {}
 
 func (x *ExportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[17]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1488,7 +1586,7 @@ func (x *ExportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportResponse.ProtoReflect.Descriptor instead.
 func (*ExportResponse) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{17}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ExportResponse) GetChunk() []byte {
@@ -1516,7 +1614,7 @@ type GenerateCredentialRequest struct {
 
 func (x *GenerateCredentialRequest) Reset() {
 	*x = GenerateCredentialRequest{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[18]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1528,7 +1626,7 @@ func (x *GenerateCredentialRequest) String() string {
 func (*GenerateCredentialRequest) ProtoMessage() {}
 
 func (x *GenerateCredentialRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[18]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1541,7 +1639,7 @@ func (x *GenerateCredentialRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GenerateCredentialRequest.ProtoReflect.Descriptor instead.
 func (*GenerateCredentialRequest) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{18}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GenerateCredentialRequest) GetGroup() string {
@@ -1609,7 +1707,7 @@ type RotateCredentialRequest struct {
 
 func (x *RotateCredentialRequest) Reset() {
 	*x = RotateCredentialRequest{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[19]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1621,7 +1719,7 @@ func (x *RotateCredentialRequest) String() string {
 func (*RotateCredentialRequest) ProtoMessage() {}
 
 func (x *RotateCredentialRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[19]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1634,7 +1732,7 @@ func (x *RotateCredentialRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateCredentialRequest.ProtoReflect.Descriptor instead.
 func (*RotateCredentialRequest) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{19}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RotateCredentialRequest) GetGroup() string {
@@ -1684,7 +1782,7 @@ type GenerateCredentialResponse struct {
 
 func (x *GenerateCredentialResponse) Reset() {
 	*x = GenerateCredentialResponse{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[20]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1696,7 +1794,7 @@ func (x *GenerateCredentialResponse) String() string {
 func (*GenerateCredentialResponse) ProtoMessage() {}
 
 func (x *GenerateCredentialResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[20]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1709,7 +1807,7 @@ func (x *GenerateCredentialResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GenerateCredentialResponse.ProtoReflect.Descriptor instead.
 func (*GenerateCredentialResponse) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{20}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GenerateCredentialResponse) GetResource() *anypb.Any {
@@ -1745,7 +1843,7 @@ type ExplainRouteRequest struct {
 
 func (x *ExplainRouteRequest) Reset() {
 	*x = ExplainRouteRequest{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[21]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1757,7 +1855,7 @@ func (x *ExplainRouteRequest) String() string {
 func (*ExplainRouteRequest) ProtoMessage() {}
 
 func (x *ExplainRouteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[21]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1770,7 +1868,7 @@ func (x *ExplainRouteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRouteRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRouteRequest) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{21}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ExplainRouteRequest) GetGroup() string {
@@ -1806,7 +1904,7 @@ type ExplainRouteResponse struct {
 
 func (x *ExplainRouteResponse) Reset() {
 	*x = ExplainRouteResponse{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[22]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1818,7 +1916,7 @@ func (x *ExplainRouteResponse) String() string {
 func (*ExplainRouteResponse) ProtoMessage() {}
 
 func (x *ExplainRouteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[22]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1831,7 +1929,7 @@ func (x *ExplainRouteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRouteResponse.ProtoReflect.Descriptor instead.
 func (*ExplainRouteResponse) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{22}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ExplainRouteResponse) GetRoute() string {
@@ -1881,7 +1979,7 @@ type Link struct {
 
 func (x *Link) Reset() {
 	*x = Link{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[23]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1893,7 +1991,7 @@ func (x *Link) String() string {
 func (*Link) ProtoMessage() {}
 
 func (x *Link) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[23]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1906,7 +2004,7 @@ func (x *Link) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Link.ProtoReflect.Descriptor instead.
 func (*Link) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{23}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Link) GetPhase() string {
@@ -1981,7 +2079,7 @@ type TestRouteRequest struct {
 
 func (x *TestRouteRequest) Reset() {
 	*x = TestRouteRequest{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[24]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1993,7 +2091,7 @@ func (x *TestRouteRequest) String() string {
 func (*TestRouteRequest) ProtoMessage() {}
 
 func (x *TestRouteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[24]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2006,7 +2104,7 @@ func (x *TestRouteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestRouteRequest.ProtoReflect.Descriptor instead.
 func (*TestRouteRequest) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{24}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *TestRouteRequest) GetGroup() string {
@@ -2060,7 +2158,7 @@ type TestRouteResponse struct {
 
 func (x *TestRouteResponse) Reset() {
 	*x = TestRouteResponse{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[25]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2072,7 +2170,7 @@ func (x *TestRouteResponse) String() string {
 func (*TestRouteResponse) ProtoMessage() {}
 
 func (x *TestRouteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[25]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2085,7 +2183,7 @@ func (x *TestRouteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestRouteResponse.ProtoReflect.Descriptor instead.
 func (*TestRouteResponse) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{25}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *TestRouteResponse) GetRoute() string {
@@ -2134,7 +2232,7 @@ type ListRevisionsRequest struct {
 
 func (x *ListRevisionsRequest) Reset() {
 	*x = ListRevisionsRequest{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[26]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2146,7 +2244,7 @@ func (x *ListRevisionsRequest) String() string {
 func (*ListRevisionsRequest) ProtoMessage() {}
 
 func (x *ListRevisionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[26]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2159,7 +2257,7 @@ func (x *ListRevisionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRevisionsRequest.ProtoReflect.Descriptor instead.
 func (*ListRevisionsRequest) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{26}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ListRevisionsRequest) GetGroup() string {
@@ -2193,7 +2291,7 @@ type ListRevisionsResponse struct {
 
 func (x *ListRevisionsResponse) Reset() {
 	*x = ListRevisionsResponse{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[27]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2205,7 +2303,7 @@ func (x *ListRevisionsResponse) String() string {
 func (*ListRevisionsResponse) ProtoMessage() {}
 
 func (x *ListRevisionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[27]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2218,7 +2316,7 @@ func (x *ListRevisionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRevisionsResponse.ProtoReflect.Descriptor instead.
 func (*ListRevisionsResponse) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{27}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListRevisionsResponse) GetRevisions() []*Revision {
@@ -2249,7 +2347,7 @@ type Revision struct {
 
 func (x *Revision) Reset() {
 	*x = Revision{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[28]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2261,7 +2359,7 @@ func (x *Revision) String() string {
 func (*Revision) ProtoMessage() {}
 
 func (x *Revision) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[28]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2274,7 +2372,7 @@ func (x *Revision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Revision.ProtoReflect.Descriptor instead.
 func (*Revision) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{28}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Revision) GetRevision() int64 {
@@ -2315,7 +2413,7 @@ type GetRevisionRequest struct {
 
 func (x *GetRevisionRequest) Reset() {
 	*x = GetRevisionRequest{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[29]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2327,7 +2425,7 @@ func (x *GetRevisionRequest) String() string {
 func (*GetRevisionRequest) ProtoMessage() {}
 
 func (x *GetRevisionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[29]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2340,7 +2438,7 @@ func (x *GetRevisionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRevisionRequest.ProtoReflect.Descriptor instead.
 func (*GetRevisionRequest) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{29}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *GetRevisionRequest) GetGroup() string {
@@ -2371,7 +2469,7 @@ type GetRevisionResponse struct {
 
 func (x *GetRevisionResponse) Reset() {
 	*x = GetRevisionResponse{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[30]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2383,7 +2481,7 @@ func (x *GetRevisionResponse) String() string {
 func (*GetRevisionResponse) ProtoMessage() {}
 
 func (x *GetRevisionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[30]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2396,7 +2494,7 @@ func (x *GetRevisionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRevisionResponse.ProtoReflect.Descriptor instead.
 func (*GetRevisionResponse) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{30}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetRevisionResponse) GetRevision() *Revision {
@@ -2433,7 +2531,7 @@ type DiffRevisionsRequest struct {
 
 func (x *DiffRevisionsRequest) Reset() {
 	*x = DiffRevisionsRequest{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[31]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2445,7 +2543,7 @@ func (x *DiffRevisionsRequest) String() string {
 func (*DiffRevisionsRequest) ProtoMessage() {}
 
 func (x *DiffRevisionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[31]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2458,7 +2556,7 @@ func (x *DiffRevisionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffRevisionsRequest.ProtoReflect.Descriptor instead.
 func (*DiffRevisionsRequest) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{31}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *DiffRevisionsRequest) GetGroup() string {
@@ -2499,7 +2597,7 @@ type DiffRevisionsResponse struct {
 
 func (x *DiffRevisionsResponse) Reset() {
 	*x = DiffRevisionsResponse{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[32]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2511,7 +2609,7 @@ func (x *DiffRevisionsResponse) String() string {
 func (*DiffRevisionsResponse) ProtoMessage() {}
 
 func (x *DiffRevisionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[32]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2524,7 +2622,7 @@ func (x *DiffRevisionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffRevisionsResponse.ProtoReflect.Descriptor instead.
 func (*DiffRevisionsResponse) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{32}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *DiffRevisionsResponse) GetGroup() string {
@@ -2580,7 +2678,7 @@ type RollbackRequest struct {
 
 func (x *RollbackRequest) Reset() {
 	*x = RollbackRequest{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[33]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2592,7 +2690,7 @@ func (x *RollbackRequest) String() string {
 func (*RollbackRequest) ProtoMessage() {}
 
 func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[33]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2605,7 +2703,7 @@ func (x *RollbackRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackRequest.ProtoReflect.Descriptor instead.
 func (*RollbackRequest) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{33}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RollbackRequest) GetGroup() string {
@@ -2664,7 +2762,7 @@ type RollbackResponse struct {
 
 func (x *RollbackResponse) Reset() {
 	*x = RollbackResponse{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[34]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2676,7 +2774,7 @@ func (x *RollbackResponse) String() string {
 func (*RollbackResponse) ProtoMessage() {}
 
 func (x *RollbackResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[34]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2689,7 +2787,7 @@ func (x *RollbackResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackResponse.ProtoReflect.Descriptor instead.
 func (*RollbackResponse) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{34}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *RollbackResponse) GetGroup() string {
@@ -2759,7 +2857,7 @@ type Places struct {
 
 func (x *Places) Reset() {
 	*x = Places{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[35]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2771,7 +2869,7 @@ func (x *Places) String() string {
 func (*Places) ProtoMessage() {}
 
 func (x *Places) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[35]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2784,7 +2882,7 @@ func (x *Places) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Places.ProtoReflect.Descriptor instead.
 func (*Places) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{35}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Places) GetPlaces() []*Place {
@@ -2808,7 +2906,7 @@ type Place struct {
 
 func (x *Place) Reset() {
 	*x = Place{}
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[36]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2820,7 +2918,7 @@ func (x *Place) String() string {
 func (*Place) ProtoMessage() {}
 
 func (x *Place) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_admin_v1_resource_proto_msgTypes[36]
+	mi := &file_keyward_admin_v1_resource_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2833,7 +2931,7 @@ func (x *Place) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Place.ProtoReflect.Descriptor instead.
 func (*Place) Descriptor() ([]byte, []int) {
-	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{36}
+	return file_keyward_admin_v1_resource_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Place) GetResource() string {
@@ -2946,7 +3044,12 @@ const file_keyward_admin_v1_resource_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"E\n" +
 	"\x19PromoteCertificateRequest\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\"\x8d\x02\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"C\n" +
+	"\x17RenewCertificateRequest\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"6\n" +
+	"\x18RenewCertificateResponse\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\"\x8d\x02\n" +
 	"\x13CertificateResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x126\n" +
@@ -3088,7 +3191,7 @@ const file_keyward_admin_v1_resource_proto_rawDesc = "" +
 	"\x05Place\x12\x1a\n" +
 	"\bresource\x18\x01 \x01(\tR\bresource\x12\x12\n" +
 	"\x04line\x18\x02 \x01(\x05R\x04line\x12\x16\n" +
-	"\x06column\x18\x03 \x01(\x05R\x06column2\x80\x11\n" +
+	"\x06column\x18\x03 \x01(\x05R\x06column2\xad\x12\n" +
 	"\x0fResourceService\x12I\n" +
 	"\x03Get\x12\x1c.keyward.admin.v1.GetRequest\x1a\x1a.keyward.admin.v1.Resource\"\b\xaa\xe8\x18\x04\b\x03\x10\x01\x12O\n" +
 	"\x04List\x12\x1d.keyward.admin.v1.ListRequest\x1a\x1e.keyward.admin.v1.ListResponse\"\b\xaa\xe8\x18\x04\b\x03\x10\x01\x12N\n" +
@@ -3100,7 +3203,8 @@ const file_keyward_admin_v1_resource_proto_rawDesc = "" +
 	"\x12GenerateCredential\x12+.keyward.admin.v1.GenerateCredentialRequest\x1a,.keyward.admin.v1.GenerateCredentialResponse\"T\xaa\xe8\x18\x04\b\x04\x10\x01\x82\xd3\xe4\x93\x02F:\x01*\"A/v1/groups/{group}/consumers/{parent}/credentials/{name}:generate\x12\xbf\x01\n" +
 	"\x10RotateCredential\x12).keyward.admin.v1.RotateCredentialRequest\x1a,.keyward.admin.v1.GenerateCredentialResponse\"R\xaa\xe8\x18\x04\b\x04\x10\x01\x82\xd3\xe4\x93\x02D:\x01*\"?/v1/groups/{group}/consumers/{parent}/credentials/{name}:rotate\x12\x94\x01\n" +
 	"\x0eAddCertificate\x12'.keyward.admin.v1.AddCertificateRequest\x1a%.keyward.admin.v1.CertificateResponse\"2\xaa\xe8\x18\x04\b\x04\x10\x01\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/groups/{group}/certificates\x12\xab\x01\n" +
-	"\x12PromoteCertificate\x12+.keyward.admin.v1.PromoteCertificateRequest\x1a%.keyward.admin.v1.CertificateResponse\"A\xaa\xe8\x18\x04\b\x04\x10\x01\x82\xd3\xe4\x93\x023:\x01*\"./v1/groups/{group}/certificates/{name}:promote\x12\x98\x01\n" +
+	"\x12PromoteCertificate\x12+.keyward.admin.v1.PromoteCertificateRequest\x1a%.keyward.admin.v1.CertificateResponse\"A\xaa\xe8\x18\x04\b\x04\x10\x01\x82\xd3\xe4\x93\x023:\x01*\"./v1/groups/{group}/certificates/{name}:promote\x12\xaa\x01\n" +
+	"\x10RenewCertificate\x12).keyward.admin.v1.RenewCertificateRequest\x1a*.keyward.admin.v1.RenewCertificateResponse\"?\xaa\xe8\x18\x04\b\x04\x10\x01\x82\xd3\xe4\x93\x021:\x01*\",/v1/groups/{group}/certificates/{name}:renew\x12\x98\x01\n" +
 	"\fExplainRoute\x12%.keyward.admin.v1.ExplainRouteRequest\x1a&.keyward.admin.v1.ExplainRouteResponse\"9\xaa\xe8\x18\x04\b\x03\x10\x01\x82\xd3\xe4\x93\x02+\x12)/v1/groups/{group}/routes/{route}:explain\x12\x86\x01\n" +
 	"\tTestRoute\x12\".keyward.admin.v1.TestRouteRequest\x1a#.keyward.admin.v1.TestRouteResponse\"0\xaa\xe8\x18\x04\b\x03\x10\x01\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/v1/groups/{group}:test-route\x12\x8e\x01\n" +
 	"\rListRevisions\x12&.keyward.admin.v1.ListRevisionsRequest\x1a'.keyward.admin.v1.ListRevisionsResponse\",\xaa\xe8\x18\x04\b\x03\x10\x01\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/groups/{group}/revisions\x12\x93\x01\n" +
@@ -3120,7 +3224,7 @@ func file_keyward_admin_v1_resource_proto_rawDescGZIP() []byte {
 	return file_keyward_admin_v1_resource_proto_rawDescData
 }
 
-var file_keyward_admin_v1_resource_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_keyward_admin_v1_resource_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_keyward_admin_v1_resource_proto_goTypes = []any{
 	(*Resource)(nil),                   // 0: keyward.admin.v1.Resource
 	(*GetRequest)(nil),                 // 1: keyward.admin.v1.GetRequest
@@ -3133,108 +3237,112 @@ var file_keyward_admin_v1_resource_proto_goTypes = []any{
 	(*Notice)(nil),                     // 8: keyward.admin.v1.Notice
 	(*AddCertificateRequest)(nil),      // 9: keyward.admin.v1.AddCertificateRequest
 	(*PromoteCertificateRequest)(nil),  // 10: keyward.admin.v1.PromoteCertificateRequest
-	(*CertificateResponse)(nil),        // 11: keyward.admin.v1.CertificateResponse
-	(*ApplyRequest)(nil),               // 12: keyward.admin.v1.ApplyRequest
-	(*ApplyHeader)(nil),                // 13: keyward.admin.v1.ApplyHeader
-	(*ApplyResponse)(nil),              // 14: keyward.admin.v1.ApplyResponse
-	(*ResourceChange)(nil),             // 15: keyward.admin.v1.ResourceChange
-	(*ExportRequest)(nil),              // 16: keyward.admin.v1.ExportRequest
-	(*ExportResponse)(nil),             // 17: keyward.admin.v1.ExportResponse
-	(*GenerateCredentialRequest)(nil),  // 18: keyward.admin.v1.GenerateCredentialRequest
-	(*RotateCredentialRequest)(nil),    // 19: keyward.admin.v1.RotateCredentialRequest
-	(*GenerateCredentialResponse)(nil), // 20: keyward.admin.v1.GenerateCredentialResponse
-	(*ExplainRouteRequest)(nil),        // 21: keyward.admin.v1.ExplainRouteRequest
-	(*ExplainRouteResponse)(nil),       // 22: keyward.admin.v1.ExplainRouteResponse
-	(*Link)(nil),                       // 23: keyward.admin.v1.Link
-	(*TestRouteRequest)(nil),           // 24: keyward.admin.v1.TestRouteRequest
-	(*TestRouteResponse)(nil),          // 25: keyward.admin.v1.TestRouteResponse
-	(*ListRevisionsRequest)(nil),       // 26: keyward.admin.v1.ListRevisionsRequest
-	(*ListRevisionsResponse)(nil),      // 27: keyward.admin.v1.ListRevisionsResponse
-	(*Revision)(nil),                   // 28: keyward.admin.v1.Revision
-	(*GetRevisionRequest)(nil),         // 29: keyward.admin.v1.GetRevisionRequest
-	(*GetRevisionResponse)(nil),        // 30: keyward.admin.v1.GetRevisionResponse
-	(*DiffRevisionsRequest)(nil),       // 31: keyward.admin.v1.DiffRevisionsRequest
-	(*DiffRevisionsResponse)(nil),      // 32: keyward.admin.v1.DiffRevisionsResponse
-	(*RollbackRequest)(nil),            // 33: keyward.admin.v1.RollbackRequest
-	(*RollbackResponse)(nil),           // 34: keyward.admin.v1.RollbackResponse
-	(*Places)(nil),                     // 35: keyward.admin.v1.Places
-	(*Place)(nil),                      // 36: keyward.admin.v1.Place
-	nil,                                // 37: keyward.admin.v1.AddCertificateRequest.LabelsEntry
-	(*anypb.Any)(nil),                  // 38: google.protobuf.Any
-	(*durationpb.Duration)(nil),        // 39: google.protobuf.Duration
-	(*v1.Secret)(nil),                  // 40: keyward.config.v1.Secret
-	(*v1.CertificateInfo)(nil),         // 41: keyward.config.v1.CertificateInfo
-	(*timestamppb.Timestamp)(nil),      // 42: google.protobuf.Timestamp
+	(*RenewCertificateRequest)(nil),    // 11: keyward.admin.v1.RenewCertificateRequest
+	(*RenewCertificateResponse)(nil),   // 12: keyward.admin.v1.RenewCertificateResponse
+	(*CertificateResponse)(nil),        // 13: keyward.admin.v1.CertificateResponse
+	(*ApplyRequest)(nil),               // 14: keyward.admin.v1.ApplyRequest
+	(*ApplyHeader)(nil),                // 15: keyward.admin.v1.ApplyHeader
+	(*ApplyResponse)(nil),              // 16: keyward.admin.v1.ApplyResponse
+	(*ResourceChange)(nil),             // 17: keyward.admin.v1.ResourceChange
+	(*ExportRequest)(nil),              // 18: keyward.admin.v1.ExportRequest
+	(*ExportResponse)(nil),             // 19: keyward.admin.v1.ExportResponse
+	(*GenerateCredentialRequest)(nil),  // 20: keyward.admin.v1.GenerateCredentialRequest
+	(*RotateCredentialRequest)(nil),    // 21: keyward.admin.v1.RotateCredentialRequest
+	(*GenerateCredentialResponse)(nil), // 22: keyward.admin.v1.GenerateCredentialResponse
+	(*ExplainRouteRequest)(nil),        // 23: keyward.admin.v1.ExplainRouteRequest
+	(*ExplainRouteResponse)(nil),       // 24: keyward.admin.v1.ExplainRouteResponse
+	(*Link)(nil),                       // 25: keyward.admin.v1.Link
+	(*TestRouteRequest)(nil),           // 26: keyward.admin.v1.TestRouteRequest
+	(*TestRouteResponse)(nil),          // 27: keyward.admin.v1.TestRouteResponse
+	(*ListRevisionsRequest)(nil),       // 28: keyward.admin.v1.ListRevisionsRequest
+	(*ListRevisionsResponse)(nil),      // 29: keyward.admin.v1.ListRevisionsResponse
+	(*Revision)(nil),                   // 30: keyward.admin.v1.Revision
+	(*GetRevisionRequest)(nil),         // 31: keyward.admin.v1.GetRevisionRequest
+	(*GetRevisionResponse)(nil),        // 32: keyward.admin.v1.GetRevisionResponse
+	(*DiffRevisionsRequest)(nil),       // 33: keyward.admin.v1.DiffRevisionsRequest
+	(*DiffRevisionsResponse)(nil),      // 34: keyward.admin.v1.DiffRevisionsResponse
+	(*RollbackRequest)(nil),            // 35: keyward.admin.v1.RollbackRequest
+	(*RollbackResponse)(nil),           // 36: keyward.admin.v1.RollbackResponse
+	(*Places)(nil),                     // 37: keyward.admin.v1.Places
+	(*Place)(nil),                      // 38: keyward.admin.v1.Place
+	nil,                                // 39: keyward.admin.v1.AddCertificateRequest.LabelsEntry
+	(*anypb.Any)(nil),                  // 40: google.protobuf.Any
+	(*durationpb.Duration)(nil),        // 41: google.protobuf.Duration
+	(*v1.Secret)(nil),                  // 42: keyward.config.v1.Secret
+	(*v1.CertificateInfo)(nil),         // 43: keyward.config.v1.CertificateInfo
+	(*timestamppb.Timestamp)(nil),      // 44: google.protobuf.Timestamp
 }
 var file_keyward_admin_v1_resource_proto_depIdxs = []int32{
-	38, // 0: keyward.admin.v1.Resource.resource:type_name -> google.protobuf.Any
-	39, // 1: keyward.admin.v1.ListRequest.expiring_within:type_name -> google.protobuf.Duration
-	38, // 2: keyward.admin.v1.ListResponse.resources:type_name -> google.protobuf.Any
-	38, // 3: keyward.admin.v1.PutRequest.resource:type_name -> google.protobuf.Any
-	38, // 4: keyward.admin.v1.WriteResponse.resource:type_name -> google.protobuf.Any
+	40, // 0: keyward.admin.v1.Resource.resource:type_name -> google.protobuf.Any
+	41, // 1: keyward.admin.v1.ListRequest.expiring_within:type_name -> google.protobuf.Duration
+	40, // 2: keyward.admin.v1.ListResponse.resources:type_name -> google.protobuf.Any
+	40, // 3: keyward.admin.v1.PutRequest.resource:type_name -> google.protobuf.Any
+	40, // 4: keyward.admin.v1.WriteResponse.resource:type_name -> google.protobuf.Any
 	8,  // 5: keyward.admin.v1.WriteResponse.warnings:type_name -> keyward.admin.v1.Notice
-	40, // 6: keyward.admin.v1.AddCertificateRequest.pem:type_name -> keyward.config.v1.Secret
-	40, // 7: keyward.admin.v1.AddCertificateRequest.pkcs12:type_name -> keyward.config.v1.Secret
-	40, // 8: keyward.admin.v1.AddCertificateRequest.passphrase:type_name -> keyward.config.v1.Secret
-	37, // 9: keyward.admin.v1.AddCertificateRequest.labels:type_name -> keyward.admin.v1.AddCertificateRequest.LabelsEntry
-	41, // 10: keyward.admin.v1.CertificateResponse.info:type_name -> keyward.config.v1.CertificateInfo
+	42, // 6: keyward.admin.v1.AddCertificateRequest.pem:type_name -> keyward.config.v1.Secret
+	42, // 7: keyward.admin.v1.AddCertificateRequest.pkcs12:type_name -> keyward.config.v1.Secret
+	42, // 8: keyward.admin.v1.AddCertificateRequest.passphrase:type_name -> keyward.config.v1.Secret
+	39, // 9: keyward.admin.v1.AddCertificateRequest.labels:type_name -> keyward.admin.v1.AddCertificateRequest.LabelsEntry
+	43, // 10: keyward.admin.v1.CertificateResponse.info:type_name -> keyward.config.v1.CertificateInfo
 	8,  // 11: keyward.admin.v1.CertificateResponse.warnings:type_name -> keyward.admin.v1.Notice
-	13, // 12: keyward.admin.v1.ApplyRequest.header:type_name -> keyward.admin.v1.ApplyHeader
-	15, // 13: keyward.admin.v1.ApplyResponse.changes:type_name -> keyward.admin.v1.ResourceChange
+	15, // 12: keyward.admin.v1.ApplyRequest.header:type_name -> keyward.admin.v1.ApplyHeader
+	17, // 13: keyward.admin.v1.ApplyResponse.changes:type_name -> keyward.admin.v1.ResourceChange
 	8,  // 14: keyward.admin.v1.ApplyResponse.warnings:type_name -> keyward.admin.v1.Notice
-	38, // 15: keyward.admin.v1.ResourceChange.before:type_name -> google.protobuf.Any
-	38, // 16: keyward.admin.v1.ResourceChange.after:type_name -> google.protobuf.Any
-	42, // 17: keyward.admin.v1.GenerateCredentialRequest.not_before:type_name -> google.protobuf.Timestamp
-	42, // 18: keyward.admin.v1.GenerateCredentialRequest.expires:type_name -> google.protobuf.Timestamp
-	38, // 19: keyward.admin.v1.GenerateCredentialResponse.resource:type_name -> google.protobuf.Any
-	23, // 20: keyward.admin.v1.ExplainRouteResponse.chain:type_name -> keyward.admin.v1.Link
-	23, // 21: keyward.admin.v1.TestRouteResponse.chain:type_name -> keyward.admin.v1.Link
-	28, // 22: keyward.admin.v1.ListRevisionsResponse.revisions:type_name -> keyward.admin.v1.Revision
-	42, // 23: keyward.admin.v1.Revision.at:type_name -> google.protobuf.Timestamp
-	28, // 24: keyward.admin.v1.GetRevisionResponse.revision:type_name -> keyward.admin.v1.Revision
-	15, // 25: keyward.admin.v1.GetRevisionResponse.changes:type_name -> keyward.admin.v1.ResourceChange
+	40, // 15: keyward.admin.v1.ResourceChange.before:type_name -> google.protobuf.Any
+	40, // 16: keyward.admin.v1.ResourceChange.after:type_name -> google.protobuf.Any
+	44, // 17: keyward.admin.v1.GenerateCredentialRequest.not_before:type_name -> google.protobuf.Timestamp
+	44, // 18: keyward.admin.v1.GenerateCredentialRequest.expires:type_name -> google.protobuf.Timestamp
+	40, // 19: keyward.admin.v1.GenerateCredentialResponse.resource:type_name -> google.protobuf.Any
+	25, // 20: keyward.admin.v1.ExplainRouteResponse.chain:type_name -> keyward.admin.v1.Link
+	25, // 21: keyward.admin.v1.TestRouteResponse.chain:type_name -> keyward.admin.v1.Link
+	30, // 22: keyward.admin.v1.ListRevisionsResponse.revisions:type_name -> keyward.admin.v1.Revision
+	44, // 23: keyward.admin.v1.Revision.at:type_name -> google.protobuf.Timestamp
+	30, // 24: keyward.admin.v1.GetRevisionResponse.revision:type_name -> keyward.admin.v1.Revision
+	17, // 25: keyward.admin.v1.GetRevisionResponse.changes:type_name -> keyward.admin.v1.ResourceChange
 	8,  // 26: keyward.admin.v1.GetRevisionResponse.warnings:type_name -> keyward.admin.v1.Notice
-	15, // 27: keyward.admin.v1.DiffRevisionsResponse.changes:type_name -> keyward.admin.v1.ResourceChange
+	17, // 27: keyward.admin.v1.DiffRevisionsResponse.changes:type_name -> keyward.admin.v1.ResourceChange
 	8,  // 28: keyward.admin.v1.DiffRevisionsResponse.warnings:type_name -> keyward.admin.v1.Notice
-	15, // 29: keyward.admin.v1.RollbackResponse.changes:type_name -> keyward.admin.v1.ResourceChange
+	17, // 29: keyward.admin.v1.RollbackResponse.changes:type_name -> keyward.admin.v1.ResourceChange
 	8,  // 30: keyward.admin.v1.RollbackResponse.warnings:type_name -> keyward.admin.v1.Notice
-	36, // 31: keyward.admin.v1.Places.places:type_name -> keyward.admin.v1.Place
+	38, // 31: keyward.admin.v1.Places.places:type_name -> keyward.admin.v1.Place
 	1,  // 32: keyward.admin.v1.ResourceService.Get:input_type -> keyward.admin.v1.GetRequest
 	2,  // 33: keyward.admin.v1.ResourceService.List:input_type -> keyward.admin.v1.ListRequest
 	4,  // 34: keyward.admin.v1.ResourceService.Put:input_type -> keyward.admin.v1.PutRequest
 	5,  // 35: keyward.admin.v1.ResourceService.Patch:input_type -> keyward.admin.v1.PatchRequest
 	6,  // 36: keyward.admin.v1.ResourceService.Delete:input_type -> keyward.admin.v1.DeleteRequest
-	12, // 37: keyward.admin.v1.ResourceService.Apply:input_type -> keyward.admin.v1.ApplyRequest
-	16, // 38: keyward.admin.v1.ResourceService.Export:input_type -> keyward.admin.v1.ExportRequest
-	18, // 39: keyward.admin.v1.ResourceService.GenerateCredential:input_type -> keyward.admin.v1.GenerateCredentialRequest
-	19, // 40: keyward.admin.v1.ResourceService.RotateCredential:input_type -> keyward.admin.v1.RotateCredentialRequest
+	14, // 37: keyward.admin.v1.ResourceService.Apply:input_type -> keyward.admin.v1.ApplyRequest
+	18, // 38: keyward.admin.v1.ResourceService.Export:input_type -> keyward.admin.v1.ExportRequest
+	20, // 39: keyward.admin.v1.ResourceService.GenerateCredential:input_type -> keyward.admin.v1.GenerateCredentialRequest
+	21, // 40: keyward.admin.v1.ResourceService.RotateCredential:input_type -> keyward.admin.v1.RotateCredentialRequest
 	9,  // 41: keyward.admin.v1.ResourceService.AddCertificate:input_type -> keyward.admin.v1.AddCertificateRequest
 	10, // 42: keyward.admin.v1.ResourceService.PromoteCertificate:input_type -> keyward.admin.v1.PromoteCertificateRequest
-	21, // 43: keyward.admin.v1.ResourceService.ExplainRoute:input_type -> keyward.admin.v1.ExplainRouteRequest
-	24, // 44: keyward.admin.v1.ResourceService.TestRoute:input_type -> keyward.admin.v1.TestRouteRequest
-	26, // 45: keyward.admin.v1.ResourceService.ListRevisions:input_type -> keyward.admin.v1.ListRevisionsRequest
-	29, // 46: keyward.admin.v1.ResourceService.GetRevision:input_type -> keyward.admin.v1.GetRevisionRequest
-	31, // 47: keyward.admin.v1.ResourceService.DiffRevisions:input_type -> keyward.admin.v1.DiffRevisionsRequest
-	33, // 48: keyward.admin.v1.ResourceService.Rollback:input_type -> keyward.admin.v1.RollbackRequest
-	0,  // 49: keyward.admin.v1.ResourceService.Get:output_type -> keyward.admin.v1.Resource
-	3,  // 50: keyward.admin.v1.ResourceService.List:output_type -> keyward.admin.v1.ListResponse
-	7,  // 51: keyward.admin.v1.ResourceService.Put:output_type -> keyward.admin.v1.WriteResponse
-	7,  // 52: keyward.admin.v1.ResourceService.Patch:output_type -> keyward.admin.v1.WriteResponse
-	7,  // 53: keyward.admin.v1.ResourceService.Delete:output_type -> keyward.admin.v1.WriteResponse
-	14, // 54: keyward.admin.v1.ResourceService.Apply:output_type -> keyward.admin.v1.ApplyResponse
-	17, // 55: keyward.admin.v1.ResourceService.Export:output_type -> keyward.admin.v1.ExportResponse
-	20, // 56: keyward.admin.v1.ResourceService.GenerateCredential:output_type -> keyward.admin.v1.GenerateCredentialResponse
-	20, // 57: keyward.admin.v1.ResourceService.RotateCredential:output_type -> keyward.admin.v1.GenerateCredentialResponse
-	11, // 58: keyward.admin.v1.ResourceService.AddCertificate:output_type -> keyward.admin.v1.CertificateResponse
-	11, // 59: keyward.admin.v1.ResourceService.PromoteCertificate:output_type -> keyward.admin.v1.CertificateResponse
-	22, // 60: keyward.admin.v1.ResourceService.ExplainRoute:output_type -> keyward.admin.v1.ExplainRouteResponse
-	25, // 61: keyward.admin.v1.ResourceService.TestRoute:output_type -> keyward.admin.v1.TestRouteResponse
-	27, // 62: keyward.admin.v1.ResourceService.ListRevisions:output_type -> keyward.admin.v1.ListRevisionsResponse
-	30, // 63: keyward.admin.v1.ResourceService.GetRevision:output_type -> keyward.admin.v1.GetRevisionResponse
-	32, // 64: keyward.admin.v1.ResourceService.DiffRevisions:output_type -> keyward.admin.v1.DiffRevisionsResponse
-	34, // 65: keyward.admin.v1.ResourceService.Rollback:output_type -> keyward.admin.v1.RollbackResponse
-	49, // [49:66] is the sub-list for method output_type
-	32, // [32:49] is the sub-list for method input_type
+	11, // 43: keyward.admin.v1.ResourceService.RenewCertificate:input_type -> keyward.admin.v1.RenewCertificateRequest
+	23, // 44: keyward.admin.v1.ResourceService.ExplainRoute:input_type -> keyward.admin.v1.ExplainRouteRequest
+	26, // 45: keyward.admin.v1.ResourceService.TestRoute:input_type -> keyward.admin.v1.TestRouteRequest
+	28, // 46: keyward.admin.v1.ResourceService.ListRevisions:input_type -> keyward.admin.v1.ListRevisionsRequest
+	31, // 47: keyward.admin.v1.ResourceService.GetRevision:input_type -> keyward.admin.v1.GetRevisionRequest
+	33, // 48: keyward.admin.v1.ResourceService.DiffRevisions:input_type -> keyward.admin.v1.DiffRevisionsRequest
+	35, // 49: keyward.admin.v1.ResourceService.Rollback:input_type -> keyward.admin.v1.RollbackRequest
+	0,  // 50: keyward.admin.v1.ResourceService.Get:output_type -> keyward.admin.v1.Resource
+	3,  // 51: keyward.admin.v1.ResourceService.List:output_type -> keyward.admin.v1.ListResponse
+	7,  // 52: keyward.admin.v1.ResourceService.Put:output_type -> keyward.admin.v1.WriteResponse
+	7,  // 53: keyward.admin.v1.ResourceService.Patch:output_type -> keyward.admin.v1.WriteResponse
+	7,  // 54: keyward.admin.v1.ResourceService.Delete:output_type -> keyward.admin.v1.WriteResponse
+	16, // 55: keyward.admin.v1.ResourceService.Apply:output_type -> keyward.admin.v1.ApplyResponse
+	19, // 56: keyward.admin.v1.ResourceService.Export:output_type -> keyward.admin.v1.ExportResponse
+	22, // 57: keyward.admin.v1.ResourceService.GenerateCredential:output_type -> keyward.admin.v1.GenerateCredentialResponse
+	22, // 58: keyward.admin.v1.ResourceService.RotateCredential:output_type -> keyward.admin.v1.GenerateCredentialResponse
+	13, // 59: keyward.admin.v1.ResourceService.AddCertificate:output_type -> keyward.admin.v1.CertificateResponse
+	13, // 60: keyward.admin.v1.ResourceService.PromoteCertificate:output_type -> keyward.admin.v1.CertificateResponse
+	12, // 61: keyward.admin.v1.ResourceService.RenewCertificate:output_type -> keyward.admin.v1.RenewCertificateResponse
+	24, // 62: keyward.admin.v1.ResourceService.ExplainRoute:output_type -> keyward.admin.v1.ExplainRouteResponse
+	27, // 63: keyward.admin.v1.ResourceService.TestRoute:output_type -> keyward.admin.v1.TestRouteResponse
+	29, // 64: keyward.admin.v1.ResourceService.ListRevisions:output_type -> keyward.admin.v1.ListRevisionsResponse
+	32, // 65: keyward.admin.v1.ResourceService.GetRevision:output_type -> keyward.admin.v1.GetRevisionResponse
+	34, // 66: keyward.admin.v1.ResourceService.DiffRevisions:output_type -> keyward.admin.v1.DiffRevisionsResponse
+	36, // 67: keyward.admin.v1.ResourceService.Rollback:output_type -> keyward.admin.v1.RollbackResponse
+	50, // [50:68] is the sub-list for method output_type
+	32, // [32:50] is the sub-list for method input_type
 	32, // [32:32] is the sub-list for extension type_name
 	32, // [32:32] is the sub-list for extension extendee
 	0,  // [0:32] is the sub-list for field type_name
@@ -3245,7 +3353,7 @@ func file_keyward_admin_v1_resource_proto_init() {
 	if File_keyward_admin_v1_resource_proto != nil {
 		return
 	}
-	file_keyward_admin_v1_resource_proto_msgTypes[12].OneofWrappers = []any{
+	file_keyward_admin_v1_resource_proto_msgTypes[14].OneofWrappers = []any{
 		(*ApplyRequest_Header)(nil),
 		(*ApplyRequest_Chunk)(nil),
 	}
@@ -3255,7 +3363,7 @@ func file_keyward_admin_v1_resource_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keyward_admin_v1_resource_proto_rawDesc), len(file_keyward_admin_v1_resource_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   38,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

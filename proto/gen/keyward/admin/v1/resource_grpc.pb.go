@@ -30,6 +30,7 @@ const (
 	ResourceService_RotateCredential_FullMethodName   = "/keyward.admin.v1.ResourceService/RotateCredential"
 	ResourceService_AddCertificate_FullMethodName     = "/keyward.admin.v1.ResourceService/AddCertificate"
 	ResourceService_PromoteCertificate_FullMethodName = "/keyward.admin.v1.ResourceService/PromoteCertificate"
+	ResourceService_RenewCertificate_FullMethodName   = "/keyward.admin.v1.ResourceService/RenewCertificate"
 	ResourceService_ExplainRoute_FullMethodName       = "/keyward.admin.v1.ResourceService/ExplainRoute"
 	ResourceService_TestRoute_FullMethodName          = "/keyward.admin.v1.ResourceService/TestRoute"
 	ResourceService_ListRevisions_FullMethodName      = "/keyward.admin.v1.ResourceService/ListRevisions"
@@ -73,6 +74,8 @@ type ResourceServiceClient interface {
 	AddCertificate(ctx context.Context, in *AddCertificateRequest, opts ...grpc.CallOption) (*CertificateResponse, error)
 	// PromoteCertificate makes the next version of a certificate the current one; the one before stays as the previous version.
 	PromoteCertificate(ctx context.Context, in *PromoteCertificateRequest, opts ...grpc.CallOption) (*CertificateResponse, error)
+	// RenewCertificate has a certificate with `acme` issued anew, at once instead of in time. What came of it says the certificate.
+	RenewCertificate(ctx context.Context, in *RenewCertificateRequest, opts ...grpc.CallOption) (*RenewCertificateResponse, error)
 	// ExplainRoute answers the effective policy chain of a route, and where each link comes from.
 	ExplainRoute(ctx context.Context, in *ExplainRouteRequest, opts ...grpc.CallOption) (*ExplainRouteResponse, error)
 	// TestRoute answers which route takes a request, and why.
@@ -218,6 +221,16 @@ func (c *resourceServiceClient) PromoteCertificate(ctx context.Context, in *Prom
 	return out, nil
 }
 
+func (c *resourceServiceClient) RenewCertificate(ctx context.Context, in *RenewCertificateRequest, opts ...grpc.CallOption) (*RenewCertificateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RenewCertificateResponse)
+	err := c.cc.Invoke(ctx, ResourceService_RenewCertificate_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *resourceServiceClient) ExplainRoute(ctx context.Context, in *ExplainRouteRequest, opts ...grpc.CallOption) (*ExplainRouteResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ExplainRouteResponse)
@@ -313,6 +326,8 @@ type ResourceServiceServer interface {
 	AddCertificate(context.Context, *AddCertificateRequest) (*CertificateResponse, error)
 	// PromoteCertificate makes the next version of a certificate the current one; the one before stays as the previous version.
 	PromoteCertificate(context.Context, *PromoteCertificateRequest) (*CertificateResponse, error)
+	// RenewCertificate has a certificate with `acme` issued anew, at once instead of in time. What came of it says the certificate.
+	RenewCertificate(context.Context, *RenewCertificateRequest) (*RenewCertificateResponse, error)
 	// ExplainRoute answers the effective policy chain of a route, and where each link comes from.
 	ExplainRoute(context.Context, *ExplainRouteRequest) (*ExplainRouteResponse, error)
 	// TestRoute answers which route takes a request, and why.
@@ -368,6 +383,9 @@ func (UnimplementedResourceServiceServer) AddCertificate(context.Context, *AddCe
 }
 func (UnimplementedResourceServiceServer) PromoteCertificate(context.Context, *PromoteCertificateRequest) (*CertificateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method PromoteCertificate not implemented")
+}
+func (UnimplementedResourceServiceServer) RenewCertificate(context.Context, *RenewCertificateRequest) (*RenewCertificateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RenewCertificate not implemented")
 }
 func (UnimplementedResourceServiceServer) ExplainRoute(context.Context, *ExplainRouteRequest) (*ExplainRouteResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ExplainRoute not implemented")
@@ -588,6 +606,24 @@ func _ResourceService_PromoteCertificate_Handler(srv interface{}, ctx context.Co
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ResourceService_RenewCertificate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RenewCertificateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ResourceServiceServer).RenewCertificate(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ResourceService_RenewCertificate_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ResourceServiceServer).RenewCertificate(ctx, req.(*RenewCertificateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ResourceService_ExplainRoute_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ExplainRouteRequest)
 	if err := dec(in); err != nil {
@@ -738,6 +774,10 @@ var ResourceService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "PromoteCertificate",
 			Handler:    _ResourceService_PromoteCertificate_Handler,
+		},
+		{
+			MethodName: "RenewCertificate",
+			Handler:    _ResourceService_RenewCertificate_Handler,
 		},
 		{
 			MethodName: "ExplainRoute",

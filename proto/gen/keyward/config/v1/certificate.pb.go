@@ -37,7 +37,7 @@ type Certificate struct {
 	// Host names for which gateways present it to clients: exact, or `*.parent` for one level. Every version must be for them
 	// and have its private key. Empty: it is not presented to clients.
 	Snis []string `protobuf:"bytes,10,rep,name=snis,proto3" json:"snis,omitempty"`
-	// The version in use. Writing another one keeps the one before as `previous`.
+	// The version in use. Writing another one keeps the one before as `previous`. Required, unless there is `acme`.
 	Current *CertificateVersion `protobuf:"bytes,11,opt,name=current,proto3" json:"current,omitempty"`
 	// The version to come: gateways present it by themselves once `current` has expired, and count it beside `current` wherever
 	// a certificate is compared with this one. Promoting makes it `current`.
@@ -45,6 +45,11 @@ type Certificate struct {
 	// The version that `current` replaced. Its id still refers to this certificate; it is never presented. Left out, it stays
 	// as it is; `{}` removes it.
 	Previous *CertificateVersion `protobuf:"bytes,13,opt,name=previous,proto3" json:"previous,omitempty"`
+	// Instead of `current` and `next`: an ACME authority issues the certificate for `snis`, which must be host names without `*`, and
+	// issues it anew in time. A `current` version that was there before becomes `previous`, and is presented until then.
+	Acme *CertificateAcme `protobuf:"bytes,15,opt,name=acme,proto3" json:"acme,omitempty"`
+	// How it is with `acme`. Set by the server.
+	Issued *AcmeStatus `protobuf:"bytes,16,opt,name=issued,proto3" json:"issued,omitempty"`
 	// How TLS is spoken under the names of `snis`, instead of what the settings say. Certificates that share a name say the same.
 	Tls *ServerNameTls `protobuf:"bytes,14,opt,name=tls,proto3" json:"tls,omitempty"`
 	// What uses it, by its name or the id of a version, as `kind/name`. While there is anything it cannot be deleted. Set by the
@@ -139,6 +144,20 @@ func (x *Certificate) GetNext() *CertificateVersion {
 func (x *Certificate) GetPrevious() *CertificateVersion {
 	if x != nil {
 		return x.Previous
+	}
+	return nil
+}
+
+func (x *Certificate) GetAcme() *CertificateAcme {
+	if x != nil {
+		return x.Acme
+	}
+	return nil
+}
+
+func (x *Certificate) GetIssued() *AcmeStatus {
+	if x != nil {
+		return x.Issued
 	}
 	return nil
 }
@@ -270,6 +289,97 @@ func (x *CertificateVersion) GetInfo() *CertificateInfo {
 	return nil
 }
 
+// AcmeStatus says how it is with a certificate that an ACME authority issues.
+type AcmeStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the certificate says that is in use. Nothing: none was issued yet.
+	Info *CertificateInfo `protobuf:"bytes,1,opt,name=info,proto3" json:"info,omitempty"`
+	// When it is issued anew.
+	RenewAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=renew_at,json=renewAt,proto3" json:"renew_at,omitempty"`
+	// Why it could not be issued the last time, with what the authority said. Empty if it could.
+	LastError string `protobuf:"bytes,3,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
+	// Since when it cannot be issued.
+	FailingSince *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=failing_since,json=failingSince,proto3" json:"failing_since,omitempty"`
+	// How often it could not be issued since then, or since somebody changed something.
+	Failures uint32 `protobuf:"varint,5,opt,name=failures,proto3" json:"failures,omitempty"`
+	// When it is tried again.
+	NextAttempt   *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=next_attempt,json=nextAttempt,proto3" json:"next_attempt,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcmeStatus) Reset() {
+	*x = AcmeStatus{}
+	mi := &file_keyward_config_v1_certificate_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcmeStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcmeStatus) ProtoMessage() {}
+
+func (x *AcmeStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_keyward_config_v1_certificate_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcmeStatus.ProtoReflect.Descriptor instead.
+func (*AcmeStatus) Descriptor() ([]byte, []int) {
+	return file_keyward_config_v1_certificate_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *AcmeStatus) GetInfo() *CertificateInfo {
+	if x != nil {
+		return x.Info
+	}
+	return nil
+}
+
+func (x *AcmeStatus) GetRenewAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RenewAt
+	}
+	return nil
+}
+
+func (x *AcmeStatus) GetLastError() string {
+	if x != nil {
+		return x.LastError
+	}
+	return ""
+}
+
+func (x *AcmeStatus) GetFailingSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FailingSince
+	}
+	return nil
+}
+
+func (x *AcmeStatus) GetFailures() uint32 {
+	if x != nil {
+		return x.Failures
+	}
+	return 0
+}
+
+func (x *AcmeStatus) GetNextAttempt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NextAttempt
+	}
+	return nil
+}
+
 // CertificateInfo is what a certificate says of itself.
 type CertificateInfo struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -303,7 +413,7 @@ type CertificateInfo struct {
 
 func (x *CertificateInfo) Reset() {
 	*x = CertificateInfo{}
-	mi := &file_keyward_config_v1_certificate_proto_msgTypes[2]
+	mi := &file_keyward_config_v1_certificate_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -315,7 +425,7 @@ func (x *CertificateInfo) String() string {
 func (*CertificateInfo) ProtoMessage() {}
 
 func (x *CertificateInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_config_v1_certificate_proto_msgTypes[2]
+	mi := &file_keyward_config_v1_certificate_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -328,7 +438,7 @@ func (x *CertificateInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertificateInfo.ProtoReflect.Descriptor instead.
 func (*CertificateInfo) Descriptor() ([]byte, []int) {
-	return file_keyward_config_v1_certificate_proto_rawDescGZIP(), []int{2}
+	return file_keyward_config_v1_certificate_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *CertificateInfo) GetId() string {
@@ -449,7 +559,7 @@ type CaCertificate struct {
 
 func (x *CaCertificate) Reset() {
 	*x = CaCertificate{}
-	mi := &file_keyward_config_v1_certificate_proto_msgTypes[3]
+	mi := &file_keyward_config_v1_certificate_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -461,7 +571,7 @@ func (x *CaCertificate) String() string {
 func (*CaCertificate) ProtoMessage() {}
 
 func (x *CaCertificate) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_config_v1_certificate_proto_msgTypes[3]
+	mi := &file_keyward_config_v1_certificate_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -474,7 +584,7 @@ func (x *CaCertificate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaCertificate.ProtoReflect.Descriptor instead.
 func (*CaCertificate) Descriptor() ([]byte, []int) {
-	return file_keyward_config_v1_certificate_proto_rawDescGZIP(), []int{3}
+	return file_keyward_config_v1_certificate_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *CaCertificate) GetName() string {
@@ -565,16 +675,18 @@ var File_keyward_config_v1_certificate_proto protoreflect.FileDescriptor
 
 const file_keyward_config_v1_certificate_proto_rawDesc = "" +
 	"\n" +
-	"#keyward/config/v1/certificate.proto\x12\x11keyward.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"keyward/config/v1/revocation.proto\x1a\x1ekeyward/config/v1/secret.proto\x1a\x1bkeyward/config/v1/tls.proto\x1a keyward/options/v1/options.proto\"\xb8\x06\n" +
+	"#keyward/config/v1/certificate.proto\x12\x11keyward.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ckeyward/config/v1/acme.proto\x1a\"keyward/config/v1/revocation.proto\x1a\x1ekeyward/config/v1/secret.proto\x1a\x1bkeyward/config/v1/tls.proto\x1a keyward/options/v1/options.proto\"\xb1\a\n" +
 	"\vCertificate\x12 \n" +
 	"\x04name\x18\x01 \x01(\tB\f\xbaH\x03\xc8\x01\x01\xda\xe7\x18\x02\b\tR\x04name\x12*\n" +
 	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\vdescription\x12L\n" +
 	"\x06labels\x18\x03 \x03(\v2*.keyward.config.v1.Certificate.LabelsEntryB\b\xbaH\x05\x9a\x01\x02\x10@R\x06labels\x12'\n" +
 	"\x04snis\x18\n" +
-	" \x03(\tB\x13\xbaH\x06\x92\x01\x03\x10\x80\x02\xda\xe7\x18\x06\b\x05 \x01@\x01R\x04snis\x12M\n" +
-	"\acurrent\x18\v \x01(\v2%.keyward.config.v1.CertificateVersionB\f\xbaH\x03\xc8\x01\x01\xda\xe7\x18\x02P\x01R\acurrent\x129\n" +
+	" \x03(\tB\x13\xbaH\x06\x92\x01\x03\x10\x80\x02\xda\xe7\x18\x06\b\x05 \x01@\x01R\x04snis\x12G\n" +
+	"\acurrent\x18\v \x01(\v2%.keyward.config.v1.CertificateVersionB\x06\xda\xe7\x18\x02P\x01R\acurrent\x129\n" +
 	"\x04next\x18\f \x01(\v2%.keyward.config.v1.CertificateVersionR\x04next\x12A\n" +
-	"\bprevious\x18\r \x01(\v2%.keyward.config.v1.CertificateVersionR\bprevious\x12:\n" +
+	"\bprevious\x18\r \x01(\v2%.keyward.config.v1.CertificateVersionR\bprevious\x12>\n" +
+	"\x04acme\x18\x0f \x01(\v2\".keyward.config.v1.CertificateAcmeB\x06\xda\xe7\x18\x02P\x01R\x04acme\x12=\n" +
+	"\x06issued\x18\x10 \x01(\v2\x1d.keyward.config.v1.AcmeStatusB\x06\xda\xe7\x18\x020\x01R\x06issued\x12:\n" +
 	"\x03tls\x18\x0e \x01(\v2 .keyward.config.v1.ServerNameTlsB\x06\xda\xe7\x18\x02P\x01R\x03tls\x12\x1f\n" +
 	"\aused_by\x18\x15 \x03(\tB\x06\xda\xe7\x18\x020\x01R\x06usedBy\x12\x18\n" +
 	"\x03uid\x18d \x01(\tB\x06\xda\xe7\x18\x020\x01R\x03uid\x12\"\n" +
@@ -597,7 +709,16 @@ const file_keyward_config_v1_certificate_proto_rawDesc = "" +
 	"passphrase\x12>\n" +
 	"\x04info\x18\n" +
 	" \x01(\v2\".keyward.config.v1.CertificateInfoB\x06\xda\xe7\x18\x020\x01R\x04info:\v\xa2\xe7\x18\a\n" +
-	"\x05chain\"\x97\x03\n" +
+	"\x05chain\"\xb6\x02\n" +
+	"\n" +
+	"AcmeStatus\x126\n" +
+	"\x04info\x18\x01 \x01(\v2\".keyward.config.v1.CertificateInfoR\x04info\x125\n" +
+	"\brenew_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\arenewAt\x12\x1d\n" +
+	"\n" +
+	"last_error\x18\x03 \x01(\tR\tlastError\x12?\n" +
+	"\rfailing_since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\ffailingSince\x12\x1a\n" +
+	"\bfailures\x18\x05 \x01(\rR\bfailures\x12=\n" +
+	"\fnext_attempt\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\vnextAttempt\"\x97\x03\n" +
 	"\x0fCertificateInfo\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12 \n" +
 	"\vfingerprint\x18\x02 \x01(\tR\vfingerprint\x12\x1d\n" +
@@ -649,42 +770,50 @@ func file_keyward_config_v1_certificate_proto_rawDescGZIP() []byte {
 	return file_keyward_config_v1_certificate_proto_rawDescData
 }
 
-var file_keyward_config_v1_certificate_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_keyward_config_v1_certificate_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_keyward_config_v1_certificate_proto_goTypes = []any{
 	(*Certificate)(nil),           // 0: keyward.config.v1.Certificate
 	(*CertificateVersion)(nil),    // 1: keyward.config.v1.CertificateVersion
-	(*CertificateInfo)(nil),       // 2: keyward.config.v1.CertificateInfo
-	(*CaCertificate)(nil),         // 3: keyward.config.v1.CaCertificate
-	nil,                           // 4: keyward.config.v1.Certificate.LabelsEntry
-	nil,                           // 5: keyward.config.v1.CaCertificate.LabelsEntry
-	(*ServerNameTls)(nil),         // 6: keyward.config.v1.ServerNameTls
-	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
-	(*Secret)(nil),                // 8: keyward.config.v1.Secret
-	(*Revocation)(nil),            // 9: keyward.config.v1.Revocation
+	(*AcmeStatus)(nil),            // 2: keyward.config.v1.AcmeStatus
+	(*CertificateInfo)(nil),       // 3: keyward.config.v1.CertificateInfo
+	(*CaCertificate)(nil),         // 4: keyward.config.v1.CaCertificate
+	nil,                           // 5: keyward.config.v1.Certificate.LabelsEntry
+	nil,                           // 6: keyward.config.v1.CaCertificate.LabelsEntry
+	(*CertificateAcme)(nil),       // 7: keyward.config.v1.CertificateAcme
+	(*ServerNameTls)(nil),         // 8: keyward.config.v1.ServerNameTls
+	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
+	(*Secret)(nil),                // 10: keyward.config.v1.Secret
+	(*Revocation)(nil),            // 11: keyward.config.v1.Revocation
 }
 var file_keyward_config_v1_certificate_proto_depIdxs = []int32{
-	4,  // 0: keyward.config.v1.Certificate.labels:type_name -> keyward.config.v1.Certificate.LabelsEntry
+	5,  // 0: keyward.config.v1.Certificate.labels:type_name -> keyward.config.v1.Certificate.LabelsEntry
 	1,  // 1: keyward.config.v1.Certificate.current:type_name -> keyward.config.v1.CertificateVersion
 	1,  // 2: keyward.config.v1.Certificate.next:type_name -> keyward.config.v1.CertificateVersion
 	1,  // 3: keyward.config.v1.Certificate.previous:type_name -> keyward.config.v1.CertificateVersion
-	6,  // 4: keyward.config.v1.Certificate.tls:type_name -> keyward.config.v1.ServerNameTls
-	7,  // 5: keyward.config.v1.Certificate.created_at:type_name -> google.protobuf.Timestamp
-	7,  // 6: keyward.config.v1.Certificate.updated_at:type_name -> google.protobuf.Timestamp
-	8,  // 7: keyward.config.v1.CertificateVersion.private_key:type_name -> keyward.config.v1.Secret
-	8,  // 8: keyward.config.v1.CertificateVersion.passphrase:type_name -> keyward.config.v1.Secret
-	2,  // 9: keyward.config.v1.CertificateVersion.info:type_name -> keyward.config.v1.CertificateInfo
-	7,  // 10: keyward.config.v1.CertificateInfo.not_before:type_name -> google.protobuf.Timestamp
-	7,  // 11: keyward.config.v1.CertificateInfo.not_after:type_name -> google.protobuf.Timestamp
-	5,  // 12: keyward.config.v1.CaCertificate.labels:type_name -> keyward.config.v1.CaCertificate.LabelsEntry
-	9,  // 13: keyward.config.v1.CaCertificate.revocation:type_name -> keyward.config.v1.Revocation
-	2,  // 14: keyward.config.v1.CaCertificate.info:type_name -> keyward.config.v1.CertificateInfo
-	7,  // 15: keyward.config.v1.CaCertificate.created_at:type_name -> google.protobuf.Timestamp
-	7,  // 16: keyward.config.v1.CaCertificate.updated_at:type_name -> google.protobuf.Timestamp
-	17, // [17:17] is the sub-list for method output_type
-	17, // [17:17] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	7,  // 4: keyward.config.v1.Certificate.acme:type_name -> keyward.config.v1.CertificateAcme
+	2,  // 5: keyward.config.v1.Certificate.issued:type_name -> keyward.config.v1.AcmeStatus
+	8,  // 6: keyward.config.v1.Certificate.tls:type_name -> keyward.config.v1.ServerNameTls
+	9,  // 7: keyward.config.v1.Certificate.created_at:type_name -> google.protobuf.Timestamp
+	9,  // 8: keyward.config.v1.Certificate.updated_at:type_name -> google.protobuf.Timestamp
+	10, // 9: keyward.config.v1.CertificateVersion.private_key:type_name -> keyward.config.v1.Secret
+	10, // 10: keyward.config.v1.CertificateVersion.passphrase:type_name -> keyward.config.v1.Secret
+	3,  // 11: keyward.config.v1.CertificateVersion.info:type_name -> keyward.config.v1.CertificateInfo
+	3,  // 12: keyward.config.v1.AcmeStatus.info:type_name -> keyward.config.v1.CertificateInfo
+	9,  // 13: keyward.config.v1.AcmeStatus.renew_at:type_name -> google.protobuf.Timestamp
+	9,  // 14: keyward.config.v1.AcmeStatus.failing_since:type_name -> google.protobuf.Timestamp
+	9,  // 15: keyward.config.v1.AcmeStatus.next_attempt:type_name -> google.protobuf.Timestamp
+	9,  // 16: keyward.config.v1.CertificateInfo.not_before:type_name -> google.protobuf.Timestamp
+	9,  // 17: keyward.config.v1.CertificateInfo.not_after:type_name -> google.protobuf.Timestamp
+	6,  // 18: keyward.config.v1.CaCertificate.labels:type_name -> keyward.config.v1.CaCertificate.LabelsEntry
+	11, // 19: keyward.config.v1.CaCertificate.revocation:type_name -> keyward.config.v1.Revocation
+	3,  // 20: keyward.config.v1.CaCertificate.info:type_name -> keyward.config.v1.CertificateInfo
+	9,  // 21: keyward.config.v1.CaCertificate.created_at:type_name -> google.protobuf.Timestamp
+	9,  // 22: keyward.config.v1.CaCertificate.updated_at:type_name -> google.protobuf.Timestamp
+	23, // [23:23] is the sub-list for method output_type
+	23, // [23:23] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_keyward_config_v1_certificate_proto_init() }
@@ -692,6 +821,7 @@ func file_keyward_config_v1_certificate_proto_init() {
 	if File_keyward_config_v1_certificate_proto != nil {
 		return
 	}
+	file_keyward_config_v1_acme_proto_init()
 	file_keyward_config_v1_revocation_proto_init()
 	file_keyward_config_v1_secret_proto_init()
 	file_keyward_config_v1_tls_proto_init()
@@ -701,7 +831,7 @@ func file_keyward_config_v1_certificate_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keyward_config_v1_certificate_proto_rawDesc), len(file_keyward_config_v1_certificate_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -21,7 +21,7 @@ const (
 
 // New makes the command.
 func New(f *factory.Factory) *cobra.Command {
-	cmd := factory.Parent("certs", "Show, add and renew certificates", newList(f), newGet(f), newAdd(f), newPromote(f), newDelete(f))
+	cmd := factory.Parent("certs", "Show, add and renew certificates", newList(f), newGet(f), newAdd(f), newPromote(f), newRenew(f), newDelete(f))
 	cmd.Aliases = []string{"cert"}
 	return cmd
 }
@@ -81,6 +81,33 @@ func promote(ctx context.Context, f *factory.Factory, name string) error {
 		return fmt.Errorf("promote certificate %s: %w", name, err)
 	}
 	return written(f, "promoted", res)
+}
+
+func newRenew(f *factory.Factory) *cobra.Command {
+	return &cobra.Command{
+		Use:   "renew NAME",
+		Short: "Have an ACME authority issue a certificate anew, now",
+		Long: `Have an ACME authority issue a certificate anew, now instead of in time, with a new private key. The one that is in use stays
+in use until then; keyward certs get NAME says what came of it.`,
+		Example: `  keyward certs renew web`,
+		Args:    factory.Args("NAME"),
+		RunE:    func(cmd *cobra.Command, args []string) error { return renew(cmd.Context(), f, args[0]) },
+	}
+}
+
+func renew(ctx context.Context, f *factory.Factory, name string) error {
+	conn, err := f.Conn()
+	if err != nil {
+		return err
+	}
+	res, err := adminv1.NewResourceServiceClient(conn).RenewCertificate(ctx, &adminv1.RenewCertificateRequest{Group: f.Group(), Name: name})
+	if err != nil {
+		return fmt.Errorf("renew certificate %s: %w", name, err)
+	}
+	return f.Print(res, func() error {
+		f.IO.Say("certificate %s is being issued anew", name)
+		return nil
+	})
 }
 
 func newDelete(f *factory.Factory) *cobra.Command {

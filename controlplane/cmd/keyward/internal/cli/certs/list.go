@@ -127,6 +127,7 @@ func table(f *factory.Factory, all []proto.Message) error {
 		switch m := m.(type) {
 		case *configv1.Certificate:
 			row(m.GetName(), "current", m.GetCurrent().GetInfo(), m.GetUsedBy())
+			order(m, row)
 			row(m.GetName(), "next", m.GetNext().GetInfo(), m.GetUsedBy())
 		case *configv1.CaCertificate:
 			for _, info := range m.GetInfo() {
@@ -137,8 +138,27 @@ func table(f *factory.Factory, all []proto.Message) error {
 	return g.Print()
 }
 
+// order is the line of a certificate that an authority issues: of what it issued, or that there is nothing yet. That it cannot be
+// issued is said with either.
+func order(m *configv1.Certificate, row func(name, version string, info *configv1.CertificateInfo, users []string)) {
+	if m.GetAcme() == nil {
+		return
+	}
+	version, info := "issued", m.GetIssued().GetInfo()
+	if info == nil {
+		version, info = "ordered", &configv1.CertificateInfo{}
+	}
+	if m.GetIssued().GetLastError() != "" {
+		version += ", failing"
+	}
+	row(m.GetName(), version, info, m.GetUsedBy())
+}
+
 // left is how long a certificate is still valid.
 func left(now time.Time, info *configv1.CertificateInfo) (string, terminal.Colour) {
+	if info.GetNotAfter() == nil {
+		return "-", terminal.Plain
+	}
 	d := info.GetNotAfter().AsTime().Sub(now)
 	days := int(math.Floor(d.Hours() / 24))
 	switch {

@@ -71,6 +71,9 @@ func cells(m proto.Message) []string {
 		return []string{policies(m.GetPolicies())}
 	case *configv1.Certificate:
 		info := m.GetCurrent().GetInfo()
+		if m.GetAcme() != nil {
+			info = m.GetIssued().GetInfo()
+		}
 		return []string{render.Or(info.GetSubject(), "-"), words(m.GetSnis()), render.Time(info.GetNotAfter())}
 	case common:
 		return []string{render.Or(m.GetDescription(), "-")}
