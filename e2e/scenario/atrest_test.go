@@ -146,7 +146,17 @@ func certificateSecrets(t *testing.T, c *harness.Cluster) (secrets []string, ans
 	call(http.StatusUnprocessableEntity, http.MethodPut, "/ca-certificates/a", fmt.Sprintf(`{"certificates": %q}`, a.PEM()+a.KeyPEM(t)))
 	call(http.StatusUnprocessableEntity, http.MethodPost, "/certificates", strings.Replace(add, passphrase, wrong, 1))
 	call(http.StatusUnprocessableEntity, http.MethodPost, "/certificates", a.KeyPEM(t), file...)
-	return secrets, answers
+	// The MAC key of an external account with an authority, also where it is refused.
+	const macKey = "CANARYmac7xV2mN9pL4tR8wB1cD5fG6hJ3kS0aYq"
+	issuer := `{"directory": "https://ca.invalid/directory", "external_account": {"key_id": "k", "key": "` + macKey + `"}}`
+	call(http.StatusCreated, http.MethodPut, "/acme-issuers/e", issuer)
+	call(http.StatusOK, http.MethodGet, "/acme-issuers/e", "")
+	call(http.StatusOK, http.MethodGet, "/acme-issuers", "")
+	call(http.StatusOK, http.MethodPatch, "/acme-issuers/e", `{"description": "x"}`, "Content-Type", "application/merge-patch+json")
+	for _, bad := range []string{`{"bad": "` + macKey + `"}`, `"` + macKey + `!"`, `["` + macKey + `"]`, `"` + macKey + `", "x": "` + macKey + `"`} {
+		call(http.StatusUnprocessableEntity, http.MethodPut, "/acme-issuers/e", strings.Replace(issuer, `"`+macKey+`"`, bad, 1))
+	}
+	return append(secrets, macKey), answers
 }
 
 // providerSecrets stores providers of secrets, also badly, and answers what must not be found of them and what the API said.
