@@ -91,7 +91,7 @@ func TestAReplicaWaitsForWhoKeepsItsSettings(t *testing.T) {
 	s := app.Settings{
 		Database: app.Database{URL: in("url")}, KEK: app.KEK{Lookup: func(string) (string, bool) { return kek, true }},
 		AdminListen: "127.0.0.1:0", SyncListen: "127.0.0.1:0", StatusListen: status, TrustDomain: "keyward.test", Replica: "r",
-		CertTTL: time.Hour, StreamMaxAge: time.Hour, Keyrings: app.Keyrings{MaxAge: 24 * time.Hour}, Retention: app.Retention{HistoryKeep: 10000, Interval: time.Minute},
+		CertTTL: time.Hour, StreamMaxAge: time.Hour, FullSets: 128, Tickets: app.Tickets{Rotation: time.Hour}, Keyrings: app.Keyrings{MaxAge: 24 * time.Hour}, Retention: app.Retention{HistoryKeep: 10000, Interval: time.Minute},
 		Bundles: app.Bundles{Interval: time.Minute, TTL: time.Hour},
 	}
 	ctx, stop := context.WithCancel(t.Context())
