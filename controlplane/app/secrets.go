@@ -16,8 +16,6 @@ import (
 // Secrets says where the values of secret references come from.
 type Secrets struct {
 	Providers []string
-	// TenantNetworks are ranges, beside public addresses, where providers that tenants make may be.
-	TenantNetworks []string
 	// Lookup finds environment variables; nil: os.LookupEnv.
 	Lookup settings.Lookup
 }
@@ -25,18 +23,11 @@ type Secrets struct {
 // Flags declares the settings.
 func (s *Secrets) Flags(fs *flag.FlagSet) {
 	settings.WordsVar(fs, &s.Providers, "secret-provider", "where groups may have secrets read from, `NAME=PLACE?groups=a,b`; a place is file:/ROOT, env:PREFIX_ or vault:https://HOST:PORT/MOUNT or aws:REGION. May be repeated")
-	settings.ListVar(fs, &s.TenantNetworks, "tenant-provider-networks", nil, "`ranges` of addresses, beside public ones, where secret providers may be that tenants make. May be repeated")
 }
 
 func (s *Secrets) check(faults *settings.Faults) {
 	_, err := s.open()
 	faults.Add("secret-provider", err)
-	_, err = s.egress()
-	faults.Add("tenant-provider-networks", err)
-}
-
-func (s *Secrets) egress() (*egress.Rules, error) {
-	return egress.New(s.TenantNetworks, egress.Interfaces)
 }
 
 // open reads the settings; no source is asked yet.
@@ -60,12 +51,12 @@ type references struct {
 	ordering func(group string)
 }
 
-func (s *Secrets) references() (references, error) {
-	providers, err := s.open()
+func (s *Settings) references() (references, error) {
+	providers, err := s.Secrets.open()
 	if err != nil {
 		return references{}, err
 	}
-	rules, err := s.egress()
+	rules, err := s.Tenants.egress()
 	if err != nil {
 		return references{}, err
 	}

@@ -124,7 +124,7 @@ type plane struct {
 
 // newPlane builds the replica in the order in which its parts need each other. It starts nothing.
 func newPlane(ctx context.Context, s Settings, keys kek.Keys, log *slog.Logger, state *replicaStatus) (*plane, error) {
-	refs, err := s.Secrets.references()
+	refs, err := s.references()
 	if err != nil {
 		return nil, err
 	}

@@ -34,8 +34,7 @@ type Settings struct {
 	Bundles      Bundles
 	Secrets      Secrets
 	Tickets      Tickets
-	Fetching     Fetching
-	Acme         Acme
+	Tenants      Tenants
 	K8s          K8s
 }
 
@@ -71,8 +70,7 @@ func (s *Settings) Flags(fs *flag.FlagSet) {
 	s.Bundles.Flags(fs)
 	s.Secrets.Flags(fs)
 	s.Tickets.Flags(fs)
-	s.Fetching.Flags(fs)
-	s.Acme.Flags(fs)
+	s.Tenants.Flags(fs)
 	fs.StringVar(&s.K8s.Issuer, "k8s-issuer", "", "issuer of the service-account tokens that gateways may join with; empty: none may")
 	fs.StringVar(&s.K8s.JWKSFile, "k8s-jwks-file", "", "`file` with the issuer's keys (JWKS)")
 	fs.StringVar(&s.K8s.JWKSURL, "k8s-jwks-url", "", "`URL` of the issuer's keys, https")
@@ -111,8 +109,7 @@ func (s *Settings) Check() error {
 	s.Bundles.check(&faults)
 	s.Secrets.check(&faults)
 	s.Tickets.check(&faults)
-	s.Fetching.check(&faults)
-	s.Acme.check(&faults)
+	s.Tenants.check(&faults)
 	s.K8s.check(&faults)
 	return faults.Err()
 }

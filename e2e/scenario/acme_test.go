@@ -98,7 +98,7 @@ func newAcme(t *testing.T, replicas int, o acmetest.Options) *acme {
 	o.HTTPPort, o.TLSPort = a.http.port(), a.tls.port()
 	a.authority = acmetest.Start(t, o)
 	a.roots.AppendCertsFromPEM([]byte(a.authority.Root))
-	a.c = harness.New(t, harness.Options{Replicas: replicas, ReplicaArgs: []string{"--acme-network", "127.0.0.0/8"}})
+	a.c = harness.New(t, harness.Options{Replicas: replicas, ReplicaArgs: []string{"--tenant-networks", "127.0.0.0/8"}})
 	return a
 }
 

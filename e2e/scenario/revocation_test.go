@@ -163,7 +163,7 @@ routes: [{name: r, service: s, hosts: a.test, upgrade: websocket, client_certifi
 // plane fetches.
 func TestRevocationListsReachWhatIsThere(t *testing.T) {
 	t.Parallel()
-	c := harness.New(t, harness.Options{ReplicaArgs: []string{"--fetch-networks", "127.0.0.1/32"}})
+	c := harness.New(t, harness.Options{ReplicaArgs: []string{"--tenant-networks", "127.0.0.1/32"}})
 	addr, shop, ca := testkit.Addr(t), certtest.CA(t, "shop"), certtest.CA(t, "partners")
 	server, client, other := shop.Issue(t, "server", certtest.Names("a.test")), ca.Issue(t, "client"), ca.Issue(t, "other")
 	var list atomic.Pointer[[]byte]

@@ -40,7 +40,7 @@ path "pki/issue/web" { capabilities = ["update"] }`})
 func TestATenantBringsAVaultOfItsOwn(t *testing.T) {
 	t.Parallel()
 	v, token, place := tenantsVault(t)
-	c := harness.New(t, harness.Options{ReplicaArgs: []string{"--tenant-provider-networks", "127.0.0.1/32"}})
+	c := harness.New(t, harness.Options{ReplicaArgs: []string{"--tenant-networks", "127.0.0.1/32"}})
 	addr, ca := testkit.Addr(t), certtest.CA(t, "shop")
 	r := &referred{t: t, c: c, addr: addr, ca: ca}
 	leaf, text := r.issue()

@@ -20,7 +20,7 @@ import (
 // that outlasts the answer.
 func TestStapling(t *testing.T) {
 	t.Parallel()
-	c, addr := harness.New(t, harness.Options{ReplicaArgs: []string{"--fetch-networks", "127.0.0.0/8"}}), testkit.Addr(t)
+	c, addr := harness.New(t, harness.Options{ReplicaArgs: []string{"--tenant-networks", "127.0.0.0/8"}}), testkit.Addr(t)
 	root := certtest.CA(t, "root")
 	ca := root.CA(t, "shop")
 	responder := certtest.NewResponder(t, ca)

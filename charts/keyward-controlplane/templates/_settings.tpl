@@ -93,7 +93,7 @@ Not empty if Vault is asked for secrets, by us or for groups.
 {{- define "controlplane.secretService" -}}
 {{- include "controlplane.referring" . -}}
 {{- range .Values.secretProviders -}}
-{{- if contains "=vault:" . -}}yes{{- end -}}
+{{- if or (contains "=vault:" .) (contains "=aws:" .) -}}yes{{- end -}}
 {{- end -}}
 {{- end -}}
 

@@ -3,6 +3,6 @@
 // fetched is checked before it is kept, and what was kept before stays when nothing better comes. A background job calls Run;
 // any replica may, and several at once.
 //
-// Tenants choose the addresses, so they are called through package outbound, nothing is kept but what their authorities, or the
+// Tenants choose the addresses, so they are called through package egress, nothing is kept but what their authorities, or the
 // issuers of their certificates, have signed, and errors are told the operator alone.
 package certstatus

@@ -8,7 +8,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// Fetcher calls addresses; *outbound.Caller does.
+// Fetcher calls addresses; *egress.Fetcher does.
 type Fetcher interface {
 	Get(ctx context.Context, url string, limit int64) ([]byte, error)
 	Post(ctx context.Context, url, contentType string, body []byte, limit int64) ([]byte, error)

@@ -37,13 +37,7 @@ var (
 // Client makes a client.
 func (r *Rules) Client(c Config) *http.Client {
 	dialer := &net.Dialer{Timeout: c.Timeout, KeepAlive: 30 * time.Second}
-	dialer.Control = func(_, address string, _ syscall.RawConn) error { // after resolution, with the very address
-		ap, err := netip.ParseAddrPort(address)
-		if err != nil {
-			return fmt.Errorf("%w: it is no address", ErrDenied)
-		}
-		return r.within(c.Networks, ap.Addr())
-	}
+	dialer.Control = func(_, address string, _ syscall.RawConn) error { return r.dial(address, c.Networks) }
 	return &http.Client{
 		Timeout: c.Timeout,
 		Transport: &bounded{max: c.MaxBody, next: &http.Transport{
@@ -54,6 +48,18 @@ func (r *Rules) Client(c Config) *http.Client {
 		}},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return ErrRedirect },
 	}
+}
+
+// Control refuses connections that the rules forbid: a net.Dialer calls it after names were resolved, with the very address that
+// it is about to connect to.
+func (r *Rules) Control(_, address string, _ syscall.RawConn) error { return r.dial(address, nil) }
+
+func (r *Rules) dial(address string, networks []netip.Prefix) error {
+	ap, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return fmt.Errorf("%w: it is no address", ErrDenied)
+	}
+	return r.within(networks, ap.Addr())
 }
 
 func (r *Rules) within(networks []netip.Prefix, a netip.Addr) error {

@@ -1,7 +1,8 @@
 // Package egress makes HTTP clients for places that tenants name. Nothing that a tenant writes, and nothing that the place
 // answers, leads them to the control plane's own surroundings: each address is checked when it is dialled, after its name was
 // resolved; redirects are not followed, proxies of the environment not used, and answers bounded in size and time.
-// Package secretsource reads from tenants' secret providers with them.
+// Package secretsource reads from tenants' secret providers with them, package issuance talks to ACME authorities, and
+// package certstatus fetches revocation lists and answers of responders. What may be dialled is decided here for all of them.
 package egress
 
 import (

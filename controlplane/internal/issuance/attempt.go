@@ -33,7 +33,7 @@ var errGone = errors.New("the certificate was deleted or changed")
 // order carries out one order and writes what came of it. That it failed is no error.
 func (s *Service) order(ctx context.Context, group string, w want) error {
 	log := s.cfg.Log.With("group", group, "certificate", w.name, "issuer", w.issuer.GetName())
-	o := newOrder(w, group, s.cfg.Accounts, s.cfg.Networks)
+	o := newOrder(w, group, s.cfg.Accounts, s.cfg.Egress)
 	defer o.trip.base.CloseIdleConnections()
 	o.show = func(ctx context.Context, proofs []proof) error { return s.show(ctx, group, w, proofs) }
 	bounded, cancel := context.WithTimeoutCause(ctx, orderTimeout, fmt.Errorf("the order was not done after %s", orderTimeout))

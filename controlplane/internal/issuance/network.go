@@ -6,65 +6,16 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
+
+	"keyward.dev/controlplane/internal/egress"
 )
-
-// ErrAddress says that an authority is not at a public address.
-var ErrAddress = errors.New("is not a public address, and not in acme-network of the control plane")
-
-// Networks says which addresses may be dialled: public ones, and these.
-type Networks []netip.Prefix
-
-// special are the networks whose addresses are not public, or stand for others (RFC 6890 and its registries).
-func special() []string {
-	return []string{
-		"0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24",
-		"192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/3",
-		"::/3", "2001::/23", "2001:db8::/32", "2002::/16", "4000::/2", "8000::/1", // 64:ff9b::/96, which stands for IPv4, is in the first
-	}
-}
-
-// ParseNetworks reads networks in CIDR form.
-func ParseNetworks(texts []string) (Networks, error) {
-	var out Networks
-	for _, text := range texts {
-		p, err := netip.ParsePrefix(text)
-		if err != nil || p != p.Masked() {
-			return nil, fmt.Errorf("%.64q is not a network such as 10.0.0.0/8", text)
-		}
-		out = append(out, p)
-	}
-	return out, nil
-}
-
-// Allows reports whether an address may be dialled.
-func (n Networks) Allows(a netip.Addr) bool {
-	a = a.Unmap().WithZone("")
-	in := func(p netip.Prefix) bool { return p.Contains(a) }
-	if !a.IsValid() || slices.ContainsFunc(n, in) {
-		return a.IsValid()
-	}
-	return !slices.ContainsFunc(special(), func(text string) bool { return netip.MustParsePrefix(text).Contains(a) })
-}
-
-// control judges the address that is dialled, after its name was looked up.
-func (n Networks) control(_, address string, _ syscall.RawConn) error {
-	at, err := netip.ParseAddrPort(address)
-	if err != nil || !n.Allows(at.Addr()) {
-		return fmt.Errorf("%s %w", at.Addr(), ErrAddress)
-	}
-	return nil
-}
 
 const (
 	requestTimeout = 30 * time.Second
@@ -81,8 +32,8 @@ type transport struct {
 }
 
 // newTransport verifies authorities by roots; nil: those of the system.
-func newTransport(networks Networks, roots *x509.CertPool) *transport {
-	dialer := &net.Dialer{Timeout: 10 * time.Second, Control: networks.control}
+func newTransport(rules *egress.Rules, roots *x509.CertPool) *transport {
+	dialer := &net.Dialer{Timeout: 10 * time.Second, Control: rules.Control}
 	return &transport{base: &http.Transport{
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 			return dialer.DialContext(ctx, network, address)

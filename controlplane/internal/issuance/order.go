@@ -21,6 +21,7 @@ import (
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
 
 	"keyward.dev/controlplane/internal/certinput"
+	"keyward.dev/controlplane/internal/egress"
 	"keyward.dev/shared/check/certs"
 	"keyward.dev/shared/telemetry"
 )
@@ -44,8 +45,8 @@ type issued struct {
 	suggested window
 }
 
-func newOrder(w want, group string, accounts *Ledger, networks Networks) *order {
-	trip := newTransport(networks, pool(w.roots))
+func newOrder(w want, group string, accounts *Ledger, rules *egress.Rules) *order {
+	trip := newTransport(rules, pool(w.roots))
 	return &order{want: w, group: group, accounts: accounts, trip: trip, client: newClient(w, group, trip)}
 }
 

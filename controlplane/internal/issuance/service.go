@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"keyward.dev/controlplane/internal/configsvc"
+	"keyward.dev/controlplane/internal/egress"
 	"keyward.dev/controlplane/internal/registry"
 	"keyward.dev/controlplane/internal/rollout"
 	"keyward.dev/controlplane/internal/snapshot"
@@ -66,7 +67,8 @@ type Config struct {
 	Writer   Writer
 	Gateways Gateways
 	Rollouts Rollouts
-	Networks Networks
+	// Egress says where authorities may be.
+	Egress *egress.Rules
 	// Woken are the groups to look at.
 	Woken *Inbox
 	Now   func() time.Time

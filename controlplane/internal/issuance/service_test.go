@@ -171,7 +171,7 @@ func TestFailuresAreToldAndBounded(t *testing.T) {
 	strict := w.replica()
 	strict.serve(t)
 	w.put(strict, func(i *configv1.AcmeIssuer) { i.Contact = []string{"a@a.test"} }, "a.test")
-	says("is not a public address")
+	says("is not public")
 	w.put(r, nil, "a.test")
 	done := w.await("issued", isIssued)
 	if done.GetLastError() != "" || done.GetFailingSince() != nil || done.GetFailures() != 0 {

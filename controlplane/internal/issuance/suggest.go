@@ -78,7 +78,7 @@ func (s *Service) suggested(ctx context.Context, group string, w want) window {
 	}
 	bounded, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	trip := newTransport(s.cfg.Networks, pool(w.roots))
+	trip := newTransport(s.cfg.Egress, pool(w.roots))
 	defer trip.base.CloseIdleConnections()
 	client := newClient(w, group, trip)
 	directory, err := client.GetDirectory(bounded)

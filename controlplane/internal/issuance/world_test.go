@@ -19,6 +19,7 @@ import (
 
 	"keyward.dev/controlplane/internal/admission"
 	"keyward.dev/controlplane/internal/configsvc"
+	"keyward.dev/controlplane/internal/egress"
 	"keyward.dev/controlplane/internal/history"
 	"keyward.dev/controlplane/internal/issuance"
 	"keyward.dev/controlplane/internal/kek/file"
@@ -159,7 +160,7 @@ func (w *world) replica(networks ...string) *replica {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	allowed, err := issuance.ParseNetworks(networks)
+	rules, err := egress.New(networks, egress.Interfaces)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -173,7 +174,7 @@ func (w *world) replica(networks ...string) *replica {
 	})
 	return &replica{Service: svc, groups: groups, inbox: inbox, issues: issuance.New(issuance.Config{
 		Database: w.db.Store, Accounts: issuance.NewLedger(w.db.Store, seal.Group, w.clock), Groups: groups, Writer: svc,
-		Gateways: w.fleet, Rollouts: w.fleet, Networks: allowed, Woken: inbox, Now: w.clock, Log: log,
+		Gateways: w.fleet, Rollouts: w.fleet, Egress: rules, Woken: inbox, Now: w.clock, Log: log,
 	})}
 }
 

@@ -45,7 +45,7 @@ type SecretProvider struct {
 	// How long the value that was read last is used while it cannot be read; at least `refresh`. Then what needs it is closed.
 	StaleBound *durationpb.Duration `protobuf:"bytes,13,opt,name=stale_bound,json=staleBound,proto3" json:"stale_bound,omitempty"`
 	// Addresses at which it may be, whatever its name comes to mean: checked for each connection. Empty: all that the operator of
-	// the control plane lets providers be at, which are public ones and those of `--tenant-provider-networks`.
+	// the control plane lets providers be at, which are public ones and those of `--tenant-networks`.
 	Networks []string `protobuf:"bytes,14,rep,name=networks,proto3" json:"networks,omitempty"`
 	// What refers to it, as `kind/name`. While there is anything it cannot be deleted. Set by the server.
 	UsedBy []string `protobuf:"bytes,21,rep,name=used_by,json=usedBy,proto3" json:"used_by,omitempty"`
