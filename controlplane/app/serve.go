@@ -278,29 +278,6 @@ func (p *plane) run(ctx context.Context) error {
 	)
 }
 
-const (
-	// orderEvery is how often it is looked which gateways are busy; they report every 10 s.
-	orderEvery = 5 * time.Second
-	// busiest is how many gateways of a group get its changes first.
-	busiest = 32
-)
-
-// runOrder lets changes reach the gateways first that have most of the traffic.
-func (p *plane) runOrder(ctx context.Context) error {
-	ticker := time.NewTicker(orderEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-		for group, ids := range p.registry.Busiest(busiest) {
-			p.hub.First(group, ids)
-		}
-	}
-}
-
 func (p *plane) syncTLS() *tls.Config {
 	return mtls.ServerTLS(mtls.Config{
 		TrustDomain: p.settings.TrustDomain, Roots: p.ca.Roots, Certificate: p.ca.ServerCertificate,
