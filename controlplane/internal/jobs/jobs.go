@@ -110,8 +110,10 @@ func (r *Runner) config() *river.Config {
 	workers := river.NewWorkers()
 	river.AddWorker(workers, &worker{runner: r})
 	cfg := &river.Config{
-		Logger:  slog.New(newQuiet(r.cfg.Log.Handler())).With("part", "job queue"),
-		Queues:  map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 2}},
+		Logger: slog.New(newQuiet(r.cfg.Log.Handler())).With("part", "job queue"),
+		// One for each job: those that are short and often must not wait for others. And one that lets periods pass whose job is
+		// still under way.
+		Queues:  map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: len(r.jobs) + 1}},
 		Workers: workers,
 		// Polling needs no connection of its own, and a job need not begin at once.
 		PollOnly: true, FetchPollInterval: maxPoll, FetchCooldown: time.Second,

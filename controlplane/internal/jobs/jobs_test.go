@@ -318,3 +318,18 @@ func TestJobsThatCannotBeRunAreRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestShortJobsDoNotWaitForLongOnes: as many are under way at once as there are.
+func TestShortJobsDoNotWaitForLongOnes(t *testing.T) {
+	t.Parallel()
+	var runs counter
+	list := []jobs.Job{runs.job("often", time.Second)}
+	for _, name := range []string{"long", "longer", "longest"} {
+		list = append(list, jobs.Job{
+			Name: name, Every: time.Hour, Timeout: time.Hour,
+			Run: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
+		})
+	}
+	start(t, newDB(t), io.Discard, list...)
+	runs.await(t, 3)
+}
