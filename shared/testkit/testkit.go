@@ -3,11 +3,14 @@
 package testkit
 
 import (
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -47,20 +50,41 @@ func Addr(t testing.TB) string {
 	return Addrs(t, 1)[0]
 }
 
-// Addrs returns n different addresses as Addr does: all are held until the last one is found.
+// Addrs returns n different addresses as Addr does: all are held until the last one is found, and given to nobody else before the
+// test ends.
 func Addrs(t testing.TB, n int) []string {
 	t.Helper()
 	addrs := make([]string, 0, n)
 	for attempts := 0; len(addrs) < n; attempts++ {
-		l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(drawPort()))
-		if err == nil {
-			defer l.Close()
-			addrs = append(addrs, l.Addr().String())
-		} else if attempts > 100*n {
-			t.Fatalf("free port: %v", err)
+		if attempts > 100*n {
+			t.Fatalf("no free port in %d attempts", attempts)
 		}
+		port := drawPort()
+		if !claim(t, port) {
+			continue
+		}
+		l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
+		if err != nil {
+			continue
+		}
+		defer l.Close()
+		addrs = append(addrs, l.Addr().String())
 	}
 	return addrs
+}
+
+// claim keeps a port from other tests, of other processes too, until the test ends: between being given out and being listened
+// on it is free for all. Linux forgets the claims of a process that dies; where there is no such thing ports are not claimed.
+func claim(t testing.TB, port int) bool {
+	t.Helper()
+	if runtime.GOOS != "linux" {
+		return true
+	}
+	l, err := net.Listen("unix", "@keyward-test-port-"+strconv.Itoa(port))
+	if err == nil {
+		t.Cleanup(func() { l.Close() })
+	}
+	return !errors.Is(err, syscall.EADDRINUSE)
 }
 
 // drawPort draws from below the ports that systems give to outgoing connections and to listeners on port 0 (Linux: from
