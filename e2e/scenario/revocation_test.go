@@ -240,7 +240,7 @@ func TestRespondersReachWhatIsThere(t *testing.T) {
 	t.Parallel()
 	openssl, err := exec.LookPath("openssl")
 	if err != nil {
-		t.Skip("openssl is not there")
+		t.Skip("NOT RUN: openssl is not there")
 	}
 	c, addr := harness.New(t, harness.Options{}), testkit.Addr(t)
 	shop, ca := certtest.CA(t, "shop"), certtest.CA(t, "partners")
