@@ -44,7 +44,7 @@ func start(t *testing.T, db *storetest.DB, log io.Writer, list ...jobs.Job) *rep
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := jobs.New(jobs.Config{Pool: s.Pool(), Jobs: list, Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelInfo}))})
+	r, err := jobs.New(jobs.Config{Pool: s.Pool(), Jobs: list, Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,13 +98,14 @@ func (b *buffer) String() string {
 }
 
 // TestEachPeriodIsRunOnceByAllReplicasTogether has two replicas, of which the first, who leads, goes while jobs are under
-// way.
+// way. On a machine that is busy two periods may be handed out at once, of which one passes.
 func TestEachPeriodIsRunOnceByAllReplicasTogether(t *testing.T) {
 	t.Parallel()
 	db := newDB(t)
 	var runs counter
-	first := start(t, db, io.Discard, runs.job("tick", time.Second))
-	second := start(t, db, io.Discard, runs.job("tick", time.Second))
+	var log buffer
+	first := start(t, db, &log, runs.job("tick", time.Second))
+	second := start(t, db, &log, runs.job("tick", time.Second))
 	runs.await(t, 4)
 	first.stop()
 	runs.await(t, runs.Load()+3)
@@ -118,8 +119,9 @@ select count(*) filter (where state = 'completed'), count(distinct date_trunc('s
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := runs.Load(); got != completed || got != periods || got != attempts {
-		t.Errorf("%d runs, %d completed in %d periods with %d attempts", got, completed, periods, attempts)
+	passed := int64(strings.Count(log.String(), "its next period passes"))
+	if got := runs.Load() + passed; got != completed || got != periods || got != attempts {
+		t.Errorf("%d runs or passed (%d), %d completed in %d periods with %d attempts", got, passed, completed, periods, attempts)
 	}
 	if args != `{"job": "tick"}` {
 		t.Errorf("stored: %s", args)
