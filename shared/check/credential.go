@@ -17,7 +17,7 @@ import (
 func Credential(m *configv1.Credential) []problem.Violation {
 	vs := checkLabels(m.GetLabels())
 	cfg, reason := unpack(m.GetConfig())
-	if reason == "" && credentialType(cfg) != m.GetType() {
+	if reason == "" && CredentialType(cfg) != m.GetType() {
 		reason = fmt.Sprintf("is not the configuration of credential type %q", m.GetType())
 	}
 	if reason != "" {
@@ -32,7 +32,8 @@ func Credential(m *configv1.Credential) []problem.Violation {
 	return vs
 }
 
-func credentialType(cfg proto.Message) string {
+// CredentialType returns the credential type that a message configures, empty for none.
+func CredentialType(cfg proto.Message) string {
 	o, _ := proto.GetExtension(cfg.ProtoReflect().Descriptor().Options(), optionsv1.E_Credential).(*optionsv1.CredentialOptions)
 	return o.GetType()
 }

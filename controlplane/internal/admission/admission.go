@@ -163,7 +163,7 @@ func (a *Admitter) Admit(view View, req Request) (Admitted, error) {
 	j.removals()
 	j.keys()
 	j.providers()
-	j.certificateNames()
+	j.names()
 	j.certificateIDs()
 	j.issuers()
 	j.routes()

@@ -6,40 +6,11 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
-	credentialv1 "keyward.dev/proto/gen/keyward/credential/v1"
 	policyv1 "keyward.dev/proto/gen/keyward/policy/v1"
 
-	"keyward.dev/controlplane/internal/claims"
 	"keyward.dev/shared/catalog"
-	"keyward.dev/shared/check/certname"
 	"keyward.dev/shared/problem"
 )
-
-// certificateNames refuses that two credentials know client certificates by the same name: it says who calls.
-func (j *judge) certificateNames() {
-	held := map[string]*entry{}
-	for _, e := range j.entries {
-		c, ok := e.msg.(*configv1.Credential)
-		cfg := new(credentialv1.MtlsAuth)
-		if !ok || !c.GetConfig().MessageIs(cfg) || c.GetConfig().UnmarshalTo(cfg) != nil {
-			continue
-		}
-		name := certname.OfCredential(cfg)
-		if name.Text == "" {
-			continue // the schema tells
-		}
-		claim, other := claims.Named(name), ""
-		if h := held[claim]; h != nil {
-			other = catalog.Ref(h.kind.Name, h.name)
-		} else if ref, ok := j.set.view.Claimant(claim); ok && j.set.over[id{ref.Kind, ref.Name}] == nil {
-			other = catalog.Ref(ref.Kind, ref.Name)
-		}
-		held[claim] = e
-		if other != "" {
-			j.failWith(problem.Conflict, problem.Join(e.path, "config"), "%s knows certificates by the same", other)
-		}
-	}
-}
 
 // vouched refuses mtls-auth without authorities where nothing beside it or wider says whom to believe. A narrower level can
 // name others, but not lift that.

@@ -28,6 +28,8 @@ func Of(m proto.Message) iter.Seq[string] {
 		switch m := m.(type) {
 		case *configv1.Credential:
 			ofCredential(m, yield)
+		case *configv1.Consumer:
+			ofConsumer(m, yield)
 		case *configv1.Route:
 			ofRoute(m, yield)
 		case *configv1.Certificate:
@@ -126,6 +128,26 @@ func Key(credentialType string, h *configv1.KeyedHash) string {
 // Named is the claim of a credential that knows certificates by a name.
 func Named(n certname.Name) string { return "certificate of " + n.Claim() }
 
+// Identified is the claim of a credential that is known by a name.
+func Identified(credentialType, name string) string {
+	return "credential " + credentialType + " " + name
+}
+
+// Username is the claim of a consumer to what others call it.
+func Username(name string) string { return "username " + name }
+
+// CustomID is the claim of a consumer to its id elsewhere.
+func CustomID(id string) string { return "custom id " + id }
+
+func ofConsumer(c *configv1.Consumer, yield func(string) bool) {
+	if c.GetUsername() != "" && !yield(Username(c.GetUsername())) {
+		return
+	}
+	if c.GetCustomId() != "" {
+		yield(CustomID(c.GetCustomId()))
+	}
+}
+
 func ofCredential(c *configv1.Credential, yield func(string) bool) {
 	if cfg := new(credentialv1.MtlsAuth); c.GetConfig().MessageIs(cfg) {
 		if c.GetConfig().UnmarshalTo(cfg) == nil {
@@ -136,6 +158,11 @@ func ofCredential(c *configv1.Credential, yield func(string) bool) {
 		return
 	}
 	more := true
+	if cfg, err := c.GetConfig().UnmarshalNew(); err == nil {
+		if _, name := check.Identifier(cfg); name != "" {
+			more = yield(Identified(c.GetType(), name))
+		}
+	}
 	// A configuration that cannot be read claims nothing; its resource is refused or closed elsewhere.
 	_ = secret.Walk(c, func(f secret.Field) {
 		if h := f.Get().GetKeyedHash(); h != nil && more {

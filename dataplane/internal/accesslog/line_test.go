@@ -114,6 +114,8 @@ func (anyKey) Complete() bool { return true }
 
 func (anyKey) Identified(string, *[32]byte) (*exchange.Credential, bool) { return nil, false }
 
+func (anyKey) Consumer(exchange.ConsumerBy, []byte) *exchange.Principal { return nil }
+
 func TestHeadersThatCarryCredentialsAreNeverLogged(t *testing.T) {
 	t.Parallel()
 	s := &runtime.AccessLog{Headers: []string{

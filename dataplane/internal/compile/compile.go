@@ -113,7 +113,7 @@ func (c *Compiler) Build(set *state.Set, prev *runtime.Runtime) (*runtime.Runtim
 		Compiler: c, prev: prev, changes: changesOf(prev.Set, set),
 		rt: &runtime.Runtime{
 			Set: set, Closed: prev.Closed, Settings: prev.Settings, LostGroups: maps.Clone(prev.LostGroups),
-			Profiles: prev.Profiles, Faults: maps.Clone(prev.Faults), Responders: c.deps.Responders,
+			Profiles: prev.Profiles, Granted: prev.Granted, Faults: maps.Clone(prev.Faults), Responders: c.deps.Responders,
 		},
 		table: prev.Table.Edit(), routes: prev.Routes.Edit(),
 		services: prev.Services.Edit(), consumers: prev.Consumers.Edit(), groups: prev.Groups.Edit(),
@@ -165,7 +165,7 @@ func empty() *runtime.Runtime {
 		Groups: shardmap.New[*runtime.Owner](), LostGroups: map[string]struct{}{}, Users: shardmap.New[[]string](),
 		Versions: shardmap.New[[]string](), Dependents: shardmap.New[[]string](), References: shardmap.New[[]string](),
 		Held: shardmap.New[*sni.Certificate](), Authorities: shardmap.New[*runtime.Authority](), Clients: shardmap.New[*runtime.Clients](),
-		Bound: map[string]int{}, Profiles: shardmap.New[*runtime.Profile](), Faults: map[runtime.Key][]runtime.Fault{},
+		Bound: map[string]int{}, Profiles: shardmap.New[*runtime.Profile](), Granted: &runtime.Granted{}, Faults: map[runtime.Key][]runtime.Fault{},
 	}
 }
 

@@ -3,18 +3,14 @@ package compile
 import (
 	"maps"
 	"strings"
-	"time"
 
-	"google.golang.org/protobuf/types/known/timestamppb"
-
+	"keyward.dev/dataplane/internal/credentials"
 	"keyward.dev/dataplane/internal/policy/directory"
 	"keyward.dev/dataplane/internal/runtime"
 	"keyward.dev/dataplane/internal/shardmap"
 	"keyward.dev/dataplane/internal/state"
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
-	credentialv1 "keyward.dev/proto/gen/keyward/credential/v1"
 	systemv1 "keyward.dev/proto/gen/keyward/system/v1"
-	"keyward.dev/shared/check/certname"
 	"keyward.dev/shared/check/chain"
 )
 
@@ -59,7 +55,7 @@ func (b *build) group(r *state.Record) {
 // consumer that cannot be read is nobody: its credentials find no one.
 func (b *build) changedConsumers() {
 	if b.staleGroups {
-		b.rt.Profiles = shardmap.New[*runtime.Profile]()
+		b.rt.Profiles, b.rt.Granted = shardmap.New[*runtime.Profile](), &runtime.Granted{}
 	}
 	for _, ch := range b.changes[kindConsumers] {
 		b.forget(kindConsumers, ch.uid())
@@ -91,7 +87,10 @@ func (b *build) consumer(r *state.Record, got reading[*configv1.Consumer], profi
 	}
 	c.Profile = b.profile(c, profiles)
 	b.consumers.Put(r.UID, c)
-	b.directory.PutConsumer(directory.Consumer{UID: r.UID, Name: r.Name, Groups: m.GetGroups()})
+	b.directory.PutConsumer(directory.Consumer{
+		UID: r.UID, Name: r.Name, Username: m.GetUsername(), CustomID: m.GetCustomId(), Kind: credentials.Kind(m.GetKind()),
+		Groups: m.GetGroups(), Labels: m.GetLabels(),
+	})
 }
 
 // reprofile gives every consumer that did not change itself its new profile, and lets routes forget the old ones.
@@ -195,51 +194,15 @@ func credential(r *state.Record, m *configv1.Credential) (_ directory.Credential
 	if state.Newer(cfg.ProtoReflect()) {
 		return directory.Credential{}, "it has fields or values that this gateway does not know"
 	}
-	c := directory.Credential{
-		UID: r.UID, Name: m.GetName(), Type: m.GetType(), Consumer: m.GetConsumer(),
-		NotBefore: moment(m.GetNotBefore()), Expires: moment(m.GetExpires()),
-	}
+	c, reason := credentials.Read(m, cfg)
+	c.UID = r.UID
 	if consumer, name, _ := strings.Cut(r.Name, "/"); consumer == c.Consumer && name == c.Name {
 		c.Consumer, c.Name = consumer, name // the same without memory of their own
 	}
 	if c.Consumer == "" {
-		return directory.Credential{}, "it belongs to nobody"
+		reason = "it belongs to nobody"
 	}
-	switch cfg := cfg.(type) {
-	case *credentialv1.KeyAuth:
-		if m.GetType() == "key-auth" {
-			return c, keyedHash(&c, cfg.GetKey().GetKeyedHash())
-		}
-	case *credentialv1.MtlsAuth:
-		if m.GetType() == "mtls-auth" {
-			return c, identityHash(&c, cfg)
-		}
-	}
-	return directory.Credential{}, "this gateway does not know its type"
-}
-
-func keyedHash(c *directory.Credential, h *configv1.KeyedHash) (reason string) {
-	c.Term = h.GetTerm()
-	if copy(c.Hash[:], h.GetHash()) != len(c.Hash) || len(h.GetHash()) != len(c.Hash) || c.Term == 0 {
-		return "it has no keyed hash"
-	}
-	return ""
-}
-
-func identityHash(c *directory.Credential, m *credentialv1.MtlsAuth) (reason string) {
-	n := certname.OfCredential(m)
-	if n.Text == "" {
-		return "it names no certificate"
-	}
-	c.Hash = n.Hash()
-	return ""
-}
-
-func moment(t *timestamppb.Timestamp) time.Time {
-	if t == nil {
-		return time.Time{}
-	}
-	return t.AsTime()
+	return c, reason
 }
 
 // changedPeppers takes the pepper terms of the set. While one cannot be read, a key that is not found may be hashed under

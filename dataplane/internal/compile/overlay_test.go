@@ -19,11 +19,7 @@ import (
 )
 
 func principal(rt *runtime.Runtime, name string) *exchange.Principal {
-	c, ok := rt.Directory.Consumer(name)
-	if !ok {
-		return nil
-	}
-	return &exchange.Principal{Consumer: c.Name, ConsumerUID: c.UID, Groups: c.Groups}
+	return rt.Directory.Consumer(exchange.ConsumerByName, []byte(name))
 }
 
 func routeNamed(rt *runtime.Runtime, name string) *runtime.Route {

@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"crypto/sha256"
 	"net/netip"
 	"time"
 )
@@ -89,12 +90,25 @@ const (
 // Principal is who calls. It is built once per credential and shared by exchanges: it is never changed.
 type Principal struct {
 	Kind PrincipalKind
+	// Dynamic says that Groups are not, or not only, those that the consumer is configured with, or that there is no consumer:
+	// what applies to the caller is found by them then.
+	Dynamic bool
 	// Consumer and ConsumerUID name the consumer; empty without one.
 	Consumer, ConsumerUID string
 	// Credential is the credential's name below its consumer.
 	Credential, CredentialUID string
-	// Groups are the consumer's groups in the listed order.
+	// Groups are the caller's groups in the order of their precedence: as listed with the consumer, or as a token or directory
+	// says.
 	Groups []string
+	// Labels are those of the consumer.
+	Labels map[string]string
+	// Subject is who the caller is in the words of what proved it: the subject of a token, the name in a directory; empty if
+	// only the consumer is known.
+	Subject string
+	// Scopes are what the caller was granted (RFC 6749 section 3.3).
+	Scopes []string
+	// Claims are those of the caller's token, decoded from JSON; nil without one.
+	Claims map[string]any
 	// How is the credential type that proved it, e.g. "key-auth".
 	How string
 	// Expires is when the credential stops being valid; zero: never. Long-lived exchanges are cut then.
@@ -140,6 +154,25 @@ type Directory interface {
 	// Identified returns the credential of this type that says something which is no secret, by the hash of it, or nil.
 	// Several: more than one does, and nobody can tell which of them is meant. Validity times are the caller's to check.
 	Identified(typ string, hash *[32]byte) (c *Credential, several bool)
+	// Consumer returns who is known by this name, nil if nobody is; a principal of its own, without a credential.
+	Consumer(by ConsumerBy, name []byte) *Principal
+}
+
+// ConsumerBy says by which of its names a consumer is meant.
+type ConsumerBy uint8
+
+// Names of consumers. No two consumers have the same name of one sort.
+const (
+	ConsumerByName ConsumerBy = iota
+	ConsumerByUsername
+	ConsumerByCustomID
+)
+
+// NameHash is the hash by which Directory.Identified finds the credential of a type that is known by a name.
+func NameHash(typ string, name []byte) (sum [32]byte) {
+	var buf [256]byte
+	b := append(append(append(buf[:0], typ...), 0), name...)
+	return sha256.Sum256(b)
 }
 
 // Client is who has made the connection, as far as a certificate tells.
@@ -178,6 +211,9 @@ type Credential struct {
 	Principal *Principal
 	// NotBefore is when it begins to be valid; zero: at once. When it ends its principal says.
 	NotBefore time.Time
+	// Material is what presented proof is compared with, of a type that the policy of the credential's type knows; nil if
+	// finding the credential proves it.
+	Material any
 }
 
 // ValidAt says whether the credential may be used at t.

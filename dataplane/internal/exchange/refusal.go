@@ -18,6 +18,7 @@ type Refusal struct {
 	head, tail  []byte // the body before and after the id; nil: no body
 	text        []byte // the body of a plain answer; nil: none
 	plainAnswer bool
+	absent      bool
 }
 
 // NewRefusal prepares a refusal. The code is a stable snake_case word; detail tells the caller what to do.
@@ -55,6 +56,16 @@ func (r *Refusal) Because(reason string) *Refusal {
 	other.reason = reason
 	return &other
 }
+
+// Absent returns the same answer, marked as that to somebody who has presented nothing at all.
+func (r *Refusal) Absent() *Refusal {
+	other := *r
+	other.absent = true
+	return &other
+}
+
+// IsAbsent says that no credential was presented.
+func (r *Refusal) IsAbsent() bool { return r.absent }
 
 // Reason returns the word for the access log: mostly the code.
 func (r *Refusal) Reason() string { return cmp.Or(r.reason, r.code) }

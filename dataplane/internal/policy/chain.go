@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"slices"
+
 	"keyward.dev/dataplane/internal/exchange"
 )
 
@@ -36,6 +38,7 @@ type Chain struct {
 	// bodies and responses say whether any link needs them.
 	bodies, responses bool
 	preflight         bool
+	waits             bool
 	credentials       []string
 }
 
@@ -58,6 +61,9 @@ func NewRoute(edge []Link, branches [][]Link, m Monitor) *Chain {
 	}
 	c := compile(routeHalf, links, m)
 	c.credentials = credentialFields(branches)
+	for _, b := range branches {
+		c.waits = c.waits || anyWaits(b)
+	}
 	return c
 }
 
@@ -65,7 +71,7 @@ func NewRoute(edge []Link, branches [][]Link, m Monitor) *Chain {
 func NewOverlay(links []Link, m Monitor) *Chain { return compile(overlayHalf, links, m) }
 
 func compile(h half, links []Link, m Monitor) *Chain {
-	c := &Chain{half: h, monitor: m, links: make([]compiled, 0, len(links))}
+	c := &Chain{half: h, monitor: m, links: make([]compiled, 0, len(links)), waits: anyWaits(links)}
 	for _, l := range links {
 		k := compiled{Link: l}
 		k.response, _ = l.Policy.(ResponsePolicy)
@@ -78,6 +84,16 @@ func compile(h half, links []Link, m Monitor) *Chain {
 	}
 	return c
 }
+
+func anyWaits(links []Link) bool {
+	return slices.ContainsFunc(links, func(l Link) bool {
+		_, ok := l.Policy.(Waiter)
+		return ok
+	})
+}
+
+// Waits says whether Request may wait.
+func (c *Chain) Waits() bool { return c.waits }
 
 // Preflighter is a policy that answers every CORS preflight request (Fetch standard, section 4.8) itself.
 type Preflighter interface {

@@ -68,6 +68,12 @@ type Uniform interface {
 	Invalid() *exchange.Refusal
 }
 
+// Waiter is a policy whose Request may wait, for a network or for its turn to do something slow, as long as its
+// configuration says and no longer. It is called where nothing else waits for it.
+type Waiter interface {
+	Waits()
+}
+
 // Certified is an authentication policy that goes by the client's certificate, for which clients are asked then.
 type Certified interface {
 	// Authorities returns the names of the CA certificates that vouch for it; none: those that the route asks for.

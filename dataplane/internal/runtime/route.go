@@ -103,20 +103,21 @@ func (rt *Runtime) Overlay(r *Route, p *exchange.Principal) *Overlay {
 	if p == nil {
 		return r.Overlays.anybody
 	}
-	if p.ConsumerUID == "" {
-		if len(p.Groups) > 0 {
+	var c *Consumer
+	if p.ConsumerUID != "" {
+		var ok bool
+		if c, ok = rt.Consumers.Get(p.ConsumerUID); !ok {
 			return lostOverlay
 		}
-		return r.Overlays.anybody
 	}
-	c, ok := rt.Consumers.Get(p.ConsumerUID)
-	if !ok {
+	profile, ok := rt.profile(c, p)
+	switch {
+	case !ok:
 		return lostOverlay
-	}
-	if c.Profile == nil {
+	case profile == nil:
 		return r.Overlays.anybody
 	}
-	return r.Overlays.of(c.Profile)
+	return r.Overlays.of(profile)
 }
 
 // lostOverlay answers callers of whom the runtime does not know what applies to them.

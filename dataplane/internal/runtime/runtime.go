@@ -65,6 +65,8 @@ type Runtime struct {
 	LostGroups map[string]struct{}
 	// Profiles are those of consumers without policies of their own, by the uids of their groups.
 	Profiles *shardmap.Map[*Profile]
+	// Granted are those of callers whose groups a token or a directory says.
+	Granted *Granted
 	// Faults are what does not work, by kind and uid.
 	Faults map[Key][]Fault
 }

@@ -89,30 +89,70 @@ func (c *call) arrived(peer netip.AddrPort, secure *clientcert.Peer) {
 
 // run is the way of a request.
 func (c *call) run(ctx context.Context) {
-	if r := c.admit(); r != nil {
-		c.refuse(r)
-		return
+	if c.ready() && c.identify() {
+		c.permit(ctx)
 	}
-	if r := c.find(); r != nil {
-		c.refuse(r)
-		return
+}
+
+// runPrompt is run for who must not wait for policies. It returns false at the first that may; resume goes on there.
+func (c *call) runPrompt(ctx context.Context) bool {
+	if !c.ready() {
+		return true
 	}
-	if r := c.bodyAllowed(); r != nil {
-		c.refuse(r)
-		return
+	if c.route.Chain.Waits() {
+		return false
 	}
+	if !c.identify() {
+		return true
+	}
+	if c.overlay.Chain.Waits() {
+		return false
+	}
+	c.permit(ctx)
+	return true
+}
+
+// resume goes on where runPrompt returned false.
+func (c *call) resume(ctx context.Context) {
+	if c.overlay != nil || c.identify() {
+		c.permit(ctx)
+	}
+}
+
+// ready finds out which route the request is for. It returns false after it has answered it.
+func (c *call) ready() bool {
+	r := c.admit()
+	if r == nil {
+		r = c.find()
+	}
+	if r == nil {
+		r = c.bodyAllowed()
+	}
+	if r != nil {
+		c.refuse(r)
+	}
+	return r == nil
+}
+
+// identify finds out who calls and what applies to them. It returns false after it has answered the request.
+func (c *call) identify() bool {
 	c.entered = true
 	if c.route.Chain.Request(&c.x) != policy.Next {
 		c.respondLocally()
-		return
+		return false
 	}
 	overlay := c.rt.Overlay(c.route, c.x.Principal)
 	if overlay.Closed != "" {
 		c.refuse(c.server.refusals.closed)
-		return
+		return false
 	}
 	c.overlay = overlay
-	if overlay.Chain.Request(&c.x) != policy.Next {
+	return true
+}
+
+// permit forwards the request if the caller may make it.
+func (c *call) permit(ctx context.Context) {
+	if c.overlay.Chain.Request(&c.x) != policy.Next {
 		c.respondLocally()
 		return
 	}

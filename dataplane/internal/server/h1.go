@@ -28,8 +28,10 @@ type h1conn struct {
 	secure *clientcert.Peer // nil: not over TLS
 	served bool             // a request was read from it
 	ending ending
-	state  atomic.Int32
-	shard  *connShard
+	// waiting is a request that came whole and whose policies may wait, which nothing may where it was read.
+	waiting *call
+	state   atomic.Int32
+	shard   *connShard
 }
 
 // States of a connection. Only idle ones are closed when the server goes away.
@@ -63,6 +65,8 @@ func (h *h1conn) serve() {
 		switch {
 		case h.in.Len() == 0 && !h.rest(), !h.busy():
 			h.ending = ends
+		case h.ending == goesOn && h.waiting != nil:
+			h.ending = h.wait()
 		case h.ending == goesOn && h.in.Len() > 0:
 			h.ending = h.exchange()
 		}
@@ -156,11 +160,25 @@ func (h *h1conn) exchange() (e ending) {
 	return ends
 }
 
+// wait answers a request that could not be answered where it was read.
+func (h *h1conn) wait() (e ending) {
+	c := h.waiting
+	h.waiting = nil
+	defer func() { e = h.close(c, recover()) }()
+	c.resume(context.Background())
+	return ends
+}
+
 // prompt answers a request that has come whole, after which the connection goes on. ok is false if it is none, or not
-// well-formed: then nothing has happened.
+// well-formed: then nothing has happened; or if it waits to be answered elsewhere.
 func (h *h1conn) prompt() (e ending, ok bool) {
 	c := h.open()
-	defer func() { e = h.close(c, recover()) }()
+	defer func() {
+		if v := recover(); v != nil || h.waiting == nil {
+			h.waiting = nil
+			e = h.close(c, v)
+		}
+	}()
 	d := &c.h1.head
 	d.Fields = c.x.Request.Header
 	n, err := httpwire.ParseHead(h.in.Bytes(), d, headLimits(c.rt))
@@ -170,7 +188,10 @@ func (h *h1conn) prompt() (e ending, ok bool) {
 		return goesOn, false
 	}
 	h.begin(c, n)
-	c.run(context.Background())
+	if !c.runPrompt(context.Background()) {
+		h.waiting = c
+		return goesOn, false
+	}
 	return goesOn, true
 }
 

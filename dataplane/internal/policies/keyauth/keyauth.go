@@ -29,7 +29,7 @@ type keyAuth struct {
 // The refusals, one per reason; callers are not told whether a key exists. The chain adds the challenges of every binding
 // that would help.
 var (
-	refuseMissing     = exchange.NewRefusal(401, "unauthenticated", "This route needs an API key.")
+	refuseMissing     = exchange.NewRefusal(401, "unauthenticated", "This route needs an API key.").Absent()
 	refuseInvalid     = exchange.NewRefusal(401, "unauthenticated", "The API key is not valid.")
 	refuseSeveral     = exchange.NewRefusal(401, "unauthenticated", "The request presents more than one API key.")
 	refuseUnavailable = exchange.NewRefusal(503, "unavailable", "Credentials cannot be checked now.")

@@ -24,7 +24,7 @@ type mtlsAuth struct {
 
 // The refusals, one per reason. Whoever gets here has proved to have the certificate's key.
 var (
-	refuseMissing     = exchange.NewRefusal(401, "client_certificate_required", "This route needs a client certificate.")
+	refuseMissing     = exchange.NewRefusal(401, "client_certificate_required", "This route needs a client certificate.").Absent()
 	refuseDistrusted  = exchange.NewRefusal(401, "client_certificate_refused", "The client certificate is not trusted here.")
 	refuseUnknown     = exchange.NewRefusal(401, "unauthenticated", "The client certificate is nobody's here.")
 	refuseAmbiguous   = exchange.NewRefusal(401, "client_certificate_ambiguous", "The client certificate is that of several consumers.")

@@ -10,6 +10,7 @@
 package directory
 
 import (
+	"iter"
 	"maps"
 	"slices"
 	"time"
@@ -29,6 +30,13 @@ type Directory struct {
 	byHash    [shardCount]hashShard
 	byUID     [shardCount]map[string]*entry
 	consumers [shardCount]map[string]*consumerEntry
+	others    [shardCount]map[otherName]string // names of consumers by the other names they have
+}
+
+// otherName is a name of a consumer besides that under which it is configured.
+type otherName struct {
+	by   exchange.ConsumerBy
+	name string
 }
 
 // hashKey is what a hash is unique by; term 0 is that of hashes without a key.
@@ -49,12 +57,18 @@ type Credential struct {
 	NotBefore, Expires time.Time
 	// Bound is what exchange.Principal says.
 	Bound string
+	// Material is what exchange.Credential says.
+	Material any
 }
 
 // Consumer describes one consumer for the directory.
 type Consumer struct {
 	UID, Name string
-	Groups    []string
+	// Username and CustomID are other names of it; empty: none.
+	Username, CustomID string
+	Kind               exchange.PrincipalKind
+	Groups             []string
+	Labels             map[string]string
 }
 
 // entry is a stored credential. Entries of the same hash, which admission does not let happen, are chained; none is
@@ -118,13 +132,23 @@ func (d *Directory) Principal(uid string) *exchange.Principal {
 	return &e.principal
 }
 
-// Consumer returns a principal-like view of a consumer by name: its uid and groups.
-func (d *Directory) Consumer(name string) (Consumer, bool) {
-	c := d.consumers[nameShard(name)][name]
-	if c == nil || !c.present {
-		return Consumer{}, false
+// Consumer implements exchange.Directory.
+func (d *Directory) Consumer(by exchange.ConsumerBy, name []byte) *exchange.Principal {
+	called := string(name)
+	if by != exchange.ConsumerByName {
+		called = d.others[nameShard(called)][otherName{by, called}]
 	}
-	return c.Consumer, true
+	c := d.consumers[nameShard(called)][called]
+	if c == nil || !c.present {
+		return nil
+	}
+	p := c.principal()
+	return &p
+}
+
+// principal speaks for the consumer.
+func (n *consumerEntry) principal() exchange.Principal {
+	return exchange.Principal{Kind: max(n.Kind, exchange.KindUser), Consumer: n.Name, ConsumerUID: n.UID, Groups: n.Groups, Labels: n.Labels}
 }
 
 // nameShard is FNV-1a, which spreads names well enough.
@@ -139,7 +163,7 @@ func nameShard(s string) int {
 // Editor makes a new directory from an old one. It is used by one goroutine and once.
 type Editor struct {
 	d     *Directory
-	owned struct{ byHash, byUID, consumers [shardCount]bool }
+	owned struct{ byHash, byUID, consumers, others [shardCount]bool }
 }
 
 // Edit begins a new directory that starts as d.
@@ -161,13 +185,40 @@ func (e *Editor) SetLost(lost bool) { e.d.lost = lost }
 // PutConsumer adds or replaces a consumer; its credentials speak for it from now on.
 func (e *Editor) PutConsumer(c Consumer) {
 	n := e.consumer(c.Name)
+	e.renamed(n.Consumer, c)
 	n.Consumer, n.present = c, true
 	e.rebind(n)
+}
+
+// renamed replaces the other names of a consumer.
+func (e *Editor) renamed(before, after Consumer) {
+	for old := range before.others() {
+		s := nameShard(old.name)
+		if e.d.others[s][old] == before.Name { // not if another one has taken it meanwhile
+			delete(own(&e.d.others[s], &e.owned.others[s]), old)
+		}
+	}
+	for now := range after.others() {
+		s := nameShard(now.name)
+		own(&e.d.others[s], &e.owned.others[s])[now] = after.Name
+	}
+}
+
+func (c Consumer) others() iter.Seq[otherName] {
+	return func(yield func(otherName) bool) {
+		if c.Username != "" && !yield(otherName{exchange.ConsumerByUsername, c.Username}) {
+			return
+		}
+		if c.CustomID != "" {
+			yield(otherName{exchange.ConsumerByCustomID, c.CustomID})
+		}
+	}
 }
 
 // RemoveConsumer removes a consumer; its credentials are found no more.
 func (e *Editor) RemoveConsumer(name string) {
 	n := e.consumer(name)
+	e.renamed(n.Consumer, Consumer{})
 	n.Consumer, n.present = Consumer{Name: name}, false
 	e.rebind(n)
 	e.prune(n)
@@ -274,11 +325,10 @@ func newEntry(c Credential, n *consumerEntry) *entry {
 		hashKey: hashKey{typ: unique.Make(c.Type).Value(), term: c.Term, hash: c.Hash},
 		present: n.present,
 	}
-	e.principal = exchange.Principal{
-		Kind: exchange.KindUser, Consumer: n.Name, ConsumerUID: n.UID, Groups: n.Groups,
-		Credential: c.Name, CredentialUID: c.UID, How: e.typ, Expires: c.Expires, Bound: c.Bound,
-	}
-	e.found = exchange.Credential{NotBefore: c.NotBefore, Principal: &e.principal}
+	e.principal = n.principal()
+	e.principal.Credential, e.principal.CredentialUID = c.Name, c.UID
+	e.principal.How, e.principal.Expires, e.principal.Bound = e.typ, c.Expires, c.Bound
+	e.found = exchange.Credential{NotBefore: c.NotBefore, Principal: &e.principal, Material: c.Material}
 	return e
 }
 
@@ -286,7 +336,7 @@ func newEntry(c Credential, n *consumerEntry) *entry {
 func (ent *entry) credential() Credential {
 	return Credential{
 		UID: ent.uid(), Name: ent.principal.Credential, Type: ent.typ, Consumer: ent.principal.Consumer, Term: ent.term, Hash: ent.hash,
-		NotBefore: ent.found.NotBefore, Expires: ent.principal.Expires, Bound: ent.principal.Bound,
+		NotBefore: ent.found.NotBefore, Expires: ent.principal.Expires, Bound: ent.principal.Bound, Material: ent.found.Material,
 	}
 }
 

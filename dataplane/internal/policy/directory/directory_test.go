@@ -88,7 +88,7 @@ func TestEditsDoNotShowInOlderDirectories(t *testing.T) {
 	if group(before) != "gold" || group(changed) != "silver" || owner(gone, "k") != "" {
 		t.Error("an edit shows in the directory it began from, or not in its own")
 	}
-	if _, ok := gone.Consumer("alice"); ok {
+	if gone.Consumer(exchange.ConsumerByName, []byte("alice")) != nil {
 		t.Error("a removed consumer is there")
 	}
 }

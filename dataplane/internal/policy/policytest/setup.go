@@ -7,12 +7,11 @@ import (
 	"log/slog"
 	"regexp"
 	"testing"
-	"time"
 
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"keyward.dev/dataplane/internal/clientcert"
+	"keyward.dev/dataplane/internal/credentials"
 	"keyward.dev/dataplane/internal/hostsvc"
 	"keyward.dev/dataplane/internal/policy"
 	"keyward.dev/dataplane/internal/policy/directory"
@@ -20,7 +19,6 @@ import (
 	credentialv1 "keyward.dev/proto/gen/keyward/credential/v1"
 	optionsv1 "keyward.dev/proto/gen/keyward/options/v1"
 	"keyward.dev/shared/catalog"
-	"keyward.dev/shared/check/certname"
 	"keyward.dev/shared/check/chain"
 )
 
@@ -122,39 +120,32 @@ func (w *world) add(t testing.TB, edit *directory.Editor, term *directory.Term, 
 		w.groups[m.GetName()] = m
 	case *configv1.Consumer:
 		w.consumers[m.GetName()] = m
-		edit.PutConsumer(directory.Consumer{UID: uid("consumers", m.GetName()), Name: m.GetName(), Groups: m.GetGroups()})
+		edit.PutConsumer(directory.Consumer{
+			UID: uid("consumers", m.GetName()), Name: m.GetName(), Username: m.GetUsername(), CustomID: m.GetCustomId(),
+			Kind: credentials.Kind(m.GetKind()), Groups: m.GetGroups(), Labels: m.GetLabels(),
+		})
 	case *configv1.Credential:
 		cfg, err := m.GetConfig().UnmarshalNew()
 		if err != nil {
 			t.Fatalf("credential %s: %v", m.GetName(), err)
 		}
-		c := directory.Credential{
-			UID: uid("credentials", m.GetConsumer()+"/"+m.GetName()), Name: m.GetName(), Type: m.GetType(), Consumer: m.GetConsumer(),
-			NotBefore: at(m.GetNotBefore()), Expires: at(m.GetExpires()),
+		if k, ok := cfg.(*credentialv1.KeyAuth); ok { // as the control plane keeps it
+			hash := term.Hash([]byte(k.GetKey().GetPlaintext()))
+			k.Key = &configv1.Secret{Value: &configv1.Secret_KeyedHash{KeyedHash: &configv1.KeyedHash{Term: term.Number(), Hash: hash[:]}}}
 		}
+		c, reason := credentials.Read(m, cfg)
+		if reason != "" {
+			t.Fatalf("credential %s does not count: %s", m.GetName(), reason)
+		}
+		c.UID = uid("credentials", m.GetConsumer()+"/"+m.GetName())
 		if to := m.GetBoundCertificate(); len(to) > 0 {
 			c.Bound = clientcert.Key(clientcert.Names(to), nil)
-		}
-		switch cfg := cfg.(type) {
-		case *credentialv1.KeyAuth:
-			c.Term, c.Hash = term.Number(), term.Hash([]byte(cfg.GetKey().GetPlaintext()))
-		case *credentialv1.MtlsAuth:
-			c.Hash = certname.OfCredential(cfg).Hash()
-		default:
-			t.Fatalf("credential %s is of a type that cases do not know", m.GetName())
 		}
 		edit.PutCredential(c)
 	}
 }
 
 func uid(kind, name string) string { return "uid/" + kind + "/" + name }
-
-func at(t *timestamppb.Timestamp) time.Time {
-	if t == nil {
-		return time.Time{}
-	}
-	return t.AsTime()
-}
 
 // input is what the effective chain is made from, for a caller who may be nobody.
 func (w *world) input(consumer string) chain.Input {

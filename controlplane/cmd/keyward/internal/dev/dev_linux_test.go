@@ -315,9 +315,12 @@ func TestNothingIsLeftWhenItIsKilled(t *testing.T) {
 	if line, err := i.stdout.ReadString('\n'); err != nil || line != "up\n" {
 		t.Fatalf("command said %q, %v", line, err)
 	}
-	if n := len(i.left()); n < 6 {
-		t.Errorf("%d processes found, want keyward, control plane, gateway, PostgreSQL, sh and two sleeps: %v", n, i.left())
-	}
+	testkit.Await(t, 5*time.Second, func() error { // "up" is said before both sleeps are what they will be
+		if left := i.left(); len(left) < 6 {
+			return fmt.Errorf("%d processes found, want keyward, control plane, gateway, PostgreSQL, sh and two sleeps: %v", len(left), left)
+		}
+		return nil
+	})
 	if err := i.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}

@@ -25,6 +25,58 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// ConsumerKind says what a consumer is.
+type ConsumerKind int32
+
+const (
+	ConsumerKind_CONSUMER_KIND_UNSPECIFIED ConsumerKind = 0
+	// A person or a team.
+	ConsumerKind_CONSUMER_KIND_USER ConsumerKind = 1
+	// A program.
+	ConsumerKind_CONSUMER_KIND_MACHINE ConsumerKind = 2
+)
+
+// Enum value maps for ConsumerKind.
+var (
+	ConsumerKind_name = map[int32]string{
+		0: "CONSUMER_KIND_UNSPECIFIED",
+		1: "CONSUMER_KIND_USER",
+		2: "CONSUMER_KIND_MACHINE",
+	}
+	ConsumerKind_value = map[string]int32{
+		"CONSUMER_KIND_UNSPECIFIED": 0,
+		"CONSUMER_KIND_USER":        1,
+		"CONSUMER_KIND_MACHINE":     2,
+	}
+)
+
+func (x ConsumerKind) Enum() *ConsumerKind {
+	p := new(ConsumerKind)
+	*p = x
+	return p
+}
+
+func (x ConsumerKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ConsumerKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_keyward_config_v1_consumer_proto_enumTypes[0].Descriptor()
+}
+
+func (ConsumerKind) Type() protoreflect.EnumType {
+	return &file_keyward_config_v1_consumer_proto_enumTypes[0]
+}
+
+func (x ConsumerKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ConsumerKind.Descriptor instead.
+func (ConsumerKind) EnumDescriptor() ([]byte, []int) {
+	return file_keyward_config_v1_consumer_proto_rawDescGZIP(), []int{0}
+}
+
 // Consumer is somebody who calls: a person, a team, a machine.
 type Consumer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -39,6 +91,13 @@ type Consumer struct {
 	Groups []string `protobuf:"bytes,10,rep,name=groups,proto3" json:"groups,omitempty"`
 	// Policies for every request of this consumer.
 	Policies []*Binding `protobuf:"bytes,11,rep,name=policies,proto3" json:"policies,omitempty"`
+	// What others call the consumer, as a directory or an identity provider does. Any text without control characters, compared
+	// as it is written. Unique in the group.
+	Username string `protobuf:"bytes,12,opt,name=username,proto3" json:"username,omitempty"`
+	// The consumer's id in another system. Any text without control characters, compared as it is written. Unique in the group.
+	CustomId string `protobuf:"bytes,13,opt,name=custom_id,json=customId,proto3" json:"custom_id,omitempty"`
+	// Whether it is a person or a machine. Left out: user.
+	Kind ConsumerKind `protobuf:"varint,14,opt,name=kind,proto3,enum=keyward.config.v1.ConsumerKind" json:"kind,omitempty"`
 	// Never reused. Set by the server.
 	Uid string `protobuf:"bytes,100,opt,name=uid,proto3" json:"uid,omitempty"`
 	// Revision of the last change. Set by the server.
@@ -116,6 +175,27 @@ func (x *Consumer) GetPolicies() []*Binding {
 		return x.Policies
 	}
 	return nil
+}
+
+func (x *Consumer) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *Consumer) GetCustomId() string {
+	if x != nil {
+		return x.CustomId
+	}
+	return ""
+}
+
+func (x *Consumer) GetKind() ConsumerKind {
+	if x != nil {
+		return x.Kind
+	}
+	return ConsumerKind_CONSUMER_KIND_UNSPECIFIED
 }
 
 func (x *Consumer) GetUid() string {
@@ -322,14 +402,17 @@ var File_keyward_config_v1_consumer_proto protoreflect.FileDescriptor
 
 const file_keyward_config_v1_consumer_proto_rawDesc = "" +
 	"\n" +
-	" keyward/config/v1/consumer.proto\x12\x11keyward.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fkeyward/config/v1/binding.proto\x1a keyward/options/v1/options.proto\"\xd1\x04\n" +
+	" keyward/config/v1/consumer.proto\x12\x11keyward.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fkeyward/config/v1/binding.proto\x1a keyward/options/v1/options.proto\"\x99\x06\n" +
 	"\bConsumer\x12 \n" +
 	"\x04name\x18\x01 \x01(\tB\f\xbaH\x03\xc8\x01\x01\xda\xe7\x18\x02\b\tR\x04name\x12*\n" +
 	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\vdescription\x12I\n" +
 	"\x06labels\x18\x03 \x03(\v2'.keyward.config.v1.Consumer.LabelsEntryB\b\xbaH\x05\x9a\x01\x02\x10@R\x06labels\x12*\n" +
 	"\x06groups\x18\n" +
 	" \x03(\tB\x12\xbaH\x05\x92\x01\x02\x10@\xda\xe7\x18\x06\b\t \x01@\x01R\x06groups\x12J\n" +
-	"\bpolicies\x18\v \x03(\v2\x1a.keyward.config.v1.BindingB\x12\xbaH\x05\x92\x01\x02\x10@\xda\xe7\x18\x06:\x04nameR\bpolicies\x12\x18\n" +
+	"\bpolicies\x18\v \x03(\v2\x1a.keyward.config.v1.BindingB\x12\xbaH\x05\x92\x01\x02\x10@\xda\xe7\x18\x06:\x04nameR\bpolicies\x12?\n" +
+	"\busername\x18\f \x01(\tB#\xbaH\x1ar\x18\x18\x80\x022\x13^[^\\x00-\\x1f\\x7f]*$\xda\xe7\x18\x02P\x01R\busername\x12@\n" +
+	"\tcustom_id\x18\r \x01(\tB#\xbaH\x1ar\x18\x18\x80\x022\x13^[^\\x00-\\x1f\\x7f]*$\xda\xe7\x18\x02P\x01R\bcustomId\x12C\n" +
+	"\x04kind\x18\x0e \x01(\x0e2\x1f.keyward.config.v1.ConsumerKindB\x0e\xbaH\x05\x82\x01\x02\x10\x01\xda\xe7\x18\x02P\x01R\x04kind\x12\x18\n" +
 	"\x03uid\x18d \x01(\tB\x06\xda\xe7\x18\x020\x01R\x03uid\x12\"\n" +
 	"\brevision\x18e \x01(\x03B\x06\xda\xe7\x18\x020\x01R\brevision\x12\x1a\n" +
 	"\x04etag\x18f \x01(\tB\x06\xda\xe7\x18\x020\x01R\x04etag\x12A\n" +
@@ -366,7 +449,11 @@ const file_keyward_config_v1_consumer_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01:\xbc\x01\xbaH\x90\x01\x1a\x8d\x01\n" +
 	"\x13credential.validity\x12'not_before must be earlier than expires\x1aM!has(this.not_before) || !has(this.expires) || this.not_before < this.expires\x8a\xe7\x18$\n" +
 	"\vcredentials\x12\n" +
-	"credential\x1a\tconsumersB2Z0keyward.dev/proto/gen/keyward/config/v1;configv1b\x06proto3"
+	"credential\x1a\tconsumers*`\n" +
+	"\fConsumerKind\x12\x1d\n" +
+	"\x19CONSUMER_KIND_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12CONSUMER_KIND_USER\x10\x01\x12\x19\n" +
+	"\x15CONSUMER_KIND_MACHINE\x10\x02B2Z0keyward.dev/proto/gen/keyward/config/v1;configv1b\x06proto3"
 
 var (
 	file_keyward_config_v1_consumer_proto_rawDescOnce sync.Once
@@ -380,32 +467,35 @@ func file_keyward_config_v1_consumer_proto_rawDescGZIP() []byte {
 	return file_keyward_config_v1_consumer_proto_rawDescData
 }
 
+var file_keyward_config_v1_consumer_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_keyward_config_v1_consumer_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_keyward_config_v1_consumer_proto_goTypes = []any{
-	(*Consumer)(nil),              // 0: keyward.config.v1.Consumer
-	(*Credential)(nil),            // 1: keyward.config.v1.Credential
-	nil,                           // 2: keyward.config.v1.Consumer.LabelsEntry
-	nil,                           // 3: keyward.config.v1.Credential.LabelsEntry
-	(*Binding)(nil),               // 4: keyward.config.v1.Binding
-	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
-	(*anypb.Any)(nil),             // 6: google.protobuf.Any
+	(ConsumerKind)(0),             // 0: keyward.config.v1.ConsumerKind
+	(*Consumer)(nil),              // 1: keyward.config.v1.Consumer
+	(*Credential)(nil),            // 2: keyward.config.v1.Credential
+	nil,                           // 3: keyward.config.v1.Consumer.LabelsEntry
+	nil,                           // 4: keyward.config.v1.Credential.LabelsEntry
+	(*Binding)(nil),               // 5: keyward.config.v1.Binding
+	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
+	(*anypb.Any)(nil),             // 7: google.protobuf.Any
 }
 var file_keyward_config_v1_consumer_proto_depIdxs = []int32{
-	2,  // 0: keyward.config.v1.Consumer.labels:type_name -> keyward.config.v1.Consumer.LabelsEntry
-	4,  // 1: keyward.config.v1.Consumer.policies:type_name -> keyward.config.v1.Binding
-	5,  // 2: keyward.config.v1.Consumer.created_at:type_name -> google.protobuf.Timestamp
-	5,  // 3: keyward.config.v1.Consumer.updated_at:type_name -> google.protobuf.Timestamp
-	3,  // 4: keyward.config.v1.Credential.labels:type_name -> keyward.config.v1.Credential.LabelsEntry
-	6,  // 5: keyward.config.v1.Credential.config:type_name -> google.protobuf.Any
-	5,  // 6: keyward.config.v1.Credential.not_before:type_name -> google.protobuf.Timestamp
-	5,  // 7: keyward.config.v1.Credential.expires:type_name -> google.protobuf.Timestamp
-	5,  // 8: keyward.config.v1.Credential.created_at:type_name -> google.protobuf.Timestamp
-	5,  // 9: keyward.config.v1.Credential.updated_at:type_name -> google.protobuf.Timestamp
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	3,  // 0: keyward.config.v1.Consumer.labels:type_name -> keyward.config.v1.Consumer.LabelsEntry
+	5,  // 1: keyward.config.v1.Consumer.policies:type_name -> keyward.config.v1.Binding
+	0,  // 2: keyward.config.v1.Consumer.kind:type_name -> keyward.config.v1.ConsumerKind
+	6,  // 3: keyward.config.v1.Consumer.created_at:type_name -> google.protobuf.Timestamp
+	6,  // 4: keyward.config.v1.Consumer.updated_at:type_name -> google.protobuf.Timestamp
+	4,  // 5: keyward.config.v1.Credential.labels:type_name -> keyward.config.v1.Credential.LabelsEntry
+	7,  // 6: keyward.config.v1.Credential.config:type_name -> google.protobuf.Any
+	6,  // 7: keyward.config.v1.Credential.not_before:type_name -> google.protobuf.Timestamp
+	6,  // 8: keyward.config.v1.Credential.expires:type_name -> google.protobuf.Timestamp
+	6,  // 9: keyward.config.v1.Credential.created_at:type_name -> google.protobuf.Timestamp
+	6,  // 10: keyward.config.v1.Credential.updated_at:type_name -> google.protobuf.Timestamp
+	11, // [11:11] is the sub-list for method output_type
+	11, // [11:11] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_keyward_config_v1_consumer_proto_init() }
@@ -419,13 +509,14 @@ func file_keyward_config_v1_consumer_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keyward_config_v1_consumer_proto_rawDesc), len(file_keyward_config_v1_consumer_proto_rawDesc)),
-			NumEnums:      0,
+			NumEnums:      1,
 			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
 		GoTypes:           file_keyward_config_v1_consumer_proto_goTypes,
 		DependencyIndexes: file_keyward_config_v1_consumer_proto_depIdxs,
+		EnumInfos:         file_keyward_config_v1_consumer_proto_enumTypes,
 		MessageInfos:      file_keyward_config_v1_consumer_proto_msgTypes,
 	}.Build()
 	File_keyward_config_v1_consumer_proto = out.File

@@ -820,7 +820,10 @@ type FieldOptions struct {
 	Since uint32 `protobuf:"varint,10,opt,name=since,proto3" json:"since,omitempty"`
 	// Only the control plane uses the field, and gateways must not see it: it is stored with the resource and left out of what
 	// is streamed. Only for fields of resources.
-	Withheld      bool `protobuf:"varint,15,opt,name=withheld,proto3" json:"withheld,omitempty"`
+	Withheld bool `protobuf:"varint,15,opt,name=withheld,proto3" json:"withheld,omitempty"`
+	// By this name a credential is known: unique among the credentials of its type in the group, compared as it is written.
+	// For one string field of a credential type.
+	Identifier    bool `protobuf:"varint,16,opt,name=identifier,proto3" json:"identifier,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -928,6 +931,13 @@ func (x *FieldOptions) GetSince() uint32 {
 func (x *FieldOptions) GetWithheld() bool {
 	if x != nil {
 		return x.Withheld
+	}
+	return false
+}
+
+func (x *FieldOptions) GetIdentifier() bool {
+	if x != nil {
+		return x.Identifier
 	}
 	return false
 }
@@ -1108,7 +1118,7 @@ const file_keyward_options_v1_options_proto_rawDesc = "" +
 	"\x11CredentialOptions\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\"4\n" +
 	"\x0fDocumentOptions\x12!\n" +
-	"\fscalar_field\x18\x01 \x01(\tR\vscalarField\"\x8a\x03\n" +
+	"\fscalar_field\x18\x01 \x01(\tR\vscalarField\"\xaa\x03\n" +
 	"\fFieldOptions\x122\n" +
 	"\x06format\x18\x01 \x01(\x0e2\x1a.keyward.options.v1.FormatR\x06format\x12\x1d\n" +
 	"\adefault\x18\x02 \x01(\tH\x00R\adefault\x88\x01\x01\x12\x1c\n" +
@@ -1122,7 +1132,10 @@ const file_keyward_options_v1_options_proto_rawDesc = "" +
 	"\rcontrol_plane\x18\t \x01(\bR\fcontrolPlane\x12\x14\n" +
 	"\x05since\x18\n" +
 	" \x01(\rR\x05since\x12\x1a\n" +
-	"\bwithheld\x18\x0f \x01(\bR\bwithheldB\n" +
+	"\bwithheld\x18\x0f \x01(\bR\bwithheld\x12\x1e\n" +
+	"\n" +
+	"identifier\x18\x10 \x01(\bR\n" +
+	"identifierB\n" +
 	"\n" +
 	"\b_default\"k\n" +
 	"\n" +
