@@ -71,3 +71,21 @@ func TestABoundCredentialDoesNotAllocate(t *testing.T) {
 		t.Errorf("it makes %v allocations, want 0", n)
 	}
 }
+
+// Nor does finding what applies to a caller whose groups a token says.
+func TestGrantedGroupsDoNotAllocate(t *testing.T) {
+	m := base()
+	m["own"] = record("consumers", "own", "own", &configv1.Consumer{Name: "own", Policies: []*configv1.Binding{ips("10.0.0.0/8")}})
+	rt, _ := build(t, list(m)...)
+	r := routeNamed(rt, "guarded")
+	for name, p := range map[string]*exchange.Principal{"of nobody": {}, "of a consumer": principal(rt, "own")} {
+		p.Dynamic, p.Groups = true, []string{"x", "gold"}
+		if n := testing.AllocsPerRun(1000, func() {
+			if rt.Overlay(r, p).Closed != "" {
+				t.Fatal("closed")
+			}
+		}); n != 0 {
+			t.Errorf("%s: %v allocations, want 0", name, n)
+		}
+	}
+}

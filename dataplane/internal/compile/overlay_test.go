@@ -62,6 +62,54 @@ func TestOverlaysAreShared(t *testing.T) {
 	}
 }
 
+// Callers whose groups a token or a directory says have the policies of those, as if they were configured with them.
+func TestGrantedGroupsSelectPolicies(t *testing.T) {
+	t.Parallel()
+	m := base()
+	m["own"] = record("consumers", "own", "own", &configv1.Consumer{Name: "own", Policies: []*configv1.Binding{ips("10.0.0.0/8")}})
+	rt, _ := build(t, list(m)...)
+	r := routeNamed(rt, "guarded")
+	gold, anybody, own := rt.Overlay(r, principal(rt, "alice")), rt.Overlay(r, nil), rt.Overlay(r, principal(rt, "own"))
+	granted := func(consumer string, groups ...string) *exchange.Principal {
+		p := &exchange.Principal{}
+		if consumer != "" {
+			p = principal(rt, consumer)
+		}
+		p.Dynamic, p.Groups = true, groups
+		return p
+	}
+	same := map[string]struct {
+		p    *exchange.Principal
+		want *runtime.Overlay
+	}{
+		"nobody in the group":               {granted("", "gold"), gold},
+		"nobody in the group, said twice":   {granted("", "gold", "x", "gold"), gold},
+		"nobody in groups without policies": {granted("", "x", "y"), anybody},
+		"nobody in no group":                {granted(""), anybody},
+		"a consumer in the group":           {granted("bob", "gold"), gold},
+		"one who is not in its group here":  {granted("alice"), anybody},
+	}
+	for name, tt := range same {
+		if rt.Overlay(r, tt.p) != tt.want {
+			t.Errorf("%s: another overlay than that of who is configured so", name)
+		}
+	}
+	both := granted("own", "gold")
+	o := rt.Overlay(r, both)
+	if o.Closed != "" || o == gold || o == own || o == anybody || o != rt.Overlay(r, granted("own", "gold")) {
+		t.Error("a consumer with policies of its own does not have one overlay of those and its group's")
+	}
+	if gone := (&exchange.Principal{Dynamic: true, ConsumerUID: "gone"}); rt.Overlay(r, gone).Closed == "" {
+		t.Error("a consumer of whom nothing is known passes")
+	}
+
+	m["g1"] = record("consumer-groups", "g1", "gold", &configv1.ConsumerGroup{Name: "gold", Policies: []*configv1.Binding{ips("192.0.2.0/24")}})
+	next, _ := newCompiler().Build(statetest.Set(t, list(m)...), rt)
+	if changed := next.Overlay(routeNamed(next, "guarded"), both); changed == o {
+		t.Error("the group's policies changed, the overlay did not")
+	}
+}
+
 func BenchmarkDecision(b *testing.B) {
 	for _, n := range []int{10, 1000, 10000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {

@@ -93,6 +93,45 @@ func TestEditsDoNotShowInOlderDirectories(t *testing.T) {
 	}
 }
 
+// Consumers are found by their other names, also after these have changed or gone to another one.
+func TestConsumersHaveOtherNames(t *testing.T) {
+	t.Parallel()
+	found := func(d *directory.Directory, by exchange.ConsumerBy, name string) string {
+		if p := d.Consumer(by, []byte(name)); p != nil {
+			return p.Consumer
+		}
+		return ""
+	}
+	const name, username, custom = exchange.ConsumerByName, exchange.ConsumerByUsername, exchange.ConsumerByCustomID
+	e := directory.New().Edit()
+	e.PutConsumer(directory.Consumer{UID: "a", Name: "alice", Username: "al", CustomID: "7", Kind: exchange.KindMachine, Labels: map[string]string{"k": "v"}})
+	e.PutConsumer(directory.Consumer{UID: "b", Name: "al"})
+	first := e.Directory()
+	for by, want := range map[exchange.ConsumerBy][2]string{name: {"al", "al"}, username: {"al", "alice"}, custom: {"7", "alice"}} {
+		if got := found(first, by, want[0]); got != want[1] {
+			t.Errorf("by %d %q is %q, want %q", by, want[0], got, want[1])
+		}
+	}
+	if p := first.Consumer(username, []byte("al")); p.Kind != exchange.KindMachine || p.ConsumerUID != "a" || p.Labels["k"] != "v" || p.How != "" {
+		t.Errorf("the consumer is %+v", p)
+	}
+	if found(first, custom, "al") != "" || found(first, username, "alice") != "" || found(first, username, "") != "" {
+		t.Error("a name of one sort is found as one of another")
+	}
+	e = first.Edit() // bob takes the username of alice, before she has another one
+	e.PutConsumer(directory.Consumer{UID: "c", Name: "bob", Username: "al"})
+	e.PutConsumer(directory.Consumer{UID: "a", Name: "alice", Username: "liz"})
+	second := e.Directory()
+	if found(second, username, "al") != "bob" || found(second, username, "liz") != "alice" || found(second, custom, "7") != "" {
+		t.Error("names did not go over")
+	}
+	e = second.Edit()
+	e.RemoveConsumer("bob")
+	if d := e.Directory(); found(d, username, "al") != "" || found(second, username, "al") != "bob" || found(first, username, "al") != "alice" {
+		t.Error("a name is left, or an edit shows elsewhere")
+	}
+}
+
 func TestEqualHashesFindNobody(t *testing.T) {
 	t.Parallel()
 	in := term(t, 1)
