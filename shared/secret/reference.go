@@ -1,6 +1,9 @@
 package secret
 
-import "regexp"
+import (
+	"bytes"
+	"regexp"
+)
 
 // Reference says where a secret is kept: `{scheme://provider/path#field}`. Nothing of it is secret.
 type Reference struct {
@@ -37,4 +40,19 @@ func (r Reference) String() string {
 		text += "#" + r.Field
 	}
 	return text + "}"
+}
+
+// MayRefer reports whether there may be a reference in an encoded message, without decoding it: it looks for a brace, a scheme, a
+// colon and two slashes.
+func MayRefer(raw []byte) bool {
+	for {
+		at := bytes.Index(raw, []byte("://"))
+		if at < 0 {
+			return false
+		}
+		if brace := bytes.LastIndexByte(raw[:at], '{'); brace >= 0 && !bytes.ContainsAny(raw[brace:at], " /") {
+			return true
+		}
+		raw = raw[at+1:]
+	}
 }

@@ -41,3 +41,15 @@ func FuzzParseReference(f *testing.F) {
 		}
 	})
 }
+
+func TestMayRefer(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]bool{
+		"{vault://a/b}": true, "x{env://a/b}": true, "http://a": false, "{": false, "": false, "{ http://a": false,
+		"http://a {file://b/c}": true, "{a/b://": false,
+	} {
+		if got := secret.MayRefer([]byte(text)); got != want {
+			t.Errorf("%q: %v, want %v", text, got, want)
+		}
+	}
+}

@@ -105,6 +105,8 @@ func (j *judge) reference(e *entry, f secret.Field, at string) {
 		j.fail(at, "cannot be a reference: only a hash of it is kept, which must not change when what is referred to does; give the value, or let one be generated")
 	case e.kind.Name == secretplace.Kind:
 		j.fail(at, "cannot be a reference: a secret provider brings its own credentials; give the value")
+	case isIssuer(e.msg):
+		j.fail(at, "cannot be a reference: what references mean is sent to gateways, which must not see this; give the value")
 	case !ok:
 		j.fail(at, "is not a reference of the form {scheme://provider/path#field}")
 	default:

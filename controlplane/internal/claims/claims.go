@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
 	credentialv1 "keyward.dev/proto/gen/keyward/credential/v1"
@@ -79,6 +80,9 @@ const (
 	// Provider marks what refers to a secret, by the name of its provider; the word is the kind of those that tenants make, which
 	// so know what uses them.
 	Provider = "secret-providers"
+	// Elsewhere marks what has a secret that is a reference, but for certificates, whose private keys are looked for themselves;
+	// the word is empty.
+	Elsewhere = "elsewhere"
 	// RegexHost marks the routes with regular expressions on a host; the host is empty for routes that name none.
 	RegexHost = "regex-host"
 )
@@ -86,6 +90,11 @@ const (
 // Marks yields the kind and name of what a resource has in common with others. Several resources may have one mark.
 func Marks(m proto.Message) iter.Seq2[string, string] {
 	return func(yield func(kind, name string) bool) {
+		for _, ref := range References(m) {
+			if !yield(Elsewhere, "") || !yield(Provider, ref.Provider) {
+				return
+			}
+		}
 		switch m := m.(type) {
 		case *configv1.Consumer:
 			for _, label := range m.GetGroups() {
@@ -110,6 +119,38 @@ func Marks(m proto.Message) iter.Seq2[string, string] {
 			}
 		}
 	}
+}
+
+// References are those that stand for secrets of a resource, but for certificates.
+func References(m proto.Message) []secret.Reference {
+	if !slices.ContainsFunc(configs(m), func(cfg *anypb.Any) bool { return secret.MayRefer(cfg.GetValue()) }) {
+		return nil
+	}
+	var out []secret.Reference
+	// A configuration that cannot be read refers to nothing that anybody could use.
+	_ = secret.Walk(m, func(f secret.Field) {
+		// What cannot be read as a reference is none for admission either.
+		if ref, ok := secret.ParseReference(f.Get().GetRef()); ok {
+			out = append(out, ref)
+		}
+	})
+	return out
+}
+
+// configs are the configurations of policies and credentials in a resource, in which alone there are references.
+func configs(m proto.Message) []*anypb.Any {
+	if c, ok := m.(*configv1.Credential); ok {
+		return []*anypb.Any{c.GetConfig()}
+	}
+	o, ok := m.(interface{ GetPolicies() []*configv1.Binding })
+	if !ok || len(o.GetPolicies()) == 0 {
+		return nil
+	}
+	out := make([]*anypb.Any, len(o.GetPolicies()))
+	for i, b := range o.GetPolicies() {
+		out[i] = b.GetConfig()
+	}
+	return out
 }
 
 // Hosts of a route; an empty one stands for every host that no other route names.

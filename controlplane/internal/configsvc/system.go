@@ -6,6 +6,7 @@ import (
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
 
 	"keyward.dev/controlplane/internal/admission"
+	"keyward.dev/controlplane/internal/claims"
 	"keyward.dev/controlplane/internal/secretplace"
 	"keyward.dev/controlplane/internal/snapshot"
 	"keyward.dev/shared/check/certs"
@@ -47,7 +48,7 @@ func (s *Service) WriteSystem(ctx context.Context, req SystemRequest) (Result, e
 // refers reports whether the change brings certificates with references, or providers.
 func (p *plan) refers() bool {
 	for _, r := range p.change.Upserts {
-		if r.Kind == secretplace.Kind {
+		if r.Kind == secretplace.Kind || len(claims.References(r.Message)) > 0 {
 			return true
 		}
 		c, ok := r.Message.(*configv1.Certificate)

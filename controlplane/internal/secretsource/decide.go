@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -17,19 +18,29 @@ import (
 
 	"keyward.dev/controlplane/internal/admission"
 	"keyward.dev/controlplane/internal/certinput"
+	"keyward.dev/controlplane/internal/claims"
 	"keyward.dev/controlplane/internal/configsvc"
 	"keyward.dev/controlplane/internal/snapshot"
+	"keyward.dev/shared/catalog"
 	"keyward.dev/shared/check/certs"
 	"keyward.dev/shared/problem"
 	"keyward.dev/shared/secret"
 )
 
-// want is a version of a certificate that is read from elsewhere, wholly or its key.
+// want is a version of a certificate that is read from elsewhere, wholly or its key, or another secret that is.
 type want struct {
-	holder    string // the certificate
+	holder    string // what has it, or one that has
 	held      *configv1.Certificate
-	version   *configv1.CertificateVersion
+	version   *configv1.CertificateVersion // nil: it is another secret
 	reference secret.Reference
+}
+
+// text is the reference as it is written.
+func (w want) text() string {
+	if w.version != nil {
+		return certs.Reference(w.version)
+	}
+	return w.reference.String()
 }
 
 // wants are all references of a view, by the names of their records.
@@ -46,17 +57,32 @@ func wants(view *snapshot.View) map[string]want {
 			}
 			// One that cannot be read as a reference names no provider, and is unresolved as one of an unknown provider is.
 			ref, _ := secret.ParseReference(certs.Reference(slot.Version))
-			out[certs.ResolvedName(r.Name, slot.Version)] = want{holder: r.Name, held: c, version: slot.Version, reference: ref}
+			out[certs.ResolvedName(r.Name, slot.Version)] = want{holder: catalog.Ref(certs.Kind, r.Name), held: c, version: slot.Version, reference: ref}
+		}
+	}
+	for at := range view.References(claims.Elsewhere, "") {
+		r, ok := view.Get(at.Kind, at.Name)
+		if !ok || r.Message == nil {
+			continue
+		}
+		for _, ref := range claims.References(r.Message) {
+			name := certs.ValueName(ref.String())
+			if _, ok := out[name]; !ok {
+				out[name] = want{holder: catalog.Ref(at.Kind, at.Name), reference: ref}
+			}
 		}
 	}
 	return out
 }
 
+// known reports whether a record has what its reference means.
+func known(r *systemv1.ResolvedSecret) bool { return r.GetCertificate() != nil || r.GetValue() != nil }
+
 // outcome is what came of reading a reference.
 type outcome struct {
 	want
-	provider *Provider // nil: there is none
-	value    *configv1.CertificateVersion
+	provider *Provider                // nil: there is none
+	value    *systemv1.ResolvedSecret // with what it means alone
 	err      error
 }
 
@@ -69,7 +95,7 @@ const (
 // fitting is kept.
 type asking struct {
 	find  func(r secret.Reference) (*Provider, string)
-	kept  func(name string) *configv1.CertificateVersion
+	kept  func(name string) *systemv1.ResolvedSecret
 	now   time.Time
 	whose side
 	fresh bool
@@ -77,11 +103,11 @@ type asking struct {
 
 // missing reports whether nothing is kept that is for what the certificate is for now.
 func (a asking) missing(name string, w want) bool {
-	v := a.kept(name)
-	if v == nil {
-		return true
+	kept := a.kept(name)
+	if !known(kept) || w.version == nil {
+		return !known(kept)
 	}
-	_, vs := certs.Open(&configv1.Certificate{Name: w.held.GetName(), Snis: w.held.GetSnis(), Current: v})
+	_, vs := certs.Open(&configv1.Certificate{Name: w.held.GetName(), Snis: w.held.GetSnis(), Current: kept.GetCertificate()})
 	return len(vs) > 0
 }
 
@@ -122,15 +148,18 @@ func (a asking) readAll(ctx context.Context, due map[string]want) map[string]out
 
 // read reads one reference and judges what it gives where it shall be used: a key that does not belong to its certificate is
 // not what was meant, and whatever was read before is better.
-func (a asking) read(ctx context.Context, p *Provider, name string, w want) (*configv1.CertificateVersion, error) {
+func (a asking) read(ctx context.Context, p *Provider, name string, w want) (*systemv1.ResolvedSecret, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	text, err := p.source.read(ctx, question{reference: w.reference, names: w.held.GetSnis(), held: a.kept(name), now: a.now})
+	text, err := p.source.read(ctx, question{reference: w.reference, names: w.held.GetSnis(), held: a.kept(name).GetCertificate(), now: a.now})
 	switch {
 	case err != nil:
 		return nil, err
 	case len(text) > maxValue:
 		return nil, fmt.Errorf("it has more than %d bytes", maxValue)
+	}
+	if w.version == nil {
+		return plainValue(text)
 	}
 	v := &configv1.CertificateVersion{
 		Chain: w.version.GetChain(), PrivateKey: &configv1.Secret{Value: &configv1.Secret_Plaintext{Plaintext: text}},
@@ -145,7 +174,19 @@ func (a asking) read(ctx context.Context, p *Provider, name string, w want) (*co
 	if _, vs := certs.Open(alone); len(vs) > 0 {
 		return nil, unusable(vs)
 	}
-	return v, nil
+	return &systemv1.ResolvedSecret{Certificate: v}, nil
+}
+
+// plainValue is a secret as it was read, but for the end of the line that editors put behind it in files.
+func plainValue(text string) (*systemv1.ResolvedSecret, error) {
+	text = strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\r")
+	switch {
+	case text == "":
+		return nil, errors.New("what is there is empty")
+	case !utf8.ValidString(text):
+		return nil, errNoText
+	}
+	return &systemv1.ResolvedSecret{Value: &configv1.Secret{Value: &configv1.Secret_Plaintext{Plaintext: text}}}, nil
 }
 
 // unusable says what is wrong in the words of those who check certificates, which never repeat anything of a key.
@@ -177,9 +218,9 @@ func decide(view *snapshot.View, found map[string]outcome, stale func(want) time
 			up.UID = stored.UID
 		}
 		out.Upserts = append(out.Upserts, up)
-		out.Notes = append(out.Notes, fmt.Sprintf("%s of %s/%s: %s", w.reference, certs.Kind, w.holder, note))
+		out.Notes = append(out.Notes, fmt.Sprintf("%s of %s: %s", w.reference, w.holder, note))
 		// What was closed for good must not wait for a roll-out.
-		out.Immediate = out.Immediate || before.GetCertificate() != nil && after.GetCertificate() == nil
+		out.Immediate = out.Immediate || known(before) && !known(after)
 	}
 	slices.SortFunc(out.Upserts, func(a, b admission.Upsert) int { return strings.Compare(a.Name, b.Name) })
 	slices.Sort(out.Notes)
@@ -203,12 +244,14 @@ func recordOf(r *snapshot.Resource) *systemv1.ResolvedSecret {
 func next(before *systemv1.ResolvedSecret, o outcome, stale time.Duration, now time.Time) (*systemv1.ResolvedSecret, string) {
 	if o.err == nil {
 		note := "read"
-		if before != nil && proto.Equal(before.GetCertificate(), o.value) {
+		if before != nil && proto.Equal(before.GetCertificate(), o.value.GetCertificate()) && proto.Equal(before.GetValue(), o.value.GetValue()) {
 			note = "can be read again"
 		}
-		return &systemv1.ResolvedSecret{Reference: certs.Reference(o.version), Certificate: o.value}, note
+		after := proto.CloneOf(o.value)
+		after.Reference = o.text()
+		return after, note
 	}
-	if before.GetCertificate() == nil {
+	if !known(before) {
 		return nil, "" // there is nothing that could become too old
 	}
 	after := proto.CloneOf(before)
@@ -218,7 +261,7 @@ func next(before *systemv1.ResolvedSecret, o outcome, stale time.Duration, now t
 		after.FailingSince = timestamppb.New(now.UTC().Truncate(time.Second))
 		return after, "cannot be read; the value that was read before is kept"
 	case now.Sub(since.AsTime()) >= stale:
-		after.Certificate = nil
+		after.Certificate, after.Value = nil, nil
 		return after, "could not be read since " + since.AsTime().Format(time.RFC3339) + ": what needs it is closed"
 	}
 	return after, ""

@@ -123,7 +123,7 @@ func count(view *snapshot.View) counted {
 		switch {
 		case record == nil:
 			c.states["unresolved"]++
-		case record.GetCertificate() == nil:
+		case !known(record):
 			c.states["stale"]++
 		case since != nil:
 			c.states["failing"]++

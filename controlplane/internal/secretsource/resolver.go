@@ -11,6 +11,7 @@ import (
 	"time"
 
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
+	systemv1 "keyward.dev/proto/gen/keyward/system/v1"
 
 	"keyward.dev/controlplane/internal/configsvc"
 	"keyward.dev/controlplane/internal/egress"
@@ -238,9 +239,9 @@ func (r *Resolver) group(ctx context.Context, group string, fresh bool, whose si
 	made := r.tenants.of(view)
 	ask := asking{
 		find: func(ref secret.Reference) (*Provider, string) { return r.cfg.Providers.find(group, made, ref) },
-		kept: func(name string) *configv1.CertificateVersion {
+		kept: func(name string) *systemv1.ResolvedSecret {
 			stored, _ := view.Get(certs.KindResolved, name)
-			return recordOf(stored).GetCertificate()
+			return recordOf(stored)
 		},
 		now: r.cfg.Now(), whose: whose, fresh: fresh,
 	}
@@ -306,10 +307,10 @@ func (r *Resolver) again(o outcome, now time.Time) time.Time {
 	}
 	every = max(0, every-r.cfg.Providers.tick()-late)
 	at := now.Add(every - time.Duration(rand.Float64()*float64(every)/4))
-	if o.provider == nil || !o.provider.issues || o.value == nil {
+	if o.provider == nil || !o.provider.issues || o.value.GetCertificate() == nil {
 		return at
 	}
-	set, vs := certs.Open(&configv1.Certificate{Current: o.value})
+	set, vs := certs.Open(&configv1.Certificate{Current: o.value.GetCertificate()})
 	if len(vs) > 0 || renewal(set.Current.Leaf()).After(at) {
 		return at
 	}
@@ -339,7 +340,7 @@ func (r *Resolver) tell(ctx context.Context, group string, found map[string]outc
 		if r.told[at] == text {
 			continue
 		}
-		log := r.cfg.Log.With("group", group, "certificate", o.holder, "reference", o.reference.String())
+		log := r.cfg.Log.With("group", group, "of", o.holder, "reference", o.reference.String())
 		if o.err != nil {
 			log.WarnContext(ctx, "secret reference could not be resolved", "err", o.err)
 		} else {

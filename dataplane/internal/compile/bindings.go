@@ -2,6 +2,7 @@ package compile
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 
 	"google.golang.org/protobuf/proto"
@@ -18,6 +19,8 @@ import (
 // owner builds the policies of a record's bindings and reports those that cannot be built.
 func (b *build) owner(r *state.Record, bindings []*configv1.Binding) *runtime.Owner {
 	o := &runtime.Owner{Owner: chain.Owner{Kind: r.Kind, UID: r.UID, Name: r.Name, Bindings: bindings}}
+	b.asked = nil
+	defer func() { b.made(r.Kind, r.UID, b.asked) }()
 	if len(bindings) == 0 {
 		return o
 	}
@@ -54,11 +57,16 @@ func (b *build) binding(o *runtime.Owner, binding *configv1.Binding) (policy.Lin
 	if err != nil {
 		return policy.Link{}, err
 	}
+	cfg, refs, reason := b.clear(binding.GetConfig(), cfg)
+	b.asked = append(b.asked, refs...)
+	if reason != "" {
+		return policy.Link{}, errors.New(reason)
+	}
 	id := policy.Identity{
 		Type: binding.GetType(), Name: cmp.Or(binding.GetName(), binding.GetType()),
 		OwnerKind: o.Kind, OwnerUID: o.UID, OwnerName: o.Name,
 	}
-	p, err := b.construct(f, cfg, policy.Deps{Binding: id, Host: b.deps.Host, Log: b.deps.Log})
+	p, err := b.construct(f, cfg, policy.Deps{Binding: id, Host: b.deps.Host, Group: group{b}, Log: b.deps.Log})
 	if err != nil {
 		return policy.Link{}, err
 	}

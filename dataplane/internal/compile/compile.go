@@ -118,22 +118,29 @@ func (c *Compiler) Build(set *state.Set, prev *runtime.Runtime) (*runtime.Runtim
 		table: prev.Table.Edit(), routes: prev.Routes.Edit(),
 		services: prev.Services.Edit(), consumers: prev.Consumers.Edit(), groups: prev.Groups.Edit(),
 		users: usersOf(prev.Users), versions: usersOf(prev.Versions), dependents: usersOf(prev.Dependents),
-		references: usersOf(prev.References),
+		references: usersOf(prev.References), uses: usersOf(prev.Uses), usesOf: prev.UsesOf.Edit(),
 		identities: map[string]identified{}, authorities: map[string]believed{},
 		clients: prev.Clients.Edit(),
+	}
+	if prev.Settings != nil {
+		b.egress = prev.Settings.Egress
 	}
 	b.rt.Directory = prev.Directory
 	b.rt.Held, b.rt.Certificates, b.rt.Challenges = prev.Held, prev.Certificates, prev.Challenges
 	b.rt.Bound, b.rt.Tickets = prev.Bound, prev.Tickets
+	b.changedReferences()
+	refs := b.changedTrust()
+	b.forgetUses()
+	b.changedUses(refs)
+	b.settings()
+	b.changedPlaces(refs)
 	if len(b.changes[kindConsumers])+len(b.changes[kindCredentials])+len(b.changes[kindPepper]) > 0 {
 		b.directory = prev.Directory.Edit()
 	}
-	b.settings()
-	b.changedReferences()
 	b.changedCertificates()
 	b.changedChallenges()
 	b.changedAuthorities()
-	b.changedServices()
+	b.changedServices(refs)
 	b.changedGroups()
 	b.changedConsumers()
 	b.changedCredentials()
@@ -163,7 +170,7 @@ func empty() *runtime.Runtime {
 		Table: router.New(), Directory: directory.New(), Routes: shardmap.New[*runtime.Route](),
 		Services: shardmap.New[*runtime.Service](), Consumers: shardmap.New[*runtime.Consumer](),
 		Groups: shardmap.New[*runtime.Owner](), LostGroups: map[string]struct{}{}, Users: shardmap.New[[]string](),
-		Versions: shardmap.New[[]string](), Dependents: shardmap.New[[]string](), References: shardmap.New[[]string](),
+		Versions: shardmap.New[[]string](), Dependents: shardmap.New[[]string](), References: shardmap.New[[]string](), Uses: shardmap.New[[]string](), UsesOf: shardmap.New[[]string](),
 		Held: shardmap.New[*sni.Certificate](), Authorities: shardmap.New[*runtime.Authority](), Clients: shardmap.New[*runtime.Clients](),
 		Bound: map[string]int{}, Profiles: shardmap.New[*runtime.Profile](), Granted: &runtime.Granted{}, Faults: map[runtime.Key][]runtime.Fault{},
 	}
@@ -230,7 +237,12 @@ type build struct {
 	// versions are the certificates by the ids of their versions, dependents the services by what their TLS is made from.
 	versions, dependents *users
 	// references are the certificates by the names of the records with what they refer to.
-	references  *users
+	references *users
+	// uses are what is made from something besides its own record, by that; usesOf is the other way round.
+	uses        *users
+	usesOf      *shardmap.Editor[[]string]
+	asked       []string              // what the policies that are being built have asked for
+	egress      *hostsvc.EgressRules  // of the settings
 	identities  map[string]identified // by reference; opened already
 	authorities map[string]believed   // by name; opened already
 	clients     *shardmap.Editor[*runtime.Clients]
@@ -255,6 +267,7 @@ func (b *build) finish() {
 	b.rt.Groups = b.groups.Map()
 	b.rt.Users, b.rt.Versions, b.rt.Dependents = b.users.edit.Map(), b.versions.edit.Map(), b.dependents.edit.Map()
 	b.rt.References = b.references.edit.Map()
+	b.rt.Uses, b.rt.UsesOf = b.uses.edit.Map(), b.usesOf.Map()
 }
 
 // fault records that something of a record does not work.

@@ -4,6 +4,8 @@ import (
 	"maps"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
+
 	"keyward.dev/dataplane/internal/credentials"
 	"keyward.dev/dataplane/internal/policy/directory"
 	"keyward.dev/dataplane/internal/runtime"
@@ -152,10 +154,14 @@ func (b *build) changedCredentials() {
 			b.binds(was.How, &runtime.Demand{Key: was.Bound}, -1)
 		}
 	}
-	for r, got := range ahead(after(b.changes[kindCredentials]), readCredential) {
+	for r, got := range ahead(after(b.changes[kindCredentials]), b.readCredential) {
+		b.made(r.Kind, r.UID, got.refs)
 		if got.reason != "" {
 			b.fault(r, got.reason)
 			continue
+		}
+		if got.fault != "" {
+			b.fault(r, got.fault)
 		}
 		if got.bound != nil {
 			b.binds(got.credential.Type, got.bound, 1)
@@ -171,10 +177,12 @@ func (b *build) changedCredentials() {
 type readable struct {
 	credential directory.Credential
 	bound      *runtime.Demand // nil: to nothing
+	refs       []string        // what else it is made from
 	reason     string
+	fault      string // why it cannot prove anything now, though it is known
 }
 
-func readCredential(r *state.Record) (got readable) {
+func (b *build) readCredential(r *state.Record) (got readable) {
 	m, reason := decoded[*configv1.Credential](r)
 	if reason != "" {
 		return readable{reason: reason}
@@ -182,19 +190,27 @@ func readCredential(r *state.Record) (got readable) {
 	if to := m.GetBoundCertificate(); len(to) > 0 {
 		got.bound = runtime.NewDemand(to, nil)
 	}
-	got.credential, got.reason = credential(r, m)
+	cfg, err := m.GetConfig().UnmarshalNew()
+	switch {
+	case err != nil:
+		got.reason = "this gateway does not know its type"
+	case state.Newer(cfg.ProtoReflect()):
+		got.reason = "it has fields or values that this gateway does not know"
+	default:
+		cfg, got.refs, got.reason = b.clear(m.GetConfig(), cfg)
+	}
+	unresolved := got.reason
+	if unresolved == "" || len(got.refs) > 0 {
+		got.credential, got.reason = credential(r, m, cfg, unresolved == "")
+	}
+	if got.reason == "" {
+		got.fault = unresolved
+	}
 	return got
 }
 
-func credential(r *state.Record, m *configv1.Credential) (_ directory.Credential, reason string) {
-	cfg, err := m.GetConfig().UnmarshalNew()
-	if err != nil {
-		return directory.Credential{}, "this gateway does not know its type"
-	}
-	if state.Newer(cfg.ProtoReflect()) {
-		return directory.Credential{}, "it has fields or values that this gateway does not know"
-	}
-	c, reason := credentials.Read(m, cfg)
+func credential(r *state.Record, m *configv1.Credential, cfg proto.Message, resolved bool) (_ directory.Credential, reason string) {
+	c, reason := credentials.Read(m, cfg, resolved)
 	c.UID = r.UID
 	if consumer, name, _ := strings.Cut(r.Name, "/"); consumer == c.Consumer && name == c.Name {
 		c.Consumer, c.Name = consumer, name // the same without memory of their own

@@ -22,6 +22,9 @@ import (
 // what the settings say of upstream certificates.
 const settingsIdentities = kindSettings + " upstream_certificates"
 
+// What policies are made from that make calls of their own: where these may go.
+const settingsEgress = kindSettings + " upstream_networks"
+
 func refTo(kind, name string) string { return kind + " " + name }
 
 // identified is an identity, or why there is none.
@@ -56,10 +59,21 @@ func (b *build) changedTrust() map[string]bool {
 		}
 	}
 	b.rt.Versions = b.versions.edit.Map()
-	if before := b.prev.Settings; before != nil && before.IdentitiesKey != b.rt.Settings.IdentitiesKey {
+	return refs
+}
+
+// changedPlaces adds to refs what the settings, which are new, say otherwise than before, and takes up what is made from it.
+func (b *build) changedPlaces(refs map[string]bool) {
+	before := b.prev.Settings
+	if before == nil {
+		return
+	}
+	if before.IdentitiesKey != b.rt.Settings.IdentitiesKey {
 		refs[settingsIdentities] = true
 	}
-	return refs
+	if before.EgressKey != b.rt.Settings.EgressKey {
+		b.changedUses(map[string]bool{settingsEgress: true})
+	}
 }
 
 func idsOf(r *state.Record) []string {

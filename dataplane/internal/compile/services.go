@@ -17,9 +17,9 @@ import (
 )
 
 // changedServices compiles the services that changed, or what their TLS is made from. Routes to them are compiled again.
-func (b *build) changedServices() {
+func (b *build) changedServices(refs map[string]bool) {
 	b.staleServices = map[string]bool{}
-	changes := append(b.changes[kindServices], b.dependentServices(b.changedTrust())...)
+	changes := append(b.changes[kindServices], b.dependentServices(refs)...)
 	for _, ch := range changes {
 		b.forget(kindServices, ch.uid())
 		before, after := ch.names()

@@ -118,6 +118,7 @@ func (b *build) compileSettings(r *state.Record, s *configv1.Settings) (reason s
 		return "upstream_certificates: " + firstOf(wrong)
 	}
 	out.IdentitiesKey = identitiesKey(s.GetUpstreamCertificates())
+	b.egress = out.Egress
 	if r != nil {
 		out.Owner = b.owner(r, s.GetPolicies())
 		b.ownFaults(r, chain.Input{Settings: &out.Owner.Owner})

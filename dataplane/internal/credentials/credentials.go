@@ -31,8 +31,8 @@ func known(typ string) material {
 }
 
 // Read returns the credential for the directory, but for its UID and what it is bound to. The reason says why it does not
-// count, in a way that follows "because".
-func Read(m *configv1.Credential, cfg proto.Message) (c directory.Credential, reason string) {
+// count. What a secret refers to is in its place; while it is not resolved, the credential is known and proves nothing.
+func Read(m *configv1.Credential, cfg proto.Message, resolved bool) (c directory.Credential, reason string) {
 	c = directory.Credential{
 		Name: m.GetName(), Type: m.GetType(), Consumer: m.GetConsumer(),
 		NotBefore: moment(m.GetNotBefore()), Expires: moment(m.GetExpires()),
@@ -55,7 +55,9 @@ func Read(m *configv1.Credential, cfg proto.Message) (c directory.Credential, re
 		return c, "it has no name to be known by"
 	}
 	c.Hash = exchange.NameHash(c.Type, []byte(name))
-	c.Material, reason = make(cfg)
+	if resolved {
+		c.Material, reason = make(cfg)
+	}
 	return c, reason
 }
 

@@ -211,8 +211,9 @@ type Credential struct {
 	Principal *Principal
 	// NotBefore is when it begins to be valid; zero: at once. When it ends its principal says.
 	NotBefore time.Time
-	// Material is what presented proof is compared with, of a type that the policy of the credential's type knows; nil if
-	// finding the credential proves it.
+	// Material is what presented proof is compared with, of a type that the policy of the credential's type knows. Nil: finding
+	// the credential proves it; or, for types that need some, it is not known now, as what it refers to has not been read: that
+	// is an outage, not a refusal.
 	Material any
 }
 

@@ -8,6 +8,7 @@
 package policy
 
 import (
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 
@@ -17,6 +18,7 @@ import (
 	"keyward.dev/dataplane/internal/exchange"
 	"keyward.dev/dataplane/internal/hostsvc"
 	optionsv1 "keyward.dev/proto/gen/keyward/options/v1"
+	"keyward.dev/shared/check/certs"
 )
 
 // Verdict says whether an exchange goes on.
@@ -83,11 +85,25 @@ type Certified interface {
 // Identity names the binding a policy was built for.
 type Identity = exchange.PolicyRef
 
+// Group is what policies can be made from besides their own configuration. A policy is built again when what it has asked for
+// changes.
+type Group interface {
+	// Authorities returns the CA certificates of a name.
+	Authorities(name string) ([]*x509.Certificate, error)
+	// Certificate returns what a reference means: of a name the versions in use and next, of an id that version; with private
+	// keys where they are known. There is at least one.
+	Certificate(reference string) ([]*certs.Version, error)
+	// Egress says where the gateway's own calls may go.
+	Egress() *hostsvc.EgressRules
+}
+
 // Deps is what a policy gets besides its config.
 type Deps struct {
 	Binding Identity
 	Host    *hostsvc.Services
-	Log     *slog.Logger
+	// Group is asked while the policy is built, and not later.
+	Group Group
+	Log   *slog.Logger
 }
 
 // Factory builds policies of one type.

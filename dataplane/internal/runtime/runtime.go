@@ -59,6 +59,9 @@ type Runtime struct {
 	// Versions are the uids of certificates by the ids of their versions, Dependents the uids of services by what their TLS is
 	// made from, both as package compile divides them.
 	Versions, Dependents *shardmap.Map[[]string]
+	// Uses are the kinds and uids of what has policies or is a credential, by what these were made from beside their own
+	// record; UsesOf is the other way round.
+	Uses, UsesOf *shardmap.Map[[]string]
 	// References are likewise the uids of certificates by the names of the records with what they refer to.
 	References *shardmap.Map[[]string]
 	// LostGroups are consumer groups of which not even the name is known, by uid.

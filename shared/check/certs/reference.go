@@ -29,6 +29,12 @@ func ResolvedName(certificate string, v *configv1.CertificateVersion) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// ValueName is the name of the system record with what a reference means that stands for anything but a private key.
+func ValueName(reference string) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "value %q", reference))
+	return hex.EncodeToString(sum[:])
+}
+
 // Lookup answers the system record of a name, or why there is none that can be used.
 type Lookup func(name string) (r *systemv1.ResolvedSecret, reason string)
 

@@ -36,6 +36,9 @@ type world struct {
 	consumers map[string]*configv1.Consumer
 	groups    map[string]*configv1.ConsumerGroup
 
+	certificates map[string]*configv1.Certificate
+	authorities  map[string]*configv1.CaCertificate
+
 	routeChain *policy.Chain
 }
 
@@ -45,6 +48,7 @@ func newWorld(t testing.TB, doc []byte, factories []policy.Factory) *world {
 	t.Helper()
 	w := &world{
 		factories: map[string]policy.Factory{}, keys: map[string]string{}, services: hostsvc.New(hostsvc.Config{}),
+		certificates: map[string]*configv1.Certificate{}, authorities: map[string]*configv1.CaCertificate{},
 		settings: &configv1.Settings{}, consumers: map[string]*configv1.Consumer{}, groups: map[string]*configv1.ConsumerGroup{},
 	}
 	for _, f := range factories {
@@ -116,6 +120,10 @@ func (w *world) add(t testing.TB, edit *directory.Editor, term *directory.Term, 
 		if w.route == nil {
 			w.route = m
 		}
+	case *configv1.Certificate:
+		w.certificates[m.GetName()] = m
+	case *configv1.CaCertificate:
+		w.authorities[m.GetName()] = m
 	case *configv1.ConsumerGroup:
 		w.groups[m.GetName()] = m
 	case *configv1.Consumer:
@@ -133,7 +141,7 @@ func (w *world) add(t testing.TB, edit *directory.Editor, term *directory.Term, 
 			hash := term.Hash([]byte(k.GetKey().GetPlaintext()))
 			k.Key = &configv1.Secret{Value: &configv1.Secret_KeyedHash{KeyedHash: &configv1.KeyedHash{Term: term.Number(), Hash: hash[:]}}}
 		}
-		c, reason := credentials.Read(m, cfg)
+		c, reason := credentials.Read(m, cfg, true)
 		if reason != "" {
 			t.Fatalf("credential %s does not count: %s", m.GetName(), reason)
 		}
@@ -240,7 +248,7 @@ func (w *world) build(t testing.TB, l *chain.Link) policy.Link {
 		t.Fatal(err)
 	}
 	id := policy.Identity{Type: l.Type, Name: l.Name, OwnerKind: l.OwnerKind, OwnerUID: l.OwnerUID, OwnerName: l.OwnerName}
-	p, err := f.Build(cfg, policy.Deps{Binding: id, Host: w.services, Log: slog.New(slog.DiscardHandler)})
+	p, err := f.Build(cfg, policy.Deps{Binding: id, Host: w.services, Group: group{w}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(fmt.Errorf("binding %s: %w", l.Name, err))
 	}

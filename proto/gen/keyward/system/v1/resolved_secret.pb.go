@@ -13,6 +13,7 @@ import (
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	v1 "keyward.dev/proto/gen/keyward/config/v1"
+	_ "keyward.dev/proto/gen/keyward/options/v1"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -35,7 +36,9 @@ type ResolvedSecret struct {
 	// once it could not be read for so long that it must not be used any more.
 	Certificate *v1.CertificateVersion `protobuf:"bytes,2,opt,name=certificate,proto3" json:"certificate,omitempty"`
 	// Since when it could not be read; nothing while it can. It changes twice in an outage and not with each attempt.
-	FailingSince  *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=failing_since,json=failingSince,proto3" json:"failing_since,omitempty"`
+	FailingSince *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=failing_since,json=failingSince,proto3" json:"failing_since,omitempty"`
+	// What the reference means where it stands for anything but a private key; nothing as with certificate.
+	Value         *v1.Secret `protobuf:"bytes,4,opt,name=value,proto3" json:"value,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -91,15 +94,23 @@ func (x *ResolvedSecret) GetFailingSince() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *ResolvedSecret) GetValue() *v1.Secret {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
 var File_keyward_system_v1_resolved_secret_proto protoreflect.FileDescriptor
 
 const file_keyward_system_v1_resolved_secret_proto_rawDesc = "" +
 	"\n" +
-	"'keyward/system/v1/resolved_secret.proto\x12\x11keyward.system.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#keyward/config/v1/certificate.proto\"\xb8\x01\n" +
+	"'keyward/system/v1/resolved_secret.proto\x12\x11keyward.system.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#keyward/config/v1/certificate.proto\x1a\x1ekeyward/config/v1/secret.proto\x1a keyward/options/v1/options.proto\"\xf1\x01\n" +
 	"\x0eResolvedSecret\x12\x1c\n" +
 	"\treference\x18\x01 \x01(\tR\treference\x12G\n" +
 	"\vcertificate\x18\x02 \x01(\v2%.keyward.config.v1.CertificateVersionR\vcertificate\x12?\n" +
-	"\rfailing_since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\ffailingSinceB2Z0keyward.dev/proto/gen/keyward/system/v1;systemv1b\x06proto3"
+	"\rfailing_since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\ffailingSince\x127\n" +
+	"\x05value\x18\x04 \x01(\v2\x19.keyward.config.v1.SecretB\x06\xda\xe7\x18\x02(\x03R\x05valueB2Z0keyward.dev/proto/gen/keyward/system/v1;systemv1b\x06proto3"
 
 var (
 	file_keyward_system_v1_resolved_secret_proto_rawDescOnce sync.Once
@@ -118,15 +129,17 @@ var file_keyward_system_v1_resolved_secret_proto_goTypes = []any{
 	(*ResolvedSecret)(nil),        // 0: keyward.system.v1.ResolvedSecret
 	(*v1.CertificateVersion)(nil), // 1: keyward.config.v1.CertificateVersion
 	(*timestamppb.Timestamp)(nil), // 2: google.protobuf.Timestamp
+	(*v1.Secret)(nil),             // 3: keyward.config.v1.Secret
 }
 var file_keyward_system_v1_resolved_secret_proto_depIdxs = []int32{
 	1, // 0: keyward.system.v1.ResolvedSecret.certificate:type_name -> keyward.config.v1.CertificateVersion
 	2, // 1: keyward.system.v1.ResolvedSecret.failing_since:type_name -> google.protobuf.Timestamp
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	3, // 2: keyward.system.v1.ResolvedSecret.value:type_name -> keyward.config.v1.Secret
+	3, // [3:3] is the sub-list for method output_type
+	3, // [3:3] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_keyward_system_v1_resolved_secret_proto_init() }
