@@ -20,6 +20,8 @@ type Exchange struct {
 	Directory Directory
 	// Client is what is known of the client's certificate. The server sets it; nil stands for a connection without TLS.
 	Client Client
+	// Bodies reads the request's body for Body. The server sets it.
+	Bodies BodyReader
 	// Vouched are the keys of the authorities, as Client knows them, by which authentication has believed a certificate. What
 	// lasts longer than the request ends when they vouch no more.
 	Vouched []string
@@ -38,11 +40,13 @@ type Exchange struct {
 	// Progress belongs to the policy chain runner: one entry for the route half, one for the overlay half.
 	Progress [2]Progress
 
-	refusal *Refusal
-	id      ID
-	arena   arena
-	saved   saved
-	current *Slot
+	refusal   *Refusal
+	id        ID
+	arena     arena
+	saved     saved
+	current   *Slot
+	body      []byte // unless bodyState is bodyUnread
+	bodyState bodyState
 }
 
 // Request is what the client asked for. Policies may change Header and Query; what they leave is forwarded.
@@ -272,6 +276,8 @@ type saved struct {
 	principal *Principal
 	reqHead   Headers
 	respHead  Headers
+	body      []byte
+	bodyState bodyState
 }
 
 func (s *saved) reset() {
@@ -286,6 +292,7 @@ func (x *Exchange) Save() {
 	s.reqHead = append(s.reqHead[:0], x.Request.Header...)
 	s.respHead = append(s.respHead[:0], x.Response.Header...)
 	s.request, s.response, s.principal = x.Request, x.Response, x.Principal
+	s.body, s.bodyState = x.body, x.bodyState
 }
 
 // Restore undoes every change since Save.
@@ -293,6 +300,7 @@ func (x *Exchange) Restore() {
 	s := &x.saved
 	req, resp := x.Request.Header, x.Response.Header
 	x.Request, x.Response, x.Principal = s.request, s.response, s.principal
+	x.body, x.bodyState = s.body, s.bodyState
 	x.Request.Header = append(req[:0], s.reqHead...)
 	x.Response.Header = append(resp[:0], s.respHead...)
 }

@@ -26,27 +26,41 @@ type requestBody struct {
 	n       int64
 	refused *exchange.Refusal // an answer of the gateway's own
 	stopped bool              // the exchange holds the answer, or refused does
-	ended   bool
+	ended   bool              // all of it was read
+	passed  bool              // all of it was shown to policies
 
-	all    []byte // the whole body, shown already
+	all    []byte // the whole body
 	isAll  bool
-	handed bool // all was handed on by Next
+	handed bool // all was handed on by Next, or kept was
+
+	// kept is what was read ahead, in memory of the server's; spill what was read after it and is not kept, for lack of that.
+	kept, spill []byte
+	gone        bool // so is the client: it was while the body was read ahead
 }
 
 // reset forgets the body. Nobody reads it any more.
 func (b *requestBody) reset() {
-	b.call, b.limit, b.n, b.refused, b.stopped, b.ended = nil, 0, 0, nil, false, false
+	if b.kept != nil {
+		b.call.server.bodies.give(b.kept)
+	}
+	b.call, b.limit, b.n, b.refused, b.stopped, b.ended, b.passed = nil, 0, 0, nil, false, false, false
 	b.all, b.isAll, b.handed = nil, false, false
+	b.kept, b.spill, b.gone = nil, nil, false
 }
 
-// begin takes the body if it is there already.
-func (b *requestBody) begin(c *call) {
+// open makes the body one of the call's.
+func (b *requestBody) open(c *call) {
 	b.call, b.limit = c, c.route.MaxBody
 	c.h1.idle = c.route.Call.Idle
-	if p, ok := c.wire.whole(); ok {
-		if err := b.took(p, true); err == nil {
-			b.all, b.isAll = p, true
-		}
+}
+
+// begin has the body forwarded. It is taken if it is there already.
+func (b *requestBody) begin(c *call) {
+	b.open(c)
+	switch {
+	case b.stopped:
+	case b.isAll || b.n == 0 && b.takeWhole() && b.isAll:
+		b.forwardAhead()
 	}
 }
 
@@ -61,6 +75,9 @@ func (b *requestBody) Next() ([]byte, error) {
 		}
 		b.handed = true
 		return b.all, nil
+	}
+	if p := b.nextAhead(); p != nil {
+		return p, b.show(p, false)
 	}
 	if b.complete() {
 		return nil, io.EOF
@@ -80,6 +97,14 @@ func (b *requestBody) Next() ([]byte, error) {
 
 // took counts a piece and shows it to the policies.
 func (b *requestBody) took(p []byte, last bool) error {
+	if err := b.count(p, last); err != nil {
+		return err
+	}
+	return b.show(p, last)
+}
+
+// count counts a piece that was read.
+func (b *requestBody) count(p []byte, last bool) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.stopped {
@@ -89,17 +114,32 @@ func (b *requestBody) took(p []byte, last bool) error {
 	if b.n > b.limit {
 		return b.stop(b.call.server.refusals.body)
 	}
-	if !b.ended && (len(p) > 0 || last) && !b.show(p, last) {
-		return b.stop(nil)
-	}
 	b.ended = b.ended || last
 	return nil
 }
 
-// show gives a piece to the policies; false means that one of them refused.
-func (b *requestBody) show(p []byte, last bool) bool {
+// show gives a piece to the policies.
+func (b *requestBody) show(p []byte, last bool) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.stopped {
+		return errBodyRefused
+	}
 	c := b.call
-	return c.route.Chain.Body(&c.x, p, last) == policy.Next && c.overlay.Chain.Body(&c.x, p, last) == policy.Next
+	if !b.passed && (len(p) > 0 || last) &&
+		(c.route.Chain.Body(&c.x, p, last) != policy.Next || c.overlay.Chain.Body(&c.x, p, last) != policy.Next) {
+		return b.stop(nil)
+	}
+	b.passed = b.passed || last
+	return nil
+}
+
+// fail refuses the body for good.
+func (b *requestBody) fail(r *exchange.Refusal) *exchange.Refusal {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	_ = b.stop(r)
+	return r
 }
 
 func (b *requestBody) stop(r *exchange.Refusal) error {
@@ -126,9 +166,6 @@ func (b *requestBody) failed(err error) error {
 
 // Trailer returns the trailer fields after io.EOF.
 func (b *requestBody) Trailer() exchange.Headers {
-	if b.isAll {
-		return nil
-	}
 	return b.call.wire.trailer()
 }
 

@@ -137,8 +137,9 @@ func (c *call) ready() bool {
 // identify finds out who calls and what applies to them. It returns false after it has answered the request.
 func (c *call) identify() bool {
 	c.entered = true
+	c.x.Bodies = c
 	if c.route.Chain.Request(&c.x) != policy.Next {
-		c.respondLocally()
+		c.stopped()
 		return false
 	}
 	overlay := c.rt.Overlay(c.route, c.x.Principal)
@@ -153,7 +154,7 @@ func (c *call) identify() bool {
 // permit forwards the request if the caller may make it.
 func (c *call) permit(ctx context.Context) {
 	if c.overlay.Chain.Request(&c.x) != policy.Next {
-		c.respondLocally()
+		c.stopped()
 		return
 	}
 	c.forward(ctx)
@@ -331,6 +332,13 @@ func (c *call) refuse(r *exchange.Refusal) {
 	c.x.Answer(r)
 	c.body.mu.Unlock()
 	c.respondLocally()
+}
+
+// stopped answers a request that a policy has stopped.
+func (c *call) stopped() {
+	if !c.clientGone() {
+		c.respondLocally()
+	}
 }
 
 // respondLocally sends the answer that the exchange holds.

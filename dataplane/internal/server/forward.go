@@ -17,7 +17,7 @@ func (c *call) forward(ctx context.Context) {
 	}
 	c.announce()
 	c.prepare()
-	if c.body.stopped { // all of the body was there, and a policy refused it
+	if c.body.stopped { // it could not be read ahead, or all of it was there and a policy refused it
 		c.bodyRefused()
 		return
 	}
@@ -100,10 +100,21 @@ func (c *call) path() []byte {
 
 // bodyRefused answers for a body that was refused.
 func (c *call) bodyRefused() {
+	if c.clientGone() {
+		return
+	}
 	if r := c.body.refused; r != nil {
 		c.x.Answer(r)
 	}
 	c.respondLocally()
+}
+
+// clientGone says whether there is nobody to be answered, because the body that was read ahead did not come.
+func (c *call) clientGone() bool {
+	if c.body.gone {
+		c.abort, c.out.Code = true, c.body.refused.Code()
+	}
+	return c.body.gone
 }
 
 // failed answers for an upstream that did not.

@@ -82,6 +82,7 @@ func (w *h1wire) begun(c *call) {
 }
 
 func (w *h1wire) whole() ([]byte, bool) {
+	w.used()
 	in := &w.conn.in
 	if w.head.Chunked || w.ended || int64(in.Len()) < w.left {
 		return nil, false

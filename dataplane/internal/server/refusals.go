@@ -11,6 +11,7 @@ import (
 type refusals struct {
 	notReady, closed, badTarget, badHost, badMethod, plain, headers, uri, body, badBody, badRequest, notFound, upgrade, timeout *exchange.Refusal
 	internal, unreachable, upstreamTimeout, noTarget, circuitOpen, exhausted, noTrust, headTimeout, lastHop                     *exchange.Refusal
+	gone, bodyMemory                                                                                                            *exchange.Refusal
 	noClient, revokedClient, unsureClient, badClient, misdirected                                                               *exchange.Refusal
 }
 
@@ -30,14 +31,17 @@ func newRefusals() *refusals {
 		notReady: exchange.NewRefusal(503, "not_ready", "This gateway has no configuration yet.", exchange.Field("Retry-After", "1")),
 		closed: exchange.NewRefusal(503, "closed",
 			"The configuration of this route cannot be used, so the gateway does not serve it.", exchange.Field("Retry-After", "10")),
-		badTarget:     exchange.NewRefusal(400, "bad_target", "The request target is malformed or ambiguous."),
-		badRequest:    exchange.NewRefusal(400, "malformed", "The request is malformed."),
-		badHost:       exchange.NewRefusal(400, "bad_host", "The host is missing or malformed."),
-		badMethod:     exchange.NewRefusal(501, "not_implemented", "The method is not supported."),
-		plain:         exchange.NewRefusal(403, "https_required", "Use https."),
-		headers:       exchange.NewRefusal(431, "headers_too_large", "The request has too many header fields, or too large ones."),
-		uri:           exchange.NewRefusal(414, "uri_too_long", "The request target is too long."),
-		body:          exchange.NewRefusal(413, "body_too_large", "The request body is too large."),
+		badTarget:  exchange.NewRefusal(400, "bad_target", "The request target is malformed or ambiguous."),
+		badRequest: exchange.NewRefusal(400, "malformed", "The request is malformed."),
+		badHost:    exchange.NewRefusal(400, "bad_host", "The host is missing or malformed."),
+		badMethod:  exchange.NewRefusal(501, "not_implemented", "The method is not supported."),
+		plain:      exchange.NewRefusal(403, "https_required", "Use https."),
+		headers:    exchange.NewRefusal(431, "headers_too_large", "The request has too many header fields, or too large ones."),
+		uri:        exchange.NewRefusal(414, "uri_too_long", "The request target is too long."),
+		body:       exchange.NewRefusal(413, "body_too_large", "The request body is too large."),
+		gone:       exchange.NewRefusal(400, "client_gone", "The request body did not come."),
+		bodyMemory: exchange.NewRefusal(503, "body_memory", "There is no memory now for a request body that has to be read whole.",
+			exchange.Field("Retry-After", "1")),
 		badBody:       exchange.NewRefusal(400, "bad_body", "The request body is not well-formed."),
 		noClient:      exchange.NewRefusal(403, "client_certificate_required", "The route needs a client certificate."),
 		badClient:     exchange.NewRefusal(403, "client_certificate_refused", "The client certificate is not allowed here."),

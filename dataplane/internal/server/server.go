@@ -33,6 +33,8 @@ const (
 	maxHeadBytes = 1 << 20
 	// quietPeriod without a request ends the first part of a drain, in which connections are told to go elsewhere.
 	quietPeriod = 500 * time.Millisecond
+	// defaultBodyMemory is for bodies that are read ahead.
+	defaultBodyMemory = 256 << 20
 )
 
 // Listener is an address to serve. TLS says whether it speaks HTTPS.
@@ -109,7 +111,9 @@ type Config struct {
 	Loaded <-chan struct{}
 	// MaxConns bounds the clients' connections whatever the settings say, e.g. by how many files may be open; 0: not.
 	MaxConns int
-	Log      *slog.Logger
+	// BodyMemory bounds the bytes of all request bodies that are held at once because policies need them whole. 0: 256 MiB.
+	BodyMemory int64
+	Log        *slog.Logger
 }
 
 // Server serves a gateway's listeners.
@@ -124,6 +128,7 @@ type Server struct {
 	caps     caps
 	shake    *handshakes
 	calls    sync.Pool
+	bodies   bodyMemory
 
 	draining atomic.Bool  // responses announce the end of their connection
 	closing  atomic.Bool  // connections without a request end
@@ -138,6 +143,7 @@ func Listen(ctx context.Context, c Config) (*Server, error) {
 		c.Sockets = &sockets.Sockets{}
 	}
 	s := &Server{config: c, refusals: newRefusals(), goOn: []byte("HTTP/1.1 100 Continue\r\n\r\n")}
+	s.bodies.limit = cmp.Or(c.BodyMemory, defaultBodyMemory)
 	s.calls.New = func() any { return newCall(s) }
 	s.shake = newHandshakes(c.Runtime, c.Certificates)
 	for _, l := range c.Listeners {
@@ -196,11 +202,16 @@ type Stats struct {
 	Open, Handshakes int64
 	// Refused were closed at once because there were too many.
 	Refused uint64
+	// BodyBytes is the memory of request bodies that are held because policies need them whole.
+	BodyBytes int64
 }
 
 // Stats returns how things are now.
 func (s *Server) Stats() Stats {
-	return Stats{Open: s.caps.open.Load(), Handshakes: s.caps.handshakes.Load(), Refused: s.caps.refused.Load()}
+	return Stats{
+		Open: s.caps.open.Load(), Handshakes: s.caps.handshakes.Load(), Refused: s.caps.refused.Load(),
+		BodyBytes: s.bodies.used.Load(),
+	}
 }
 
 // HandshakeFailures returns how many TLS handshakes have failed, by reason.

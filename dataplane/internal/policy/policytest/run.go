@@ -27,6 +27,8 @@ type Outcome struct {
 	// StoppedBy is the type of the policy that refused or answered it; empty if it passed.
 	StoppedBy string
 	Status    int
+	// ReadBody: a policy asked for the whole body.
+	ReadBody bool
 }
 
 // Run runs every case that matches the pattern, e.g. "testdata/*.txtar", and returns all outcomes.
@@ -93,6 +95,7 @@ func runFile(t *testing.T, file string, factories []policy.Factory) []Outcome {
 func (w *world) serve(t testing.TB, x *exchange.Exchange, req section, upstream []byte) ([]byte, Outcome) {
 	t.Helper()
 	body := w.receive(t, x, req)
+	x.Bodies = body
 	var log bytes.Buffer
 	overlay := policy.NewOverlay(nil, nil)
 	v := w.routeChain.Request(x)
@@ -105,15 +108,17 @@ func (w *world) serve(t testing.TB, x *exchange.Exchange, req section, upstream 
 		v = overlay.Request(x)
 	}
 	if v == policy.Next {
-		v = body.pass(t, x, w.routeChain, overlay)
+		v = body.pass(x, w.routeChain, overlay)
 	}
 	if v == policy.Next {
-		writeRequest(&log, x, body.data)
+		writeRequest(&log, x, body)
 		answer(t, x, upstream)
 	}
 	overlay.Response(x)
 	w.routeChain.Response(x)
-	return w.unfill(w.describe(x, v, log.Bytes())), outcome(x, v)
+	o := outcome(x, v)
+	o.ReadBody = body.asked
+	return w.unfill(w.describe(x, v, log.Bytes())), o
 }
 
 func outcome(x *exchange.Exchange, v policy.Verdict) Outcome {
@@ -149,7 +154,7 @@ func (w *world) describe(x *exchange.Exchange, v policy.Verdict, seen []byte) []
 	return b.Bytes()
 }
 
-func writeRequest(b *bytes.Buffer, x *exchange.Exchange, body []byte) {
+func writeRequest(b *bytes.Buffer, x *exchange.Exchange, body *body) {
 	fmt.Fprintf(b, "> %s %s", x.Request.Method, x.Request.Path)
 	if x.Request.Query != nil {
 		fmt.Fprintf(b, "?%s", x.Request.Query)
@@ -158,8 +163,10 @@ func writeRequest(b *bytes.Buffer, x *exchange.Exchange, body []byte) {
 	for _, h := range x.Request.Header {
 		fmt.Fprintf(b, "> %s: %s\n", h.Name, h.Value)
 	}
-	if len(body) > 0 {
-		fmt.Fprintf(b, "> (%d bytes)\n", len(body))
+	if replaced, ok := x.ReplacedBody(); ok {
+		fmt.Fprintf(b, "> (%d bytes) %s\n", len(replaced), replaced)
+	} else if len(body.data) > 0 {
+		fmt.Fprintf(b, "> (%d bytes)\n", len(body.data))
 	}
 }
 
@@ -206,7 +213,7 @@ func (w *world) receive(t testing.TB, x *exchange.Exchange, s section) *body {
 	for _, attr := range strings.Fields(s.name)[1:] {
 		w.attribute(t, x, attr)
 	}
-	return &body{data: bytes.TrimSuffix(rest, []byte("\n")), chunked: h.Chunked}
+	return newBody(t, w.fill(bytes.TrimSuffix(rest, []byte("\n"))), x.Request.ContentLength)
 }
 
 func (w *world) attribute(t testing.TB, x *exchange.Exchange, attr string) {
@@ -237,48 +244,4 @@ func (w *world) attribute(t testing.TB, x *exchange.Exchange, attr string) {
 	default:
 		t.Fatalf("unknown attribute %q", attr)
 	}
-}
-
-// body is the body of a request section; a chunked one is written as chunks, line by line.
-type body struct {
-	data    []byte
-	chunked bool
-}
-
-// pass shows the body to the chains as a server does.
-func (b *body) pass(t testing.TB, x *exchange.Exchange, chains ...*policy.Chain) policy.Verdict {
-	t.Helper()
-	if x.Request.ContentLength == 0 {
-		return policy.Next
-	}
-	if !b.chunked {
-		if int64(len(b.data)) != x.Request.ContentLength {
-			t.Fatalf("body has %d bytes, Content-Length says %d", len(b.data), x.Request.ContentLength)
-		}
-		return show(x, b.data, true, chains)
-	}
-	wire := bytes.ReplaceAll(append(b.data, "\n\n"...), []byte("\n"), []byte("\r\n"))
-	b.data = nil
-	var c httpwire.Chunks
-	for !c.Done() {
-		piece, n, err := c.Next(wire)
-		if err != nil {
-			t.Fatalf("chunked body: %v", err)
-		}
-		wire = wire[n:]
-		b.data = append(b.data, piece...)
-		if v := show(x, piece, c.Done(), chains); v != policy.Next {
-			return v
-		}
-	}
-	return policy.Next
-}
-
-func show(x *exchange.Exchange, piece []byte, last bool, chains []*policy.Chain) policy.Verdict {
-	for _, c := range chains {
-		if v := c.Body(x, piece, last); v != policy.Next {
-			return v
-		}
-	}
-	return policy.Next
 }

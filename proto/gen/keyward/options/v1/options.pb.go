@@ -215,6 +215,8 @@ const (
 	Body_BODY_NONE Body = 1
 	// Sees the chunks as they pass.
 	Body_BODY_STREAM Body = 2
+	// Looks at all of it before the request goes on, where its configuration says so.
+	Body_BODY_BUFFER Body = 3
 )
 
 // Enum value maps for Body.
@@ -223,11 +225,13 @@ var (
 		0: "BODY_UNSPECIFIED",
 		1: "BODY_NONE",
 		2: "BODY_STREAM",
+		3: "BODY_BUFFER",
 	}
 	Body_value = map[string]int32{
 		"BODY_UNSPECIFIED": 0,
 		"BODY_NONE":        1,
 		"BODY_STREAM":      2,
+		"BODY_BUFFER":      3,
 	}
 )
 
@@ -1162,11 +1166,12 @@ const file_keyward_options_v1_options_proto_rawDesc = "" +
 	"\n" +
 	"SITE_ROUTE\x10\x03\x12\x17\n" +
 	"\x13SITE_CONSUMER_GROUP\x10\x04\x12\x11\n" +
-	"\rSITE_CONSUMER\x10\x05*<\n" +
+	"\rSITE_CONSUMER\x10\x05*M\n" +
 	"\x04Body\x12\x14\n" +
 	"\x10BODY_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tBODY_NONE\x10\x01\x12\x0f\n" +
-	"\vBODY_STREAM\x10\x02*\xf8\x02\n" +
+	"\vBODY_STREAM\x10\x02\x12\x0f\n" +
+	"\vBODY_BUFFER\x10\x03*\xf8\x02\n" +
 	"\x06Format\x12\x16\n" +
 	"\x12FORMAT_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vFORMAT_SIZE\x10\x01\x12\x14\n" +
