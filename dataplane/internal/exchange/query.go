@@ -5,7 +5,21 @@ import "bytes"
 // NextQuery returns the next value of the query parameter called name at or after position from, percent-decoded, and
 // the position to go on from. ok is false when there is none left.
 func (x *Exchange) NextQuery(name string, from int) (value []byte, next int, ok bool) {
-	q := x.Request.Query
+	return x.NextPair(x.Request.Query, name, from)
+}
+
+// RemoveQuery removes every query parameter called name. RawTarget keeps what was received.
+func (x *Exchange) RemoveQuery(name string) {
+	if _, _, ok := x.NextQuery(name, 0); !ok {
+		return
+	}
+	if x.Request.Query = x.WithoutPair(x.Request.Query, name); len(x.Request.Query) == 0 {
+		x.Request.Query = nil
+	}
+}
+
+// NextPair is NextQuery for q, pairs in the form of a query: application/x-www-form-urlencoded.
+func (x *Exchange) NextPair(q []byte, name string, from int) (value []byte, next int, ok bool) {
 	for from < len(q) {
 		end := pairEnd(q, from)
 		key, val, _ := bytes.Cut(q[from:end], []byte("="))
@@ -17,12 +31,8 @@ func (x *Exchange) NextQuery(name string, from int) (value []byte, next int, ok 
 	return nil, len(q), false
 }
 
-// RemoveQuery removes every query parameter called name. RawTarget keeps what was received.
-func (x *Exchange) RemoveQuery(name string) {
-	if _, _, ok := x.NextQuery(name, 0); !ok {
-		return
-	}
-	q := x.Request.Query
+// WithoutPair returns q without the pairs called name, in new memory.
+func (x *Exchange) WithoutPair(q []byte, name string) []byte {
 	kept := x.Alloc(len(q))
 	for from := 0; from < len(q); {
 		end := pairEnd(q, from)
@@ -35,10 +45,7 @@ func (x *Exchange) RemoveQuery(name string) {
 		}
 		from = end + 1
 	}
-	if len(kept) == 0 {
-		kept = nil
-	}
-	x.Request.Query = kept
+	return kept
 }
 
 func pairEnd(q []byte, from int) int {

@@ -3,12 +3,12 @@
 package keyauth
 
 import (
-	"bytes"
 	"errors"
 	"strings"
 
 	"keyward.dev/dataplane/internal/exchange"
 	"keyward.dev/dataplane/internal/policy"
+	"keyward.dev/dataplane/internal/presented"
 	policyv1 "keyward.dev/proto/gen/keyward/policy/v1"
 )
 
@@ -21,9 +21,8 @@ const (
 )
 
 type keyAuth struct {
-	headers, query, cookies []string
-	hide                    bool
-	challenge               exchange.Header
+	places    *presented.Places
+	challenge exchange.Header
 }
 
 // The refusals, one per reason; callers are not told whether a key exists. The chain adds the challenges of every binding
@@ -37,12 +36,11 @@ var (
 
 // Build makes the policy.
 func Build(cfg *policyv1.KeyAuth, _ policy.Deps) (policy.Policy, error) {
-	k := &keyAuth{
-		headers: cfg.GetHeader(), query: cfg.GetQuery(), cookies: cfg.GetCookie(),
-		hide: cfg.HideCredentials == nil || cfg.GetHideCredentials(),
+	places := presented.Config{
+		Header: cfg.GetHeader(), Query: cfg.GetQuery(), Cookie: cfg.GetCookie(), Keep: cfg.HideCredentials != nil && !cfg.GetHideCredentials(),
 	}
-	if len(k.headers)+len(k.query)+len(k.cookies) == 0 {
-		k.headers = []string{defaultHeader}
+	if len(places.Header)+len(places.Query)+len(places.Cookie) == 0 {
+		places.Header = []string{defaultHeader}
 	}
 	realm := cfg.GetRealm()
 	if realm == "" {
@@ -51,8 +49,7 @@ func Build(cfg *policyv1.KeyAuth, _ policy.Deps) (policy.Policy, error) {
 	if strings.ContainsAny(realm, "\"\\\r\n") {
 		return nil, errors.New("realm has characters that a quoted string cannot carry")
 	}
-	k.challenge = exchange.Field("WWW-Authenticate", `ApiKey realm="`+realm+`"`)
-	return k, nil
+	return &keyAuth{places: presented.New(places), challenge: exchange.Field("WWW-Authenticate", `ApiKey realm="`+realm+`"`)}, nil
 }
 
 // Request implements policy.Policy.
@@ -83,68 +80,23 @@ func (k *keyAuth) Request(x *exchange.Exchange) policy.Verdict {
 	return policy.Next
 }
 
-// presented is the key found so far.
-type presented struct {
-	key     []byte
-	found   bool
-	several bool
-}
-
-// add takes a key from another place; again says that this place holds more than one.
-func (p *presented) add(key []byte, again bool) {
-	p.several = p.several || again || p.found && !bytes.Equal(key, p.key)
-	p.key, p.found = key, true
-}
-
-// presented returns the one key the request presents. A key repeated in one place, even the same, is refused: which of
-// them another server looks at is anybody's guess. The same key in different places is one key.
+// presented returns the one key the request presents.
 func (k *keyAuth) presented(x *exchange.Exchange) ([]byte, *exchange.Refusal) {
-	var p presented
-	h := x.Request.Header
-	for _, name := range k.headers {
-		if i := h.Index(name, 0); i >= 0 {
-			p.add(h[i].Value, h.Index(name, i+1) >= 0)
-		}
-	}
-	for _, name := range k.query {
-		if v, next, ok := x.NextQuery(name, 0); ok {
-			_, _, again := x.NextQuery(name, next)
-			p.add(v, again)
-		}
-	}
-	for _, name := range k.cookies {
-		if v, next, ok := x.NextCookie(name, exchange.CookiePos{}); ok {
-			_, _, again := x.NextCookie(name, next)
-			p.add(v, again)
-		}
-	}
-	switch {
-	case p.several:
+	switch f := k.places.Find(x); f.Outcome {
+	case presented.One:
+		return f.Value, nil
+	case presented.Several:
 		return nil, refuseSeveral
-	case len(p.key) == 0:
+	default:
 		return nil, refuseMissing
 	}
-	return p.key, nil
 }
 
 // Hide implements policy.Hider.
-func (k *keyAuth) Hide(x *exchange.Exchange) {
-	if !k.hide {
-		return
-	}
-	for _, name := range k.headers {
-		x.Request.Header.Del(name)
-	}
-	for _, name := range k.query {
-		x.RemoveQuery(name)
-	}
-	for _, name := range k.cookies {
-		x.RemoveCookie(name)
-	}
-}
+func (k *keyAuth) Hide(x *exchange.Exchange) { k.places.Hide(x) }
 
 // CredentialFields implements policy.Bearer.
-func (k *keyAuth) CredentialFields() []string { return k.headers }
+func (k *keyAuth) CredentialFields() []string { return k.places.Fields() }
 
 // Invalid implements policy.Uniform.
 func (k *keyAuth) Invalid() *exchange.Refusal { return refuseInvalid }
