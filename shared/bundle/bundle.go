@@ -24,7 +24,7 @@ import (
 
 const (
 	magic   = "KWBUNDLE"
-	version = 2
+	version = 3
 	// prefixSize is magic, version and the length of the header.
 	prefixSize = len(magic) + 2 + 2
 	// maxHeader bounds a header: a name of at most a few hundred bytes, two keys, fixed fields.

@@ -41,23 +41,20 @@ func Derive(from []byte, purpose string) (Secret, error) {
 
 // Wrap seals a file's key to whoever holds the private key, bound to aad.
 func Wrap(to hpke.PublicKey, purpose string, key Secret, aad []byte) (enc, wrapped []byte, err error) {
-	enc, sender, err := hpke.NewSender(to, hpke.HKDFSHA256(), hpke.AES256GCM(), []byte(purpose))
+	enc, aead, err := SealTo(to, purpose)
 	if err != nil {
 		return nil, nil, fmt.Errorf("wrap data key: %w", err)
 	}
-	if wrapped, err = sender.Seal(aad, key[:]); err != nil {
-		return nil, nil, fmt.Errorf("wrap data key: %w", err)
-	}
-	return enc, wrapped, nil
+	return enc, aead.Seal(nil, nil, key[:], aad), nil
 }
 
 // Unwrap opens a file's key.
 func Unwrap(private hpke.PrivateKey, purpose string, enc, wrapped, aad []byte) (Secret, error) {
-	recipient, err := hpke.NewRecipient(enc, private, hpke.HKDFSHA256(), hpke.AES256GCM(), []byte(purpose))
+	aead, err := OpenWith(private, purpose, enc)
 	if err != nil {
 		return Secret{}, fmt.Errorf("unwrap data key: %w", err)
 	}
-	b, err := recipient.Open(aad, wrapped)
+	b, err := aead.Open(nil, nil, wrapped, aad)
 	if err != nil || len(b) != len(Secret{}) {
 		return Secret{}, errors.New("unwrap data key: it does not open")
 	}

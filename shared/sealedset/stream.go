@@ -2,11 +2,9 @@ package sealedset
 
 import (
 	"bufio"
-	"crypto/aes"
 	"crypto/cipher"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 )
 
@@ -27,13 +25,9 @@ type chunks struct {
 const placeSize = 8 + 1
 
 func newChunks(key Secret, aad []byte) (chunks, error) {
-	block, err := aes.NewCipher(key[:])
+	aead, err := randomGCM(key)
 	if err != nil {
-		return chunks{}, fmt.Errorf("make cipher: %w", err)
-	}
-	aead, err := cipher.NewGCMWithRandomNonce(block)
-	if err != nil {
-		return chunks{}, fmt.Errorf("make cipher: %w", err)
+		return chunks{}, err
 	}
 	return chunks{aead: aead, aad: append(append(make([]byte, 0, len(aad)+placeSize), aad...), make([]byte, placeSize)...)}, nil
 }

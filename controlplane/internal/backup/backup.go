@@ -9,9 +9,11 @@
 //	"KEYWARD BACKUP\n" | format (1 byte) | length (4) | header (JSON) | MAC (32) | chunks
 //
 // The file's key is drawn for this one file. The header holds it twice: wrapped by the key-encryption key, whose name is
-// there, and sealed to a recovery key with HPKE. Whoever has either opens all of it. The MAC is under a key derived from the
+// there, and sealed to a recovery key. Whoever has either opens all of it. The MAC is under a key derived from the
 // file's: that it is right proves, before anything else is read, that the keys named are those it was made with. The chunks
 // are a STREAM, as in package sealedset, and bound to the header: they can be neither altered, exchanged, left out nor cut off.
+//
+// Format 1 is sealed to the recovery key as format 1 of package recovery; it is read and no longer written.
 //
 // In the chunks are sections: kind (1 byte), length (4), content. A table begins with its name and columns, and goes on in parts.
 // The manifest is the last section and says how much each table has, and where each group stands: its authenticated head and its
@@ -26,7 +28,7 @@ import (
 
 const (
 	magic  = "KEYWARD BACKUP\n"
-	format = 1
+	format = 2
 	// maxHeader bounds what is read before anything is authenticated.
 	maxHeader = 64 << 10
 	// maxSection bounds a section: the manifest and the keyrings of some hundred thousand groups.
@@ -53,6 +55,9 @@ type Wrapper interface {
 
 // Header is what can be read without a key. Only Open says whether it is true.
 type Header struct {
+	// format is that of the file.
+	format byte
+
 	// ID is drawn for each backup.
 	ID string    `json:"id"`
 	At time.Time `json:"at"`

@@ -180,7 +180,7 @@ func TestNothingAlteredIsTaken(t *testing.T) {
 		}
 	}
 	future := bytes.Clone(small)
-	future[len("KEYWARD BACKUP\n")] = 2
+	future[len("KEYWARD BACKUP\n")] = 3
 	if _, _, err := read(t.Context(), future, i.byKEK()); !errors.Is(err, backup.ErrFormat) {
 		t.Errorf("of another form: %v", err)
 	}

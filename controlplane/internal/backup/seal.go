@@ -36,7 +36,7 @@ type Options struct {
 func newHeader(ctx context.Context, o Options) (Header, sealedset.Secret, error) {
 	id := make([]byte, 16)
 	_, _ = rand.Read(id) // never fails
-	h := Header{ID: hex.EncodeToString(id), At: o.At.UTC().Truncate(time.Millisecond), Program: o.Program, KEK: o.KEK.ID(), Recovery: o.Recipient.ID()}
+	h := Header{format: format, ID: hex.EncodeToString(id), At: o.At.UTC().Truncate(time.Millisecond), Program: o.Program, KEK: o.KEK.ID(), Recovery: o.Recipient.ID()}
 	key := sealedset.NewSecret()
 	var err error
 	if h.Wrapped, err = o.KEK.Wrap(ctx, wrapContext(h.ID), key[:]); err != nil {
@@ -58,7 +58,7 @@ func appendHeader(h Header, key sealedset.Secret) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("marshal header: %w", err)
 	}
-	b := append([]byte(magic), format)
+	b := append([]byte(magic), h.format)
 	b = append(binary.BigEndian.AppendUint32(b, uint32(len(body))), body...)
 	mac, err := headerMAC(b, key)
 	return append(b, mac...), err
@@ -80,8 +80,8 @@ func readHeader(in io.Reader) (h Header, head, mac []byte, err error) {
 	if _, err := io.ReadFull(in, head); err != nil || string(head[:len(magic)]) != magic {
 		return h, nil, nil, ErrMalformed
 	}
-	if f := head[len(magic)]; f != format {
-		return h, nil, nil, fmt.Errorf("%w: it is of form %d, this program knows %d", ErrFormat, f, format)
+	if h.format = head[len(magic)]; h.format < 1 || h.format > format {
+		return h, nil, nil, fmt.Errorf("%w: it is of form %d, this program knows %d", ErrFormat, h.format, format)
 	}
 	n := binary.BigEndian.Uint32(head[len(magic)+1:])
 	if n > maxHeader {
@@ -132,7 +132,10 @@ func (k Keys) open(ctx context.Context, h Header, head, mac []byte) (sealedset.S
 		found = append(found, sealedset.Secret(b))
 	}
 	if k.Identity != nil {
-		key, err := k.Identity.UnwrapKey(h.Encapsulated, h.Sealed, wrapContext(h.ID))
+		key, err := k.Identity.UnwrapKey(h.format, h.Encapsulated, h.Sealed, wrapContext(h.ID))
+		if errors.Is(err, recovery.ErrNotApproved) {
+			return sealedset.Secret{}, fmt.Errorf("%w: %w", ErrKey, err)
+		}
 		if err != nil {
 			return sealedset.Secret{}, fmt.Errorf("%w: the recovery key does not open it; it is sealed to recovery key %s", ErrKey, h.Recovery)
 		}

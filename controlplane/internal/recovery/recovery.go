@@ -9,22 +9,20 @@
 //
 //	format (1 byte) | time (8, milliseconds) | encapsulated key | ciphertext
 //
-// each of the last two with its length in front. The ciphertext is HPKE's, by ML-KEM-768 with X25519, HKDF-SHA-256 and
-// AES-256-GCM; what stands before it is authenticated with it. Inside are the keyrings: uid and name of the group, ring.
+// each of the last two with its length in front. The key is agreed upon by HPKE with HKDF-SHA-256 and the recovery key, which is
+// ML-KEM-768 with P-256; the ciphertext is AES-256-GCM's with a random nonce, and what stands before it is authenticated with it.
+// Inside are the keyrings: uid and name of the group, ring. Format 1 was HPKE's own encryption, which counts its nonces, and
+// recovery keys had X25519: both are still read, and no longer made.
+//
 // Nobody signs a backup, since whoever could would need a key that is lost when it is needed: a keyring is taken only if it
 // authenticates what the database says of its group.
 package recovery
 
 import (
-	"crypto/hpke"
-	"crypto/sha256"
 	"encoding/binary"
-	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"time"
 
 	"keyward.dev/controlplane/internal/keyring"
@@ -32,12 +30,9 @@ import (
 )
 
 const (
-	format    = 1
+	format    = 2
 	purpose   = "keyward/keyring-backup/v1"
-	wholeFile = "keyward/backup/v1"
 	pemBackup = "KEYWARD KEYRING BACKUP"
-	pemPublic = "KEYWARD RECOVERY PUBLIC KEY"
-	pemSecret = "KEYWARD RECOVERY KEY"
 
 	// MaxSize bounds a backup: some hundred thousand groups.
 	MaxSize = 256 << 20
@@ -62,96 +57,16 @@ type Backup struct {
 	Entries []Entry
 }
 
-// Identity is the private half of a recovery key. It does not print itself.
-type Identity struct{ private hpke.PrivateKey }
-
-// Format implements fmt.Formatter.
-func (Identity) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, "[recovery key]") }
-
-// LogValue implements slog.LogValuer.
-func (Identity) LogValue() slog.Value { return slog.StringValue("[recovery key]") }
-
-// Recipient is the public half of a recovery key.
-type Recipient struct{ public hpke.PublicKey }
-
-// NewIdentity makes a recovery key.
-func NewIdentity() (Identity, error) {
-	private, err := hpke.MLKEM768X25519().GenerateKey()
-	if err != nil {
-		return Identity{}, fmt.Errorf("make recovery key: %w", err)
-	}
-	return Identity{private}, nil
-}
-
-// Recipient is the public half.
-func (i Identity) Recipient() Recipient { return Recipient{i.private.PublicKey()} }
-
-// ID is a fingerprint of the key: the same for both halves.
-func (r Recipient) ID() string {
-	sum := sha256.Sum256(r.public.Bytes())
-	return hex.EncodeToString(sum[:8])
-}
-
-// WrapKey seals the key of a whole backup, bound to aad.
-func (r Recipient) WrapKey(key sealedset.Secret, aad []byte) (encapsulated, sealed []byte, err error) {
-	return sealedset.Wrap(r.public, wholeFile, key, aad)
-}
-
-// UnwrapKey is the reverse of Recipient.WrapKey.
-func (i Identity) UnwrapKey(encapsulated, sealed, aad []byte) (sealedset.Secret, error) {
-	return sealedset.Unwrap(i.private, wholeFile, encapsulated, sealed, aad)
-}
-
-// MarshalPEM gives the private half. It is secret.
-func (i Identity) MarshalPEM() ([]byte, error) {
-	b, err := i.private.Bytes()
-	if err != nil {
-		return nil, fmt.Errorf("marshal recovery key: %w", err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: pemSecret, Bytes: b}), nil
-}
-
-// MarshalPEM gives the public half.
-func (r Recipient) MarshalPEM() []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: pemPublic, Bytes: r.public.Bytes()})
-}
-
-// ParseIdentity is the reverse of Identity.MarshalPEM.
-func ParseIdentity(file []byte) (Identity, error) {
-	b, err := block(file, pemSecret)
-	if err != nil {
-		return Identity{}, err
-	}
-	private, err := hpke.MLKEM768X25519().NewPrivateKey(b)
-	if err != nil {
-		return Identity{}, fmt.Errorf("recovery key: %w", ErrMalformed)
-	}
-	return Identity{private}, nil
-}
-
-// ParseRecipient is the reverse of Recipient.MarshalPEM.
-func ParseRecipient(file []byte) (Recipient, error) {
-	b, err := block(file, pemPublic)
-	if err != nil {
-		return Recipient{}, err
-	}
-	public, err := hpke.MLKEM768X25519().NewPublicKey(b)
-	if err != nil {
-		return Recipient{}, fmt.Errorf("public recovery key: %w", ErrMalformed)
-	}
-	return Recipient{public}, nil
-}
-
 // block reads a file that has one block of a type and nothing else.
-func block(file []byte, kind string) ([]byte, error) {
+func block(file []byte, kind string) (*pem.Block, error) {
 	b, rest := pem.Decode(file)
 	switch {
-	case b == nil || len(rest) > 0 || len(b.Headers) > 0:
+	case b == nil || len(rest) > 0:
 		return nil, fmt.Errorf("file with %q: %w", kind, ErrMalformed)
 	case b.Type != kind:
 		return nil, fmt.Errorf("file has %q, not %q: %w", printable(b.Type), kind, ErrMalformed)
 	}
-	return b.Bytes, nil
+	return b, nil
 }
 
 func printable(s string) string {
@@ -163,7 +78,7 @@ func printable(s string) string {
 
 // Seal makes a backup of keyrings.
 func Seal(to Recipient, b Backup) ([]byte, error) {
-	enc, sender, err := hpke.NewSender(to.public, hpke.HKDFSHA256(), hpke.AES256GCM(), []byte(purpose))
+	enc, aead, err := sealedset.SealTo(to.public, purpose)
 	if err != nil {
 		return nil, fmt.Errorf("seal keyrings: %w", err)
 	}
@@ -171,10 +86,7 @@ func Seal(to Recipient, b Backup) ([]byte, error) {
 	head = appendField(head, enc)
 	plain := marshal(b.Entries)
 	defer clear(plain)
-	sealed, err := sender.Seal(head, plain)
-	if err != nil {
-		return nil, fmt.Errorf("seal keyrings: %w", err)
-	}
+	sealed := aead.Seal(nil, nil, plain, head)
 	return pem.EncodeToMemory(&pem.Block{Type: pemBackup, Bytes: appendField(head, sealed)}), nil
 }
 
@@ -195,15 +107,16 @@ func marshal(list []Entry) []byte {
 
 // Open opens a backup.
 func Open(with Identity, file []byte) (Backup, error) {
-	b, err := block(file, pemBackup)
+	found, err := block(file, pemBackup)
 	if err != nil {
 		return Backup{}, err
 	}
+	b := found.Bytes
 	const fixed = 1 + 8
-	if len(b) < fixed {
+	if len(b) < fixed || len(found.Headers) > 0 {
 		return Backup{}, fmt.Errorf("backup of keyrings: %w", ErrMalformed)
 	}
-	if b[0] != format {
+	if b[0] < 1 || b[0] > format {
 		return Backup{}, fmt.Errorf("backup of keyrings is of format %d, this program knows %d: %w", b[0], format, ErrMalformed)
 	}
 	enc, rest, ok := takeField(b[fixed:])
@@ -212,13 +125,9 @@ func Open(with Identity, file []byte) (Backup, error) {
 	if !ok || !sealedOK || len(rest) > 0 {
 		return Backup{}, fmt.Errorf("backup of keyrings: %w", ErrMalformed)
 	}
-	recipient, err := hpke.NewRecipient(enc, with.private, hpke.HKDFSHA256(), hpke.AES256GCM(), []byte(purpose))
+	plain, err := with.open(b[0], purpose, enc, sealed, head)
 	if err != nil {
-		return Backup{}, ErrOtherKey
-	}
-	plain, err := recipient.Open(head, sealed)
-	if err != nil {
-		return Backup{}, ErrOtherKey
+		return Backup{}, err
 	}
 	defer clear(plain)
 	out := Backup{At: time.UnixMilli(int64(binary.BigEndian.Uint64(b[1:])))}

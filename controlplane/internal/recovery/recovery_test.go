@@ -94,7 +94,7 @@ func TestADamagedBackupIsRefused(t *testing.T) {
 	}
 	for name, other := range map[string][]byte{
 		"nothing": nil, "no PEM": []byte("x"), "two": append(bytes.Clone(file), file...), "another thing": secret,
-		"another format": encode(append([]byte{9}, block.Bytes[1:]...)), "more behind": encode(append(bytes.Clone(block.Bytes), 0)),
+		"another format": encode(append([]byte{3}, block.Bytes[1:]...)), "more behind": encode(append(bytes.Clone(block.Bytes), 0)),
 	} {
 		if _, err := recovery.Open(key, other); !errors.Is(err, recovery.ErrMalformed) {
 			t.Errorf("%s: %v, want ErrMalformed", name, err)

@@ -13,7 +13,7 @@ import (
 
 const (
 	magic   = "KWCACHE\n"
-	version = 2
+	version = 3
 	// prefixSize is magic, version and the length of what follows.
 	prefixSize = len(magic) + 2 + 2
 	// maxHeader bounds a header: two names of at most a few hundred bytes, two keys, fixed fields.
