@@ -34,6 +34,20 @@ func (b *build) changedAuthorities() {
 		}
 	}
 	b.rt.Authorities, b.newAuthorities = edit.Map(), len(changes) > 0
+	if b.newAuthorities {
+		b.rt.Asked = b.asked()
+	}
+}
+
+// asked believes all authorities of which somebody asks what is revoked.
+func (b *build) asked() *clientcert.Policy {
+	var all []clientcert.Authorities
+	for _, a := range b.rt.Authorities.All() {
+		if a.Checker != nil {
+			all = append(all, clientcert.Authorities{Certificates: a.Certificates, Checker: a.Checker})
+		}
+	}
+	return clientcert.New(nil, all, nil)
 }
 
 func (b *build) authority(r *state.Record) *runtime.Authority {

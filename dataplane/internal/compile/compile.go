@@ -127,7 +127,7 @@ func (c *Compiler) Build(set *state.Set, prev *runtime.Runtime) (*runtime.Runtim
 	}
 	b.rt.Directory = prev.Directory
 	b.rt.Held, b.rt.Certificates, b.rt.Challenges = prev.Held, prev.Certificates, prev.Challenges
-	b.rt.Bound, b.rt.Tickets = prev.Bound, prev.Tickets
+	b.rt.Bound, b.rt.Tickets, b.rt.Asked = prev.Bound, prev.Tickets, prev.Asked
 	b.changedReferences()
 	refs := b.changedTrust()
 	b.forgetUses()

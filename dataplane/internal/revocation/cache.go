@@ -178,10 +178,10 @@ func (c *Cache) tellFirst(e *Entry) {
 	}
 }
 
-// Await waits for the first answers that a finding lacks, until ctx ends or as long as the configuration says. It reports
-// whether it has waited for anything.
+// Await waits for the first answers that a finding lacks, until ctx ends or as long as the configuration says: for all of them
+// at once. It reports whether it has waited for anything.
 func (c *Cache) Await(ctx context.Context, f Finding) bool {
-	waited := false
+	waited, began := false, time.Now()
 	for _, t := range f.Told {
 		if t.answer != nil {
 			continue
@@ -190,7 +190,7 @@ func (c *Cache) Await(ctx context.Context, f Finding) bool {
 		c.mu.Lock()
 		timeout := t.entry.question.timeout
 		c.mu.Unlock()
-		timer := time.NewTimer(timeout + grace)
+		timer := time.NewTimer(time.Until(began.Add(timeout + grace)))
 		select {
 		case <-t.entry.first:
 		case <-timer.C:

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"sync/atomic"
@@ -251,4 +252,23 @@ func TestSourcesTogether(t *testing.T) {
 	if got := w.cache.Stats(); got.Entries != 2 || got.Asked != 2 || got.Failed != 0 {
 		t.Errorf("Stats() = %+v", got)
 	}
+}
+
+// TestManyAnswersAreWaitedForTogether has responders of which none ever answers: nobody waits for one after the other.
+func TestManyAnswersAreWaitedForTogether(t *testing.T) {
+	t.Parallel()
+	ca := certtest.CA(t, "ca")
+	leaf := ca.Issue(t, "leaf")
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{t: t, ca: ca, cache: revocation.NewCache(nil)} // it does not run, so nobody is asked
+		var f revocation.Finding
+		for i := range 5 {
+			c := w.checker(known.Rules{OCSP: true, Responder: fmt.Sprintf("http://ocsp-%d.test", i)})
+			f.Told = append(f.Told, c.Judge(chain(leaf, ca), time.Now()).Told...)
+		}
+		begun := time.Now()
+		if w.cache.Await(t.Context(), f); len(f.Told) != 5 || time.Since(begun) > 2100*time.Millisecond || time.Since(begun) < 2*time.Second {
+			t.Errorf("waited %v for %d", time.Since(begun), len(f.Told))
+		}
+	})
 }

@@ -45,6 +45,9 @@ type Runtime struct {
 	Authorities *shardmap.Map[*Authority]
 	// Clients are the demands that routes and credentials make of client certificates, by their keys.
 	Clients *shardmap.Map[*Clients]
+	// Asked is not for admitting anybody: it believes all authorities of which it is asked what they have revoked, for who wants
+	// to wait for answers before it is known which of them count. nil: there are none.
+	Asked *clientcert.Policy
 	// Responders keep what they have said of clients' certificates.
 	Responders *revocation.Cache
 	Directory  *directory.Directory

@@ -26,7 +26,7 @@ func (s *handshake) demand(c *tls.Config, rt *runtime.Runtime, name string) {
 	if name == "" {
 		for key := range rt.Clients.All() {
 			if keys = append(keys, key); len(keys) > 1 {
-				break // which they are makes no difference, and every credential may bring one
+				break // which they are makes no difference here, and every credential may bring one
 			}
 		}
 	} else if keys, common = rt.Table.Needs([]byte(name)); len(keys) == 0 {
@@ -36,7 +36,7 @@ func (s *handshake) demand(c *tls.Config, rt *runtime.Runtime, name string) {
 	c.ClientCAs = authorities(rt, keys)
 	if !common || runtime.Needless(keys[0]) {
 		c.VerifyConnection = func(state tls.ConnectionState) error {
-			askedFor(s.ctx, rt, keys, state.PeerCertificates)
+			askedFor(s.ctx, rt, mayAsk(rt, name, keys), state.PeerCertificates)
 			return nil
 		}
 		return
@@ -47,7 +47,7 @@ func (s *handshake) demand(c *tls.Config, rt *runtime.Runtime, name string) {
 		if !ok {
 			return clientcert.ErrRefused
 		}
-		askedFor(s.ctx, rt, keys, state.PeerCertificates)
+		askedFor(s.ctx, rt, []*clientcert.Policy{all.Policy}, state.PeerCertificates)
 		_, err := all.Policy.Verify(state.PeerCertificates, time.Now())
 		if errors.Is(err, clientcert.ErrUnsure) {
 			return nil // an alert would say that the certificate is bad; requests are answered 503
@@ -56,16 +56,31 @@ func (s *handshake) demand(c *tls.Config, rt *runtime.Runtime, name string) {
 	}
 }
 
+// mayAsk are the policies that may judge requests of a connection. Without a name that is any, and there may be as many as there
+// are credentials: instead of them it is all authorities at once.
+func mayAsk(rt *runtime.Runtime, name string, keys []string) []*clientcert.Policy {
+	if name == "" {
+		return []*clientcert.Policy{rt.Asked}
+	}
+	var out []*clientcert.Policy
+	for _, key := range keys {
+		if c, ok := rt.Clients.Get(key); ok {
+			out = append(out, c.Policy)
+		}
+	}
+	return out
+}
+
 // askedFor waits until responders have said for the first time what they know of a client's certificate, as long as the
 // configuration lets them: later nobody waits, and requests that come before an answer could only be refused.
-func askedFor(ctx context.Context, rt *runtime.Runtime, keys []string, chain []*x509.Certificate) {
+func askedFor(ctx context.Context, rt *runtime.Runtime, policies []*clientcert.Policy, chain []*x509.Certificate) {
 	if rt.Responders == nil {
 		return
 	}
 	var missing revocation.Finding
-	for _, key := range keys {
-		if c, ok := rt.Clients.Get(key); ok && c.Policy.Asks() {
-			missing.Told = append(missing.Told, c.Policy.Missing(chain, time.Now()).Told...)
+	for _, p := range policies {
+		if p != nil && p.Asks() {
+			missing.Told = append(missing.Told, p.Missing(chain, time.Now()).Told...)
 		}
 	}
 	rt.Responders.Await(ctx, missing)

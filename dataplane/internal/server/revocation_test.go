@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -15,6 +17,7 @@ import (
 	"keyward.dev/dataplane/internal/server"
 	"keyward.dev/dataplane/internal/state/statetest"
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
+	"keyward.dev/shared/check/certs"
 	checked "keyward.dev/shared/check/revocation"
 	"keyward.dev/shared/testkit/certtest"
 )
@@ -124,5 +127,50 @@ func TestGoodAnswersAreNotAskedForAgain(t *testing.T) {
 	}
 	if n := responder.Asked(); n != 1 {
 		t.Errorf("asked %d times", n)
+	}
+}
+
+// TestNobodyIsRefusedForWantOfAnAnswer has clients that give no name, of many authorities, each with a responder that takes its
+// time: the first request comes right behind the handshake.
+func TestNobodyIsRefusedForWantOfAnAnswer(t *testing.T) {
+	overEngines(t, testNobodyIsRefusedForWantOfAnAnswer)
+}
+
+func testNobodyIsRefusedForWantOfAnAnswer(t *testing.T, e server.Engine) {
+	const authorities = 6
+	g := asking(t, e)
+	clients := map[string]*certtest.Cert{}
+	var records []statetest.Record
+	for i := range authorities {
+		ca := certtest.CA(t, fmt.Sprintf("ca-%d", i))
+		client := ca.Issue(t, fmt.Sprintf("client-%d", i))
+		responder := certtest.NewResponder(t, ca)
+		responder.Say(certtest.OCSP{Of: client.Cert})
+		up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			select {
+			case <-time.After(200 * time.Millisecond):
+				responder.ServeHTTP(w, r)
+			case <-r.Context().Done():
+			}
+		}))
+		t.Cleanup(up.Close)
+		name, host := fmt.Sprintf("ca-%d", i), fmt.Sprintf("h%d.test", i)
+		clients[host] = client
+		records = append(records,
+			record(certs.KindCA, name, &configv1.CaCertificate{Name: name, Certificates: ca.PEM(), Revocation: &configv1.Revocation{
+				Mode: strict, Ocsp: &configv1.Ocsp{Url: up.URL, Timeout: durationpb.New(checked.DefaultTimeout)},
+			}}),
+			hostRoute(name, "/", &configv1.RouteClientCertificates{Ca: []string{name}}, host))
+	}
+	g.everywhere(echo(t).URL, records...)
+	for host, client := range clients {
+		v := &visit{host: host, path: "/", cert: asTLS(client)}
+		c, err := g.shake(v.config())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status, err := g.request(c, v); err != nil || status != 200 {
+			t.Errorf("%s: %d, %v; want 200", host, status, err)
+		}
 	}
 }
