@@ -111,7 +111,7 @@ endif
 
 fips: ## the scenarios with the FIPS 140-3 module, and everything refused that it does not approve of
 	@$(MAKE) build FIPS=1
-	KEYWARD_FIPS=1 go -C e2e test -count=1 -timeout 40m ./scenario && KEYWARD_FIPS=1 go -C e2e test -count=1 -timeout 20m -run "Cache|Bundle|Certificates" ./resilience
+	KEYWARD_FIPS=1 go -C e2e test -count=1 -timeout 40m ./scenario && KEYWARD_FIPS=1 go -C e2e test -count=1 -timeout 20m -run "Cache|Bundle|Certificates|Backup" ./resilience
 	@$(MAKE) build
 
 fuzz: ## fuzz every target for FUZZTIME (5s; 1m with FULL=1)
