@@ -136,16 +136,19 @@ type Decision struct {
 // Take counts one request of the subject at time now if every window has room, else it counts in none.
 func (l *Limiter) Take(subject []byte, now time.Time, d *Decision) {
 	t := l.table
-	at := int64(now.Sub(t.base))
-	key := subjectKey{
-		a: maphash.Bytes(t.seed1, subject) ^ l.prefix*0x9e3779b97f4a7c15,
-		b: maphash.Bytes(t.seed2, subject) + l.prefix,
-	}
+	at, key := int64(now.Sub(t.base)), l.key(subject)
 	s := &t.shards[key.b%limiterShards]
 	s.mu.Lock()
 	e := s.entry(key, at)
 	l.decide(e, at, d)
 	s.mu.Unlock()
+}
+
+func (l *Limiter) key(subject []byte) subjectKey {
+	return subjectKey{
+		a: maphash.Bytes(l.table.seed1, subject) ^ l.prefix*0x9e3779b97f4a7c15,
+		b: maphash.Bytes(l.table.seed2, subject) + l.prefix,
+	}
 }
 
 func (l *Limiter) decide(e *limiterEntry, at int64, d *Decision) {

@@ -10,6 +10,8 @@ import "sync/atomic"
 type Services struct {
 	// Limiters holds the counters of rate limits.
 	Limiters *LimiterTable
+	// Logins is for policies that check passwords.
+	Logins *Logins
 	// Ambiguous counts the client certificates that were found to be those of several consumers.
 	Ambiguous atomic.Uint64
 }
@@ -22,5 +24,5 @@ type Config struct {
 
 // New makes the services of a process.
 func New(c Config) *Services {
-	return &Services{Limiters: NewLimiterTable(c.MaxLimiterEntries)}
+	return &Services{Limiters: NewLimiterTable(c.MaxLimiterEntries), Logins: NewLogins()}
 }
