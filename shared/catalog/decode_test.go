@@ -110,7 +110,7 @@ func TestRules(t *testing.T) {
 		{"header names", "routes", "{policies: [{type: key-auth, config: {header: X-Key}}]}", "{policies: [{type: key-auth, config: {header: \"X Key\"}}]}", "policies[0].config.header", "not a field name"},
 		{"credential types", "credentials", credential + "{key: x}}", "{type: key-ath, config: {key: x}}", "type", `did you mean "key-auth"?`},
 		{"secret strings", "credentials", credential + `{key: "1"}}`, credential + "{key: 1}}", "config.key", "put it in quotes"},
-		{"secret mapping", "credentials", credential + `{key: {plaintext: "{x"}}}`, credential + "{key: {plain: x}}}", "config.key", "none of plaintext, ref and set"},
+		{"secret mapping", "credentials", credential + `{key: {plaintext: "{x"}}}`, credential + "{key: {plain: x}}}", "config.key", "none of plaintext, ref, hash and set"},
 		{"secret kept", "credentials", credential + `{key: {set: true}}}`, credential + "{key: {set: false}}}", "config.key.set", "can only be true"},
 		{"one form of a secret", "credentials", credential + `{key: {set: true}}}`, credential + "{key: {set: true, plaintext: x}}}", "config.key", "exactly one of"},
 		{"no empty secret", "credentials", credential + `{key: null}}`, credential + `{key: ""}}`, "config.key", "must not be empty"},

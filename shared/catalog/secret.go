@@ -42,17 +42,17 @@ func (d *decoder) plaintext(n *node, path string) (*configv1.Secret, bool) {
 	return &configv1.Secret{Value: &configv1.Secret_Plaintext{Plaintext: n.text}}, true
 }
 
-// secretMapping reads {plaintext: …}, {ref: …} and {set: true}. Other keys are not named: a value in braces that lacks
+// secretMapping reads {plaintext: …}, {ref: …}, {hash: …} and {set: true}. Other keys are not named: a value in braces that lacks
 // its quotes is a key to YAML.
 func (d *decoder) secretMapping(n *node, path string) (*configv1.Secret, bool) {
 	for _, e := range n.entries {
-		if known := e.key.text == "plaintext" || e.key.text == "ref" || e.key.text == "set"; !known || !e.key.isString() {
-			d.fail(e.key, path, "has a key that is none of plaintext, ref and set; a value or reference in braces stands in quotes")
+		if known := e.key.text == "plaintext" || e.key.text == "ref" || e.key.text == "set" || e.key.text == "hash"; !known || !e.key.isString() {
+			d.fail(e.key, path, "has a key that is none of plaintext, ref, hash and set; a value or reference in braces stands in quotes")
 			return &configv1.Secret{}, false
 		}
 	}
 	if len(n.entries) != 1 {
-		d.fail(n, path, "give exactly one of plaintext, ref, set")
+		d.fail(n, path, "give exactly one of plaintext, ref, hash, set")
 		return &configv1.Secret{}, false
 	}
 	e := n.entries[0]
@@ -69,6 +69,8 @@ func (d *decoder) secretMapping(n *node, path string) (*configv1.Secret, bool) {
 			return &configv1.Secret{}, false
 		}
 		return d.secretReference(e.node, problem.Key(path, "ref"))
+	case "hash":
+		return d.passwordHash(e.node, problem.Key(path, "hash"))
 	case "set":
 		if e.node.kind != kindBool || e.node.text != "true" {
 			d.fail(e.node, problem.Key(path, "set"), "can only be true: it keeps what is stored; write null to clear it")
@@ -78,6 +80,15 @@ func (d *decoder) secretMapping(n *node, path string) (*configv1.Secret, bool) {
 	default:
 		return &configv1.Secret{}, false
 	}
+}
+
+// passwordHash reads the hash of a password. What it is of, and whether this secret is a password, admission judges.
+func (d *decoder) passwordHash(n *node, path string) (*configv1.Secret, bool) {
+	if !n.isString() || n.text == "" {
+		d.fail(n, path, "expected the hash of a password, a string in quotes")
+		return &configv1.Secret{}, false
+	}
+	return &configv1.Secret{Value: &configv1.Secret_PasswordHash{PasswordHash: &configv1.PasswordHash{Text: n.text}}}, true
 }
 
 var schemeForm = regexp.MustCompile(`^[$@]?[A-Za-z][A-Za-z0-9+.-]*://`)

@@ -29,6 +29,9 @@ func Credential(m *configv1.Credential) []problem.Violation {
 			vs.add("config.key", "%s", reason)
 		}
 	}
+	if b, ok := cfg.(*credentialv1.BasicAuth); ok {
+		basicAuthCredential(&vs, b)
+	}
 	return vs
 }
 

@@ -19,7 +19,10 @@ import (
 	"keyward.dev/shared/secret"
 )
 
-var errNoHash = errors.New("no pepper to hash a key with")
+var (
+	errNoHash    = errors.New("no pepper to hash a key with")
+	errNotHashed = errors.New("a password came to admission in the clear")
+)
 
 // secrets brings the secrets of a resource into the form in which they are kept: what is left out or says {set: true}
 // keeps what is stored, plaintext is hashed or stays to be sealed with the resource, null clears.
@@ -74,6 +77,8 @@ func (j *judge) secret(e *entry, f secret.Field, stored *configv1.Secret, clear,
 		j.fail(at, "cannot be cleared: without it the %s proves nothing; delete the %s instead", e.kind.Singular, e.kind.Singular)
 	case clear:
 		f.Set(nil)
+	case given.GetPasswordHash() != nil:
+		j.passwordHash(f, at)
 	case isPlain && plaintext.Plaintext == "":
 		j.fail(at, "must not be empty")
 	case isPlain:
@@ -130,6 +135,11 @@ func (j *judge) keep(e *entry, f secret.Field, plaintext string, stored *configv
 		f.Set(&configv1.Secret{Value: &configv1.Secret_Plaintext{Plaintext: plaintext}})
 		return nil
 	case optionsv1.Storage_STORAGE_KEYED_HASH:
+	case optionsv1.Storage_STORAGE_PASSWORD_HASH:
+		if !broken { // what can be a password was hashed before any lock
+			return errNotHashed
+		}
+		return nil
 	default:
 		j.fail(problem.Join(e.path, f.Path), "cannot be stored by this version")
 		return nil

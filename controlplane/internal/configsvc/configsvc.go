@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"keyward.dev/controlplane/internal/admission"
+	"keyward.dev/controlplane/internal/passwords"
 	"keyward.dev/controlplane/internal/sealer"
 	"keyward.dev/controlplane/internal/snapshot"
 	"keyward.dev/controlplane/internal/store"
@@ -38,7 +39,8 @@ type Config struct {
 
 // Service writes configuration.
 type Service struct {
-	cfg Config
+	cfg       Config
+	passwords *passwords.Hasher
 }
 
 // New returns a service.
@@ -46,7 +48,7 @@ func New(cfg Config) *Service {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Service{cfg: cfg}
+	return &Service{cfg: cfg, passwords: passwords.New(0)}
 }
 
 // Request is a set of changes that shall hold together or not at all.
@@ -96,6 +98,9 @@ type Result struct {
 // *problem.Error with every violation, and nothing is stored. Asking for what is already there makes no revision.
 func (s *Service) Write(ctx context.Context, req Request) (Result, error) {
 	ready := admission.Prepare(req.Changes, s.cfg.Now()) // what is slow: before any lock
+	if err := s.hashPasswords(ctx, req.Group, ready.Changes); err != nil {
+		return Result{}, err
+	}
 	res, err := s.commit(ctx, req.Group, req.DryRun, func(view *snapshot.View) (*plan, error) {
 		return s.admit(view, req, admission.Request{Changes: ready.Changes, Prune: req.Prune, Faults: append(ready.Faults, req.Faults...)})
 	})

@@ -323,11 +323,12 @@ func (g *generator) fixedSchemas() {
 		return object{"type": "object", "properties": object{key: schema}, "required": list{key}, "additionalProperties": false}
 	}
 	g.schemas["Secret"] = object{
-		"description": "A value that is never shown again. A string is the plaintext, one in braces a reference; {set: true}, or leaving the field out, keeps what is stored; null clears it. Read back as {set: true} or {ref: …}.",
+		"description": "A value that is never shown again. A string is the plaintext, one in braces a reference; {set: true}, or leaving the field out, keeps what is stored; null clears it; {hash: …} gives the hash of a password. Read back as {set: true} or {ref: …}.",
 		"anyOf": list{
 			object{"type": "string", "minLength": 1},
 			object{"type": "null"},
 			one("set", object{"const": true}), one("ref", object{"type": "string"}), one("plaintext", object{"type": "string", "minLength": 1}),
+			one("hash", object{"type": "string", "minLength": 1, "description": "Hash of a password."}),
 		},
 	}
 	g.schemas["Problem"] = problemSchema()

@@ -25,6 +25,8 @@ type material func(cfg proto.Message) (_ any, reason string)
 // known are the types that are found by the name that their configuration has as an identifier.
 func known(typ string) material {
 	switch typ {
+	case "basic-auth":
+		return passwordHash
 	default:
 		return nil
 	}
@@ -54,7 +56,7 @@ func Read(m *configv1.Credential, cfg proto.Message, resolved bool) (c directory
 	if name == "" {
 		return c, "it has no name to be known by"
 	}
-	c.Hash = exchange.NameHash(c.Type, []byte(name))
+	c.Hash, c.Subject = exchange.NameHash(c.Type, []byte(name)), name
 	if resolved {
 		c.Material, reason = make(cfg)
 	}

@@ -57,6 +57,8 @@ type Credential struct {
 	NotBefore, Expires time.Time
 	// Bound is what exchange.Principal says.
 	Bound string
+	// Subject is what exchange.Principal says.
+	Subject string
 	// Material is what exchange.Credential says.
 	Material any
 }
@@ -326,7 +328,7 @@ func newEntry(c Credential, n *consumerEntry) *entry {
 		present: n.present,
 	}
 	e.principal = n.principal()
-	e.principal.Credential, e.principal.CredentialUID = c.Name, c.UID
+	e.principal.Credential, e.principal.CredentialUID, e.principal.Subject = c.Name, c.UID, c.Subject
 	e.principal.How, e.principal.Expires, e.principal.Bound = e.typ, c.Expires, c.Bound
 	e.found = exchange.Credential{NotBefore: c.NotBefore, Principal: &e.principal, Material: c.Material}
 	return e
@@ -336,7 +338,7 @@ func newEntry(c Credential, n *consumerEntry) *entry {
 func (ent *entry) credential() Credential {
 	return Credential{
 		UID: ent.uid(), Name: ent.principal.Credential, Type: ent.typ, Consumer: ent.principal.Consumer, Term: ent.term, Hash: ent.hash,
-		NotBefore: ent.found.NotBefore, Expires: ent.principal.Expires, Bound: ent.principal.Bound, Material: ent.found.Material,
+		NotBefore: ent.found.NotBefore, Expires: ent.principal.Expires, Bound: ent.principal.Bound, Subject: ent.principal.Subject, Material: ent.found.Material,
 	}
 }
 

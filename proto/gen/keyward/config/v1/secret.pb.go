@@ -23,7 +23,7 @@ const (
 
 // Secret is a value that is never shown again once written. In documents a string is the plaintext, a string of the form
 // `{scheme://provider/path#field}` is a reference to an external secret, `{set: true}` (or leaving the field out) keeps
-// what is stored, and `null` clears it. It is read back as `{set: true}` or `{ref: …}`.
+// what is stored, and `null` clears it. For a password `{hash: …}` gives its hash. It is read back as `{set: true}` or `{ref: …}`.
 type Secret struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Value:
@@ -31,6 +31,7 @@ type Secret struct {
 	//	*Secret_Plaintext
 	//	*Secret_Ref
 	//	*Secret_KeyedHash
+	//	*Secret_PasswordHash
 	Value isSecret_Value `protobuf_oneof:"value"`
 	// A value is stored. In answers it stands for the value; in requests it means: keep it.
 	Set           bool `protobuf:"varint,3,opt,name=set,proto3" json:"set,omitempty"`
@@ -102,6 +103,15 @@ func (x *Secret) GetKeyedHash() *KeyedHash {
 	return nil
 }
 
+func (x *Secret) GetPasswordHash() *PasswordHash {
+	if x != nil {
+		if x, ok := x.Value.(*Secret_PasswordHash); ok {
+			return x.PasswordHash
+		}
+	}
+	return nil
+}
+
 func (x *Secret) GetSet() bool {
 	if x != nil {
 		return x.Set
@@ -128,11 +138,19 @@ type Secret_KeyedHash struct {
 	KeyedHash *KeyedHash `protobuf:"bytes,4,opt,name=keyed_hash,json=keyedHash,proto3,oneof"`
 }
 
+type Secret_PasswordHash struct {
+	// Slow hash of a STORAGE_PASSWORD_HASH secret. In documents `{hash: …}`, for a password that is known elsewhere by its
+	// hash; it replaces the plaintext of others.
+	PasswordHash *PasswordHash `protobuf:"bytes,5,opt,name=password_hash,json=passwordHash,proto3,oneof"`
+}
+
 func (*Secret_Plaintext) isSecret_Value() {}
 
 func (*Secret_Ref) isSecret_Value() {}
 
 func (*Secret_KeyedHash) isSecret_Value() {}
+
+func (*Secret_PasswordHash) isSecret_Value() {}
 
 // KeyedHash is HMAC-SHA-256 of a secret under one term of the group's pepper.
 type KeyedHash struct {
@@ -189,21 +207,70 @@ func (x *KeyedHash) GetHash() []byte {
 	return nil
 }
 
+// PasswordHash is a slow, salted hash of a password: PBKDF2 with HMAC-SHA-256, argon2id or bcrypt.
+type PasswordHash struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As the PHC string format writes it, `$pbkdf2-sha256$i=600000$…` or `$argon2id$v=19$…`, or bcrypt, `$2b$12$…`.
+	Text          string `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PasswordHash) Reset() {
+	*x = PasswordHash{}
+	mi := &file_keyward_config_v1_secret_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PasswordHash) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PasswordHash) ProtoMessage() {}
+
+func (x *PasswordHash) ProtoReflect() protoreflect.Message {
+	mi := &file_keyward_config_v1_secret_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PasswordHash.ProtoReflect.Descriptor instead.
+func (*PasswordHash) Descriptor() ([]byte, []int) {
+	return file_keyward_config_v1_secret_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *PasswordHash) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
 var File_keyward_config_v1_secret_proto protoreflect.FileDescriptor
 
 const file_keyward_config_v1_secret_proto_rawDesc = "" +
 	"\n" +
-	"\x1ekeyward/config/v1/secret.proto\x12\x11keyward.config.v1\"\x96\x01\n" +
+	"\x1ekeyward/config/v1/secret.proto\x12\x11keyward.config.v1\"\xde\x01\n" +
 	"\x06Secret\x12\x1e\n" +
 	"\tplaintext\x18\x01 \x01(\tH\x00R\tplaintext\x12\x12\n" +
 	"\x03ref\x18\x02 \x01(\tH\x00R\x03ref\x12=\n" +
 	"\n" +
-	"keyed_hash\x18\x04 \x01(\v2\x1c.keyward.config.v1.KeyedHashH\x00R\tkeyedHash\x12\x10\n" +
+	"keyed_hash\x18\x04 \x01(\v2\x1c.keyward.config.v1.KeyedHashH\x00R\tkeyedHash\x12F\n" +
+	"\rpassword_hash\x18\x05 \x01(\v2\x1f.keyward.config.v1.PasswordHashH\x00R\fpasswordHash\x12\x10\n" +
 	"\x03set\x18\x03 \x01(\bR\x03setB\a\n" +
 	"\x05value\"3\n" +
 	"\tKeyedHash\x12\x12\n" +
 	"\x04term\x18\x01 \x01(\rR\x04term\x12\x12\n" +
-	"\x04hash\x18\x02 \x01(\fR\x04hashB2Z0keyward.dev/proto/gen/keyward/config/v1;configv1b\x06proto3"
+	"\x04hash\x18\x02 \x01(\fR\x04hash\"\"\n" +
+	"\fPasswordHash\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\tR\x04textB2Z0keyward.dev/proto/gen/keyward/config/v1;configv1b\x06proto3"
 
 var (
 	file_keyward_config_v1_secret_proto_rawDescOnce sync.Once
@@ -217,18 +284,20 @@ func file_keyward_config_v1_secret_proto_rawDescGZIP() []byte {
 	return file_keyward_config_v1_secret_proto_rawDescData
 }
 
-var file_keyward_config_v1_secret_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_keyward_config_v1_secret_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_keyward_config_v1_secret_proto_goTypes = []any{
-	(*Secret)(nil),    // 0: keyward.config.v1.Secret
-	(*KeyedHash)(nil), // 1: keyward.config.v1.KeyedHash
+	(*Secret)(nil),       // 0: keyward.config.v1.Secret
+	(*KeyedHash)(nil),    // 1: keyward.config.v1.KeyedHash
+	(*PasswordHash)(nil), // 2: keyward.config.v1.PasswordHash
 }
 var file_keyward_config_v1_secret_proto_depIdxs = []int32{
 	1, // 0: keyward.config.v1.Secret.keyed_hash:type_name -> keyward.config.v1.KeyedHash
-	1, // [1:1] is the sub-list for method output_type
-	1, // [1:1] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	2, // 1: keyward.config.v1.Secret.password_hash:type_name -> keyward.config.v1.PasswordHash
+	2, // [2:2] is the sub-list for method output_type
+	2, // [2:2] is the sub-list for method input_type
+	2, // [2:2] is the sub-list for extension type_name
+	2, // [2:2] is the sub-list for extension extendee
+	0, // [0:2] is the sub-list for field type_name
 }
 
 func init() { file_keyward_config_v1_secret_proto_init() }
@@ -240,6 +309,7 @@ func file_keyward_config_v1_secret_proto_init() {
 		(*Secret_Plaintext)(nil),
 		(*Secret_Ref)(nil),
 		(*Secret_KeyedHash)(nil),
+		(*Secret_PasswordHash)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -247,7 +317,7 @@ func file_keyward_config_v1_secret_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keyward_config_v1_secret_proto_rawDesc), len(file_keyward_config_v1_secret_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
