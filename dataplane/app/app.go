@@ -69,6 +69,7 @@ type Gateway struct {
 	status     *status.Status
 	certs      *certfile.Certificate
 	responders *revocation.Cache
+	services   *hostsvc.Services
 	server     *server.Server
 	sweeper    *conn.Sweeper
 	statusLn   net.Listener
@@ -107,7 +108,8 @@ func New(ctx context.Context, s Settings, stdout io.Writer, log *slog.Logger, so
 		})
 	}
 	g.fallback = fallbackBundle(s, g.registry, log)
-	services := hostsvc.New(hostsvc.Config{})
+	services := hostsvc.New(hostsvc.Config{Log: log})
+	g.services = services
 	g.responders = revocation.NewCache(askResponder)
 	g.status = status.New(status.Config{
 		Registry: g.registry, Runtime: g.runtime, Version: telemetry.Version(), Engine: s.HTTPEngine, Dropped: g.access.Dropped, Log: log,
@@ -132,7 +134,7 @@ func New(ctx context.Context, s Settings, stdout io.Writer, log *slog.Logger, so
 	})
 	loaded := make(chan struct{})
 	g.loaded = loaded
-	apply := &applier{compiler: compiler, runtime: g.runtime, status: g.status, log: log, adopt: g.upstreams.Adopt, loaded: loaded}
+	apply := &applier{compiler: compiler, runtime: g.runtime, status: g.status, log: log, egress: &services.Egress, adopt: g.upstreams.Adopt, loaded: loaded}
 	deps := SourceDeps{Apply: apply.Apply, Responses: g.status.Responses, PolicyTypes: compiler.Types(), Log: log}
 	if g.cache != nil {
 		deps.Cache = g.cache
@@ -211,7 +213,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	around, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	tasks := []run.Task{
-		g.keepMemory, g.tellReady, g.sweeper.Run, g.source.Run, g.upstreams.Run, g.responders.Run, g.access.Run, g.rotate, g.status.Run, g.serveStatus,
+		g.keepMemory, g.tellReady, g.sweeper.Run, g.source.Run, g.upstreams.Run, g.responders.Run, g.services.KeySets.Run, g.access.Run, g.rotate, g.status.Run, g.serveStatus,
 		func(inner context.Context) error {
 			defer end()
 			serving, stop := context.WithCancel(inner)

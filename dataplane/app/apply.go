@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"keyward.dev/dataplane/internal/compile"
+	"keyward.dev/dataplane/internal/hostsvc"
 	"keyward.dev/dataplane/internal/runtime"
 	"keyward.dev/dataplane/internal/state"
 	"keyward.dev/dataplane/internal/status"
@@ -23,7 +25,8 @@ type applier struct {
 	runtime  *runtime.Holder
 	status   *status.Status
 	log      *slog.Logger
-	adopt    func(rt *runtime.Runtime) // told of every runtime once it is in force
+	egress   *atomic.Pointer[hostsvc.EgressRules] // what calls of the gateway's own keep to
+	adopt    func(rt *runtime.Runtime)            // told of every runtime once it is in force
 	// loaded is closed when the first configuration is in force.
 	loaded chan struct{}
 	once   sync.Once
@@ -32,6 +35,7 @@ type applier struct {
 // Apply compiles the set and makes it what requests see from now on.
 func (a *applier) Apply(ctx context.Context, set *state.Set) []syncclient.Fault {
 	rt, faults := a.build(set)
+	a.egress.Store(rt.Settings.Egress) // before anybody could make a call for the new runtime
 	a.runtime.Store(rt)
 	a.adopt(rt)
 	a.status.Applied(rt, faults, time.Now())

@@ -1,10 +1,14 @@
-// Package hostsvc holds what outlives a push: limiter counters and the dialer with its egress rules. Policies and
-// upstreams reach it through the handles they ask for when they are built; runtimes come and go around it.
+// Package hostsvc holds what outlives a push: limiter counters, keys of issuers, what was verified with them, and the dialer
+// with its egress rules. Policies and upstreams reach it through the handles they ask for when they are built; runtimes come
+// and go around it.
 //
-// Nothing in it reads configuration; it is told. It starts no goroutines.
+// Nothing in it reads configuration; it is told. It starts no goroutines outside of Run methods.
 package hostsvc
 
-import "sync/atomic"
+import (
+	"log/slog"
+	"sync/atomic"
+)
 
 // Services are one process's services. Make one per process and give it to every runtime.
 type Services struct {
@@ -12,6 +16,12 @@ type Services struct {
 	Limiters *LimiterTable
 	// Logins is for policies that check passwords.
 	Logins *Logins
+	// KeySets holds the keys of issuers of tokens.
+	KeySets *KeySets
+	// Tokens remembers what came of verifying tokens.
+	Tokens *TokenTable
+	// Egress are the rules in force for calls of the gateway's own; nil before the first configuration.
+	Egress atomic.Pointer[EgressRules]
 	// Ambiguous counts the client certificates that were found to be those of several consumers.
 	Ambiguous atomic.Uint64
 }
@@ -20,9 +30,17 @@ type Services struct {
 type Config struct {
 	// MaxLimiterEntries bounds the counters in memory.
 	MaxLimiterEntries int
+	// Log is told of what cannot be reached; nil: nobody is.
+	Log *slog.Logger
 }
 
 // New makes the services of a process.
 func New(c Config) *Services {
-	return &Services{Limiters: NewLimiterTable(c.MaxLimiterEntries), Logins: NewLogins()}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Services{Limiters: NewLimiterTable(c.MaxLimiterEntries), Logins: NewLogins(), Tokens: NewTokenTable(0)}
+	fetcher := &keyFetcher{rules: s.Egress.Load}
+	s.KeySets = NewKeySets(fetcher.fetch, c.Log)
+	return s
 }

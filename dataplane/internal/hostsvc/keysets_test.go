@@ -1,0 +1,271 @@
+package hostsvc_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"keyward.dev/dataplane/internal/hostsvc"
+	"keyward.dev/dataplane/internal/token/tokentest"
+	"keyward.dev/shared/check/jwk"
+)
+
+// issuer is a server of keys that the test leads.
+type issuer struct {
+	mu      sync.Mutex
+	body    []byte
+	maxAge  time.Duration
+	err     error
+	takes   time.Duration
+	fetched int
+}
+
+func (i *issuer) fetch(ctx context.Context, _ hostsvc.KeySource) (hostsvc.Fetched, error) {
+	i.mu.Lock()
+	got, takes := hostsvc.Fetched{Body: i.body, MaxAge: i.maxAge}, i.takes
+	err := i.err
+	i.fetched++
+	i.mu.Unlock()
+	if takes > 0 {
+		select {
+		case <-time.After(takes):
+		case <-ctx.Done():
+			return hostsvc.Fetched{}, ctx.Err()
+		}
+	}
+	return got, err
+}
+
+func (i *issuer) set(change func(*issuer)) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	change(i)
+}
+
+func (i *issuer) count() int {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.fetched
+}
+
+func source() hostsvc.KeySource {
+	return hostsvc.KeySource{URL: "https://id.test/jwks", Refresh: 5 * time.Minute, Stale: time.Hour, Timeout: 5 * time.Second}
+}
+
+// underKeys runs a test in a world of its own time, with a table that runs.
+func underKeys(t *testing.T, test func(t *testing.T, table *hostsvc.KeySets, i *issuer)) {
+	t.Helper()
+	t.Parallel()
+	first := tokentest.Set(tokentest.NewKey(t, jwk.EdDSA, "one"))
+	synctest.Test(t, func(t *testing.T) {
+		i := &issuer{body: first}
+		table := hostsvc.NewKeySets(i.fetch, slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- table.Run(ctx) }()
+		test(t, table, i)
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run() = %v", err)
+		}
+	})
+}
+
+func ids(s *jwk.Set) string {
+	if s == nil {
+		return "none"
+	}
+	out := ""
+	for _, k := range s.Keys {
+		out += k.ID + " "
+	}
+	return out
+}
+
+func TestAKeySetIsFetchedOnceForAll(t *testing.T) {
+	underKeys(t, func(t *testing.T, table *hostsvc.KeySets, i *issuer) {
+		i.set(func(i *issuer) { i.takes = time.Second })
+		var all sync.WaitGroup
+		for range 50 {
+			all.Go(func() {
+				if got := ids(table.Open(source()).Keys()); got != "one " {
+					t.Errorf("keys %q", got)
+				}
+			})
+		}
+		all.Wait()
+		if n := i.count(); n != 1 {
+			t.Errorf("%d fetches, want 1", n)
+		}
+		if a, b := table.Open(source()), table.Open(source()); a != b || table.Len() != 1 {
+			t.Error("the same source has two sets: nothing would survive a push")
+		}
+		other := source()
+		other.Refresh = time.Minute
+		if table.Open(other) == table.Open(source()) {
+			t.Error("sets that are kept differently are one")
+		}
+	})
+}
+
+func TestAKeySetIsFetchedAheadOfItsEnd(t *testing.T) {
+	underKeys(t, func(t *testing.T, table *hostsvc.KeySets, i *issuer) {
+		k := table.Open(source())
+		first := k.Keys()
+		pass(280 * time.Second)
+		synctest.Wait()
+		if n := i.count(); n != 2 {
+			t.Fatalf("%d fetches before the end, want 2", n)
+		}
+		if k.Current(time.Now()) != first {
+			t.Error("the same keys are another set: what was verified with them would be verified again")
+		}
+		i.set(func(i *issuer) { i.maxAge = 20 * time.Second })
+		pass(300 * time.Second)
+		n := i.count()
+		pass(60 * time.Second)
+		if got := i.count() - n; got < 2 || got > 4 {
+			t.Errorf("%d fetches in a minute of a set that may be kept for 20 seconds", got)
+		}
+		i.set(func(i *issuer) { i.maxAge = time.Nanosecond })
+		pass(time.Minute)
+		n = i.count()
+		pass(time.Minute)
+		if got := i.count() - n; got > 5 {
+			t.Errorf("%d fetches in a minute of a set that may not be kept", got)
+		}
+	})
+}
+
+func TestAKeySetThatNobodyWantsIsDropped(t *testing.T) {
+	underKeys(t, func(t *testing.T, table *hostsvc.KeySets, i *issuer) {
+		k := table.Open(source())
+		k.Keys()
+		pass(90 * time.Minute)
+		synctest.Wait()
+		n := i.count()
+		if table.Len() != 0 {
+			t.Error("it is still kept")
+		}
+		pass(time.Hour)
+		if i.count() != n {
+			t.Error("it is still fetched")
+		}
+		if got := ids(k.Keys()); got != "one " || table.Len() != 1 {
+			t.Errorf("keys %q for who has it all the same", got)
+		}
+	})
+}
+
+func TestAnUnknownKeyHasTheSetFetchedAgainWithinBounds(t *testing.T) {
+	underKeys(t, func(t *testing.T, table *hostsvc.KeySets, i *issuer) {
+		k := table.Open(source())
+		k.Keys()
+		i.set(func(i *issuer) { i.body = tokentest.Set(tokentest.NewKey(t, jwk.EdDSA, "two")) })
+		if s, sure := k.Newer(); ids(s) != "two " || !sure {
+			t.Errorf("Newer() = %q, %v", ids(s), sure)
+		}
+		for range 1000 {
+			if _, sure := k.Newer(); !sure {
+				t.Fatal("nobody knows, though the set was fetched a moment ago")
+			}
+		}
+		if n := i.count(); n != 4 {
+			t.Errorf("%d fetches, want the first and 3", n)
+		}
+		pass(10 * time.Second)
+		for range 1000 {
+			k.Newer()
+		}
+		if n := i.count(); n != 5 {
+			t.Errorf("%d fetches 10 seconds later, want one more", n)
+		}
+	})
+}
+
+// A fetch that was under way when the key was added may not have it; who waits for it has the set fetched once more.
+func TestARoundThatBeganBeforeTheRotationIsNotTheLastWord(t *testing.T) {
+	underKeys(t, func(t *testing.T, table *hostsvc.KeySets, i *issuer) {
+		k := table.Open(source())
+		k.Keys()
+		i.set(func(i *issuer) { i.takes = time.Second })
+		go k.Newer()
+		synctest.Wait()
+		i.set(func(i *issuer) { i.body = tokentest.Set(tokentest.NewKey(t, jwk.EdDSA, "two")) })
+		if s, sure := k.Newer(); ids(s) != "two " || !sure {
+			t.Errorf("Newer() = %q, %v", ids(s), sure)
+		}
+	})
+}
+
+func TestAnOutageIsLivedThroughUntilTheSetIsStale(t *testing.T) {
+	underKeys(t, func(t *testing.T, table *hostsvc.KeySets, i *issuer) {
+		k := table.Open(source())
+		k.Keys()
+		i.set(func(i *issuer) { i.err = errors.New("down") })
+		pass(64 * time.Minute)
+		begin := time.Now()
+		if got := ids(k.Keys()); got != "one " || time.Since(begin) != 0 {
+			t.Errorf("keys %q after %v, want the last at once", got, time.Since(begin))
+		}
+		if s, sure := k.Newer(); ids(s) != "one " || sure || time.Since(begin) > 6*time.Second {
+			t.Errorf("Newer() = %q, %v: nobody can know", ids(s), sure)
+		}
+		pass(2 * time.Minute)
+		if got := ids(k.Keys()); got != "none" {
+			t.Errorf("keys %q of a stale set", got)
+		}
+		n := i.count()
+		pass(10 * time.Minute)
+		if got := i.count() - n; got > 25 {
+			t.Errorf("%d tries in ten minutes", got)
+		}
+		i.set(func(i *issuer) { i.err = nil })
+		pass(31 * time.Second)
+		if got := ids(k.Keys()); got != "one " {
+			t.Errorf("keys %q once it is back", got)
+		}
+	})
+}
+
+func TestNobodyWaitsLongerThanTheTimeout(t *testing.T) {
+	underKeys(t, func(t *testing.T, table *hostsvc.KeySets, i *issuer) {
+		i.set(func(i *issuer) { i.takes = time.Hour })
+		begin := time.Now()
+		if got := ids(table.Open(source()).Keys()); got != "none" || time.Since(begin) > 5*time.Second {
+			t.Errorf("keys %q after %v", got, time.Since(begin))
+		}
+	})
+}
+
+func TestGarbageIsAFailure(t *testing.T) {
+	underKeys(t, func(t *testing.T, table *hostsvc.KeySets, i *issuer) {
+		k := table.Open(source())
+		k.Keys()
+		i.set(func(i *issuer) { i.body = []byte("<html>") })
+		if s, sure := k.Newer(); ids(s) != "one " || sure {
+			t.Errorf("Newer() = %q, %v", ids(s), sure)
+		}
+	})
+}
+
+func TestTheTableIsBounded(t *testing.T) {
+	underKeys(t, func(t *testing.T, table *hostsvc.KeySets, _ *issuer) {
+		for n := range 3000 {
+			s := source()
+			s.URL += fmt.Sprint(n)
+			table.Open(s)
+		}
+		if n := table.Len(); n != 1024 {
+			t.Errorf("%d sets", n)
+		}
+	})
+}
+
+// pass lets time pass in the test's own world.
+func pass(d time.Duration) { <-time.After(d) }
