@@ -1,0 +1,189 @@
+// Package ldaptest gives tests an OpenLDAP directory each: the real server, on free ports with its own data, reached in the
+// clear, over TLS and over StartTLS. A test that needs one is skipped, and says so, where slapd is not installed. Tests of the
+// gateway and the end-to-end tests call it.
+package ldaptest
+
+import (
+	"crypto/x509"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"keyward.dev/shared/run/child"
+	"keyward.dev/shared/testkit"
+	"keyward.dev/shared/testkit/certtest"
+)
+
+// What is in every directory; see entries. Reader is an account that may read everything but passwords, which nobody may.
+const (
+	BaseDN         = "dc=example,dc=test"
+	PeopleDN       = "ou=people," + BaseDN
+	GroupsDN       = "ou=groups," + BaseDN
+	ReaderDN       = "cn=reader,ou=system," + BaseDN
+	ReaderPassword = "reads, and no more"
+)
+
+// Server is a directory. Its certificate is for localhost and 127.0.0.1.
+type Server struct {
+	// Address is where it speaks LDAP, also with StartTLS; TLSAddress where it speaks LDAPS.
+	Address, TLSAddress string
+	// CA is the authority of its certificate.
+	CA *certtest.Cert
+
+	t       testing.TB
+	program string
+	dir     string
+	child   *child.Child
+}
+
+// Start starts a directory with the entries of this package, and more, written as LDIF.
+func Start(t testing.TB, more ...string) *Server {
+	t.Helper()
+	program := find(t)
+	s := &Server{t: t, program: program, dir: t.TempDir()}
+	addresses := testkit.Addrs(t, 2)
+	s.Address, s.TLSAddress = addresses[0], addresses[1]
+	s.certify()
+	s.write("slapd.conf", s.config())
+	if err := os.Mkdir(filepath.Join(s.dir, "data"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	ldif := s.write("entries.ldif", strings.Join(append([]string{entries}, more...), "\n\n"))
+	// The same program, which adds entries by that name.
+	load := exec.Command(program, "-T", "add", "-f", filepath.Join(s.dir, "slapd.conf"), "-l", ldif)
+	if out, err := load.CombinedOutput(); err != nil {
+		t.Fatalf("slapd: load entries: %v: %s", err, out)
+	}
+	s.Restart()
+	t.Cleanup(s.Stop)
+	return s
+}
+
+// find answers the path of the program, or skips the test. Debian puts it where an ordinary user's PATH does not look.
+func find(t testing.TB) string {
+	t.Helper()
+	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/usr/local/sbin", "/usr/local/libexec") {
+		path := filepath.Join(dir, "slapd")
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
+			return path
+		}
+	}
+	if os.Getenv("KEYWARD_FULL") != "" {
+		t.Fatal("slapd is not installed; make setup installs it")
+	}
+	t.Skip("NOT RUN: slapd is not installed; make setup installs it")
+	return ""
+}
+
+// Restart starts a stopped directory at its addresses with its data.
+func (s *Server) Restart() {
+	s.t.Helper()
+	out, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer out.Close()
+	// A debug level, even that of nothing, keeps it in the foreground.
+	cmd := exec.Command(s.program, "-f", filepath.Join(s.dir, "slapd.conf"), "-d", "0",
+		"-h", "ldap://"+s.Address+"/ ldaps://"+s.TLSAddress+"/")
+	cmd.Stdout, cmd.Stderr = out, out
+	if s.child, err = child.Start(cmd, syscall.SIGKILL); err != nil {
+		s.t.Fatal(err)
+	}
+	testkit.Await(s.t, testkit.Deadline, func() error {
+		select {
+		case <-s.child.Done():
+			said, _ := os.ReadFile(filepath.Join(s.dir, "log"))
+			s.t.Fatalf("slapd ended: %v: %s", s.child.Err(), said)
+		default:
+		}
+		for _, address := range []string{s.Address, s.TLSAddress} {
+			c, err := net.DialTimeout("tcp", address, time.Second)
+			if err != nil {
+				return err
+			}
+			c.Close()
+		}
+		return nil
+	})
+}
+
+// Stop ends the directory as a crash does; Restart starts it again.
+func (s *Server) Stop() {
+	_ = s.child.Signal(syscall.SIGKILL)
+	<-s.child.Done()
+}
+
+// Pause makes the directory hang: the system still takes connections for it, and nobody answers on them.
+func (s *Server) Pause() { _ = s.child.Signal(syscall.SIGSTOP) }
+
+// Resume ends that.
+func (s *Server) Resume() { _ = s.child.Signal(syscall.SIGCONT) }
+
+func (s *Server) certify() {
+	s.CA = certtest.CA(s.t, "directory test root")
+	leaf := s.CA.Issue(s.t, "directory", certtest.Names("localhost"), certtest.Template(func(c *x509.Certificate) {
+		c.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)}
+	}))
+	s.write("cert.pem", leaf.ChainPEM())
+	s.write("key.pem", leaf.KeyPEM(s.t))
+	s.write("ca.pem", s.CA.PEM())
+}
+
+func (s *Server) write(name, text string) string {
+	s.t.Helper()
+	path := filepath.Join(s.dir, name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	return path
+}
+
+// modules are where Debian and others keep what slapd loads.
+func modules() string {
+	for _, dir := range []string{"/usr/lib/ldap", "/usr/lib/openldap", "/usr/lib64/openldap", "/usr/libexec/openldap"} {
+		if _, err := os.Stat(filepath.Join(dir, "back_mdb.so")); err == nil {
+			return fmt.Sprintf("modulepath %s\nmoduleload back_mdb.so\nmoduleload memberof.so\n", dir)
+		}
+	}
+	return "" // built in
+}
+
+func schemas() string {
+	dir := "/etc/ldap/schema"
+	if _, err := os.Stat(dir); err != nil {
+		dir = "/etc/openldap/schema"
+	}
+	var b strings.Builder
+	for _, name := range []string{"core", "cosine", "inetorgperson", "nis"} {
+		fmt.Fprintf(&b, "include %s/%s.schema\n", dir, name)
+	}
+	return b.String()
+}
+
+func (s *Server) config() string {
+	return fmt.Sprintf(`%[1]s
+%[2]s
+pidfile %[3]s/slapd.pid
+TLSCertificateFile %[3]s/cert.pem
+TLSCertificateKeyFile %[3]s/key.pem
+TLSCACertificateFile %[3]s/ca.pem
+database mdb
+suffix "%[4]s"
+rootdn "%[5]s"
+rootpw "%[6]s"
+directory %[3]s/data
+maxsize 67108864
+dbnosync
+index objectClass,uid,mail,cn,member,memberUid eq
+overlay memberof
+access to attrs=userPassword by anonymous auth by * none
+access to * by dn.exact="%[7]s" read by self read by anonymous auth by * none
+`, schemas(), modules(), s.dir, BaseDN, adminDN, adminPassword, ReaderDN)
+}
