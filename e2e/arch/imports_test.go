@@ -95,6 +95,12 @@ var importRules = []importRule{
 		reason: "users choose whom it talks to: which addresses are dialled and what is repeated of answers is decided in one place",
 	},
 	{
+		name: "only hostsvc speaks LDAP", who: []string{"controlplane/...", "dataplane/...", "shared/..."},
+		except: []string{"dataplane/internal/hostsvc"},
+		not:    []string{"github.com/go-ldap/ldap/v3/..."},
+		reason: "the library waits for ever, reads what it is sent and begins TLS loosely; in one place that is bounded and tested",
+	},
+	{
 		name: "AWS is spoken to in three places", who: []string{"controlplane/...", "dataplane/...", "shared/..."},
 		except: []string{
 			"controlplane/internal/kek/awskms", "controlplane/internal/fallback/bucket",

@@ -1,8 +1,9 @@
-// Package hostsvc holds what outlives a push: limiter counters, keys of issuers, what was verified with them, and the dialer
-// with its egress rules. Policies and upstreams reach it through the handles they ask for when they are built; runtimes come
-// and go around it.
+// Package hostsvc holds what outlives a push: limiter counters, keys of issuers, what was verified with them, connections to
+// directories, and the dialer with its egress rules. Policies and upstreams reach it through the handles they ask for when they
+// are built; runtimes come and go around it.
 //
-// Nothing in it reads configuration; it is told. It starts no goroutines outside of Run methods.
+// Nothing in it reads configuration; it is told. It starts no goroutines outside of Run methods but those of the connections it
+// keeps.
 package hostsvc
 
 import (
@@ -22,6 +23,8 @@ type Services struct {
 	Tokens *TokenTable
 	// Egress are the rules in force for calls of the gateway's own; nil before the first configuration.
 	Egress atomic.Pointer[EgressRules]
+	// Kept holds what is found again after a push, such as the connections to directories.
+	Kept Kept
 	// Ambiguous counts the client certificates that were found to be those of several consumers.
 	Ambiguous atomic.Uint64
 }

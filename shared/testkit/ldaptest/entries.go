@@ -37,6 +37,8 @@ sn: Liddell
 mail: alice@example.test
 employeeNumber: 4711
 userPassword: wonderland
+memberOf: cn=staff,` + GroupsDN + `
+memberOf: cn=admins,` + GroupsDN + `
 
 dn: uid=bob,` + PeopleDN + `
 objectClass: inetOrgPerson
@@ -45,6 +47,8 @@ cn: Bob
 sn: Builder
 mail: bob@example.test
 userPassword: builder
+memberOf: cn=staff,` + GroupsDN + `
+memberOf: cn=admins,ou=elsewhere,` + BaseDN + `
 
 dn: uid=twin1,` + PeopleDN + `
 objectClass: inetOrgPerson
