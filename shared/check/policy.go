@@ -24,6 +24,8 @@ func Policy(cfg proto.Message) []problem.Violation {
 		return rateLimit(cfg)
 	case *policyv1.Cors:
 		return cors(cfg)
+	case *policyv1.Authorize:
+		return authorize(cfg)
 	default:
 		return nil
 	}

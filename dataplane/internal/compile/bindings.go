@@ -19,8 +19,8 @@ import (
 // owner builds the policies of a record's bindings and reports those that cannot be built.
 func (b *build) owner(r *state.Record, bindings []*configv1.Binding) *runtime.Owner {
 	o := &runtime.Owner{Owner: chain.Owner{Kind: r.Kind, UID: r.UID, Name: r.Name, Bindings: bindings}}
-	b.asked = nil
-	defer func() { b.made(r.Kind, r.UID, b.asked) }()
+	b.noted = nil
+	defer func() { b.made(r.Kind, r.UID, b.noted) }()
 	if len(bindings) == 0 {
 		return o
 	}
@@ -58,7 +58,7 @@ func (b *build) binding(o *runtime.Owner, binding *configv1.Binding) (policy.Lin
 		return policy.Link{}, err
 	}
 	cfg, refs, reason := b.clear(binding.GetConfig(), cfg)
-	b.asked = append(b.asked, refs...)
+	b.noted = append(b.noted, refs...)
 	if reason != "" {
 		return policy.Link{}, errors.New(reason)
 	}

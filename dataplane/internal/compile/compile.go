@@ -241,7 +241,7 @@ type build struct {
 	// uses are what is made from something besides its own record, by that; usesOf is the other way round.
 	uses        *users
 	usesOf      *shardmap.Editor[[]string]
-	asked       []string              // what the policies that are being built have asked for
+	noted       []string              // what the policies that are being built have asked for
 	egress      *hostsvc.EgressRules  // of the settings
 	identities  map[string]identified // by reference; opened already
 	authorities map[string]believed   // by name; opened already

@@ -94,7 +94,7 @@ type group struct{ *build }
 
 // Authorities implements policy.Group.
 func (g group) Authorities(name string) ([]*x509.Certificate, error) {
-	g.asked = append(g.asked, refTo(kindAuthorities, name))
+	g.noted = append(g.noted, refTo(kindAuthorities, name))
 	got := once(g.authorities, name, g.believe)
 	if got.err != nil {
 		return nil, fmt.Errorf("CA certificate %s %w", name, got.err)
@@ -104,13 +104,13 @@ func (g group) Authorities(name string) ([]*x509.Certificate, error) {
 
 // Egress implements policy.Group.
 func (g group) Egress() *hostsvc.EgressRules {
-	g.asked = append(g.asked, settingsEgress)
+	g.noted = append(g.noted, settingsEgress)
 	return g.egress
 }
 
 // Certificate implements policy.Group.
 func (g group) Certificate(reference string) ([]*certs.Version, error) {
-	g.asked = append(g.asked, refTo(kindCerts, reference))
+	g.noted = append(g.noted, refTo(kindCerts, reference))
 	versions, err := g.meantVersions(reference)
 	if err != nil {
 		return nil, fmt.Errorf("certificate %s %w", reference, err)

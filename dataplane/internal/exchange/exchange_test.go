@@ -54,6 +54,15 @@ func TestQuery(t *testing.T) {
 			if diff := cmp.Diff(tt.want, queryValues(x, "key")); diff != "" {
 				t.Errorf("values of key (-want +got):\n%s", diff)
 			}
+			var among []string
+			for name, value := range x.QueryPairs() {
+				if string(name) == "key" {
+					among = append(among, string(value))
+				}
+			}
+			if diff := cmp.Diff(tt.want, among); diff != "" {
+				t.Errorf("values of key among all pairs (-want +got):\n%s", diff)
+			}
 			x.RemoveQuery("key")
 			if got := string(x.Request.Query); got != tt.left {
 				t.Errorf("query after RemoveQuery = %q, want %q", got, tt.left)

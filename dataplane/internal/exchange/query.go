@@ -1,6 +1,9 @@
 package exchange
 
-import "bytes"
+import (
+	"bytes"
+	"iter"
+)
 
 // NextQuery returns the next value of the query parameter called name at or after position from, percent-decoded, and
 // the position to go on from. ok is false when there is none left.
@@ -29,6 +32,21 @@ func (x *Exchange) NextPair(q []byte, name string, from int) (value []byte, next
 		from = end + 1
 	}
 	return nil, len(q), false
+}
+
+// QueryPairs yields the names and values of the query in their order, percent-decoded.
+func (x *Exchange) QueryPairs() iter.Seq2[[]byte, []byte] {
+	return func(yield func(name, value []byte) bool) {
+		q := x.Request.Query
+		for from := 0; from < len(q); {
+			end := pairEnd(q, from)
+			key, val, _ := bytes.Cut(q[from:end], []byte("="))
+			if end > from && !yield(x.decodeQuery(key), x.decodeQuery(val)) {
+				return
+			}
+			from = end + 1
+		}
+	}
 }
 
 // WithoutPair returns q without the pairs called name, in new memory.

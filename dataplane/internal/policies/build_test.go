@@ -36,6 +36,8 @@ func TestBuildRefusesWhatItCannotEnforce(t *testing.T) {
 		{"credentials for everybody", "cors", &policyv1.Cors{AllowOrigins: []string{"*"}, AllowCredentials: true}},
 		{"origin that is none", "cors", &policyv1.Cors{AllowOrigins: []string{"app.example"}}},
 		{"no rules at all", "acl", &policyv1.Acl{}},
+		{"no conditions", "authorize", &policyv1.Authorize{}},
+		{"condition that is none", "authorize", &policyv1.Authorize{Rules: []*policyv1.AuthorizeRule{{When: "request.method"}}}},
 		{"rule without groups", "acl", &policyv1.Acl{Rules: []*policyv1.AclRule{{Methods: []string{"GET"}}}}},
 	}
 	for _, tt := range tests {

@@ -4,6 +4,7 @@ package policies
 
 import (
 	"keyward.dev/dataplane/internal/policies/acl"
+	"keyward.dev/dataplane/internal/policies/authorize"
 	"keyward.dev/dataplane/internal/policies/cors"
 	"keyward.dev/dataplane/internal/policies/iprestriction"
 	"keyward.dev/dataplane/internal/policies/keyauth"
@@ -17,6 +18,7 @@ import (
 func All() []policy.Factory {
 	return []policy.Factory{
 		policy.Of(acl.Build),
+		policy.Of(authorize.Build),
 		policy.Of(cors.Build),
 		policy.Of(iprestriction.Build),
 		policy.Of(keyauth.Build),

@@ -1,0 +1,59 @@
+package scenario_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"keyward.dev/e2e/harness"
+)
+
+const authzDocument = `group: default
+settings: {require_https: false}
+services: [{name: s, url: "http://UPSTREAM"}]
+routes:
+  - name: conditions
+    service: s
+    hosts: [conditions.test]
+    policies:
+      - {type: key-auth}
+      - type: authorize
+        config:
+          rules:
+            - request.method == "GET" && "staff" in principal.groups
+            - principal.labels["team"] == "support" && request.path.startsWith("/tickets/")
+            - {effect: deny, when: '"debug" in request.query'}
+consumers:
+  - {name: alice, groups: [staff], credentials: [{name: k, type: key-auth, config: {key: alice-Zq7xV2mN9pL4tR8wB1cD5fG6hJ3kS0aY}}]}
+  - {name: bob, labels: {team: support}, credentials: [{name: k, type: key-auth, config: {key: bob-Zq7xV2mN9pL4tR8wB1cD5fG6hJ3kS0aY}}]}
+`
+
+// TestWhoMayDoWhat goes through what decides whether a known caller may: with a real gateway.
+func TestWhoMayDoWhat(t *testing.T) {
+	t.Parallel()
+	c := harness.New(t, harness.Options{})
+	revision := c.Apply(strings.ReplaceAll(authzDocument, "UPSTREAM", harness.Echo(t)))
+	g := c.StartGateway("default")
+	g.AwaitRevision(revision)
+	key := func(who string) []string { return []string{"X-API-Key", who + "-Zq7xV2mN9pL4tR8wB1cD5fG6hJ3kS0aY"} }
+
+	t.Run("conditions", func(t *testing.T) {
+		for _, tt := range []struct {
+			method, path, who string
+			want              int
+		}{
+			{http.MethodGet, "/", "alice", 200},
+			{http.MethodPost, "/", "alice", 403},
+			{http.MethodGet, "/?debug=1", "alice", 403},
+			{http.MethodGet, "/", "bob", 403},
+			{http.MethodPost, "/tickets/1", "bob", 200},
+			{http.MethodPost, "/x/../tickets/1", "bob", 200},
+			{http.MethodPost, "/tickets/../x", "bob", 403},
+			{http.MethodGet, "/", "mallory", 401},
+		} {
+			if code, body := g.Send(t, tt.method, "conditions.test", tt.path, nil, key(tt.who)...); code != tt.want {
+				t.Errorf("%s %s as %s: %d %s, want %d", tt.method, tt.path, tt.who, code, body, tt.want)
+			}
+		}
+	})
+}
