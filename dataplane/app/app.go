@@ -118,6 +118,7 @@ func New(ctx context.Context, s Settings, stdout io.Writer, log *slog.Logger, so
 		Connections:       func() int64 { return g.server.Stats().Open },
 		Handshakes:        func() int64 { return g.server.Stats().Handshakes },
 		Refused:           func() uint64 { return g.server.Stats().Refused },
+		BodyBytes:         func() int64 { return g.server.Stats().BodyBytes },
 		Ambiguous:         services.Ambiguous.Load,
 		HandshakeFailures: func() map[string]uint64 { return g.server.HandshakeFailures() },
 		Responders:        g.responders,
@@ -174,7 +175,7 @@ func (g *Gateway) listen(ctx context.Context) error {
 	}
 	g.server, err = server.Listen(ctx, server.Config{
 		Listeners: listeners, Sockets: handed, Loaded: g.loaded, Certificates: g.certs, Runtime: g.runtime, Upstreams: g.upstreams, Sweeper: g.sweeper,
-		Observers: observers, DrainTimeout: s.DrainTimeout, Timeouts: s.ClientTimeouts, Engine: server.Engine(s.HTTPEngine), MaxConns: cmp.Or(s.MaxConnections, connectionLimit()), Log: g.log,
+		Observers: observers, DrainTimeout: s.DrainTimeout, Timeouts: s.ClientTimeouts, Engine: server.Engine(s.HTTPEngine), MaxConns: cmp.Or(s.MaxConnections, connectionLimit()), BodyMemory: s.bodyMemory(), Log: g.log,
 	})
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"math"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
@@ -116,4 +117,18 @@ func gcPercent(given, ceiling int, live uint64) int {
 		return given
 	}
 	return min(given, ceiling, max(leastGCPercent, int(mostGarbage*100/max(live, 1))))
+}
+
+// bodyShare is the part of the process's memory that request bodies may have which are held whole.
+const bodyShare = 4
+
+// bodyMemory is how many bytes of request bodies may be held at once; 0: as many as the server finds right.
+func (s *Settings) bodyMemory() int64 {
+	if s.BodyMemory > 0 {
+		return int64(s.BodyMemory) << 20
+	}
+	if limit := debug.SetMemoryLimit(-1); limit < math.MaxInt64 {
+		return max(limit/bodyShare, 1)
+	}
+	return 0
 }

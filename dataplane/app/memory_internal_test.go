@@ -1,6 +1,10 @@
 package app
 
-import "testing"
+import (
+	"math"
+	"runtime/debug"
+	"testing"
+)
 
 func TestHowFarTheHeapMayGrow(t *testing.T) {
 	t.Parallel()
@@ -20,6 +24,25 @@ func TestHowFarTheHeapMayGrow(t *testing.T) {
 	} {
 		if got := gcPercent(tt.given, tt.ceiling, tt.live); got != tt.want {
 			t.Errorf("%s: %d %%, want %d", name, got, tt.want)
+		}
+	}
+}
+
+func TestBodyMemoryIsAPartOfWhatThereIs(t *testing.T) {
+	given := debug.SetMemoryLimit(-1)
+	defer debug.SetMemoryLimit(given)
+	for _, tt := range []struct {
+		name       string
+		mebibytes  int
+		limit, can int64
+	}{
+		{"nothing is said", 0, math.MaxInt64, 0},
+		{"the process is limited", 0, 1 << 30, 256 << 20},
+		{"it is said", 7, 1 << 30, 7 << 20},
+	} {
+		debug.SetMemoryLimit(tt.limit)
+		if got := (&Settings{BodyMemory: tt.mebibytes}).bodyMemory(); got != tt.can {
+			t.Errorf("%s: %d bytes, want %d", tt.name, got, tt.can)
 		}
 	}
 }

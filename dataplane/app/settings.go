@@ -38,6 +38,8 @@ type Settings struct {
 	// HTTPEngine reads HTTP/1.1.
 	HTTPEngine     string
 	MaxConnections int
+	// BodyMemory bounds, in MiB, the request bodies that are held whole.
+	BodyMemory     int
 	ClientTimeouts server.Timeouts
 	// FileRoots are directories below which resources may name files of this machine.
 	FileRoots []string
@@ -70,6 +72,8 @@ func (s *Settings) Flags(fs *flag.FlagSet) {
 	fs.StringVar(&s.HTTPEngine, "http-engine", string(server.Keyward),
 		"what speaks HTTP/1.1: `keyward`, or net/http, Go's own, which is slower and there to fall back on")
 	fs.IntVar(&s.MaxConnections, "max-connections", 0, "`how many` connections of clients there may be; 0: three quarters of how many files may be open")
+	fs.IntVar(&s.BodyMemory, "body-memory", 0,
+		"how many `MiB` of request bodies may be held at once for policies that need them whole; 0: a quarter of GOMEMLIMIT, or 256 without one")
 	fs.DurationVar(&s.ClientTimeouts.Head, "client-head-timeout", 10*time.Second, "how `long` a client may take to send a request's head")
 	fs.DurationVar(&s.ClientTimeouts.Idle, "client-idle-timeout", 75*time.Second, "how `long` a client's connection without a request is kept")
 	fs.DurationVar(&s.ClientTimeouts.Write, "client-write-timeout", 30*time.Second, "how `long` a client may take nothing of what is sent")
@@ -110,6 +114,9 @@ func (s *Settings) Check() error {
 	}
 	if s.MaxConnections < 0 {
 		faults.Addf("max-connections", "is negative")
+	}
+	if s.BodyMemory < 0 {
+		faults.Addf("body-memory", "is negative")
 	}
 	for _, root := range s.FileRoots {
 		if !filepath.IsAbs(root) {

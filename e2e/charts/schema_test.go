@@ -46,6 +46,7 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		{"no control plane", gatewayChart, "controlPlane.addresses", []any{}, "addresses"},
 		{"engine", gatewayChart, "httpEngine", "nginx", "httpEngine"},
 		{"time without a unit", gatewayChart, "clients.timeouts.head", "10", "head"},
+		{"less than no memory", gatewayChart, "clients.bodyMemory", -1, "bodyMemory"},
 		{"fewer than no connections", gatewayChart, "clients.maxConnections", -1, "maxConnections"},
 		{"files from nowhere", gatewayChart, "files", []any{map[string]any{"name": "ca", "keys": []any{"k"}}}, "files"},
 		{"files from two places", gatewayChart, "files", []any{map[string]any{"name": "ca", "configMap": "a", "secret": "b", "keys": []any{"k"}}}, "files"},

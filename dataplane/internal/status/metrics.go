@@ -81,6 +81,7 @@ func (m *metrics) ask(c Config) {
 	}
 	level("requests_in_flight", "Requests under way.", c.InFlight)
 	level("connections", "Open connections of clients.", c.Connections)
+	level("body_memory_bytes", "Memory of request bodies that are held because policies need them whole.", c.BodyBytes)
 	level("tls_handshakes_in_progress", "TLS handshakes of clients under way.", c.Handshakes)
 	count("connections_refused_total", "Connections of clients that were closed at once because there were too many.", c.Refused)
 	count("ambiguous_client_certificates_total", "Requests refused because their client certificate is that of several consumers.", c.Ambiguous)

@@ -38,7 +38,9 @@ type Config struct {
 	// closed at once because a bound was reached.
 	Connections, Handshakes func() int64
 	Refused                 func() uint64
-	Dropped                 func() uint64 // access log lines
+	// BodyBytes is the memory of request bodies that are held whole.
+	BodyBytes func() int64
+	Dropped   func() uint64 // access log lines
 	// Ambiguous counts the client certificates that were refused because they are those of several consumers.
 	Ambiguous func() uint64
 	// HandshakeFailures are the TLS handshakes that failed, by reason.

@@ -27,7 +27,7 @@ func fixture() (*status.Status, *runtime.Holder, *prometheus.Registry, *bool) {
 	s := status.New(status.Config{
 		Registry: reg, Runtime: holder, Version: "v1", Engine: "keyward", Draining: func() bool { return *draining },
 		InFlight: func() int64 { return 3 }, Dropped: func() uint64 { return 2 }, Connections: func() int64 { return 4 },
-		Handshakes: func() int64 { return 5 }, Refused: func() uint64 { return 6 }, Ambiguous: func() uint64 { return 9 },
+		Handshakes: func() int64 { return 5 }, Refused: func() uint64 { return 6 }, Ambiguous: func() uint64 { return 9 }, BodyBytes: func() int64 { return 10 },
 		MaxRoutes: 3, Log: slog.New(slog.DiscardHandler),
 		ControlPlane:      func() status.ControlPlane { return status.ControlPlane{Connected: true, Refused: 7, Epochs: 3} },
 		HandshakeFailures: func() map[string]uint64 { return map[string]uint64{"timeout": 8} },
@@ -202,6 +202,7 @@ func TestMetrics(t *testing.T) {
 		"keyward_gateway_config_revision":                                                           "0",
 		"keyward_gateway_connections":                                                               "4",
 		"keyward_gateway_ambiguous_client_certificates_total":                                       "9",
+		"keyward_gateway_body_memory_bytes":                                                         "10",
 		"keyward_gateway_connections_refused_total":                                                 "6",
 		"keyward_gateway_http_engine_info,engine=keyward":                                           "1",
 		"keyward_gateway_policy_panics_total,policy=":                                               "1",
