@@ -167,6 +167,7 @@ func TestRules(t *testing.T) {
 		{"windows", policy("rate-limit", windows(time.Second, time.Minute)), policy("rate-limit", windows(time.Minute, time.Second, time.Minute)), "policies[0].config.windows[2].window"},
 		{"key in framing", policy("key-auth", &policyv1.KeyAuth{Header: []string{"Authorization"}}), policy("key-auth", &policyv1.KeyAuth{Header: []string{"content-length"}}), "policies[0].config.header[0]"},
 		{"key in cookies", policy("key-auth", &policyv1.KeyAuth{Cookie: []string{"a"}}), policy("key-auth", &policyv1.KeyAuth{Header: []string{"cookie"}}), "policies[0].config.header[0]"},
+		{"key in the body", policy("key-auth", &policyv1.KeyAuth{Body: []string{"key"}, MaxBody: proto.Uint64(1)}), policy("key-auth", &policyv1.KeyAuth{MaxBody: proto.Uint64(1)}), "policies[0].config.max_body"},
 		{"same header", policy("key-auth", &policyv1.KeyAuth{Header: []string{"A", "B"}}), policy("key-auth", &policyv1.KeyAuth{Header: []string{"X-Key", "x-key"}}), "policies[0].config.header[1]"},
 		{
 			"origins", policy("cors", &policyv1.Cors{AllowOrigins: []string{"https://*.a.test:8443", "http://[::1]"}}),

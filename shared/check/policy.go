@@ -41,16 +41,24 @@ func framing(name string) bool {
 
 func keyAuth(cfg *policyv1.KeyAuth) violations {
 	var vs violations
+	places(&vs, cfg)
+	if cfg.MaxBody != nil && len(cfg.GetBody()) == 0 {
+		vs.add("max_body", "goes with body")
+	}
+	return vs
+}
+
+// places checks where an authentication policy looks for credentials.
+func places(vs *violations, cfg interface{ GetHeader() []string }) {
 	for i, h := range cfg.GetHeader() {
 		switch {
 		case framing(h):
-			vs.add(problem.Index("header", i), "%s belongs to the connection and cannot carry a key", h)
+			vs.add(problem.Index("header", i), "%s belongs to the connection and cannot carry a credential", h)
 		case strings.EqualFold(h, "Cookie"):
 			vs.add(problem.Index("header", i), "name the cookie in cookie instead")
 		}
 	}
-	sameFold(&vs, "header", cfg.GetHeader())
-	return vs
+	sameFold(vs, "header", cfg.GetHeader())
 }
 
 func mtlsAuth(cfg *policyv1.MtlsAuth) violations {

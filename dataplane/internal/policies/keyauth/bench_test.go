@@ -18,6 +18,22 @@ type anybody struct {
 
 func (a *anybody) Credential(string, []byte) *exchange.Credential { return &a.credential }
 
+// body is one that has come.
+type body string
+
+// in returns what makes it the body of a request, as one of that type.
+func (b body) in(contentType string) func(x *exchange.Exchange) {
+	field, r := exchange.Field("Content-Type", contentType), &received{[]byte(b)}
+	return func(x *exchange.Exchange) {
+		x.Request.Header.Add(field)
+		x.Request.ContentLength, x.Bodies = int64(len(b)), r
+	}
+}
+
+type received struct{ b []byte }
+
+func (r *received) ReadBody(int64) ([]byte, *exchange.Refusal) { return r.b, nil }
+
 // request presents its key where the policy looks.
 type request struct {
 	name   string
@@ -26,6 +42,8 @@ type request struct {
 }
 
 func requests() []request {
+	form := body("a=b&c=d&key=kwk_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+	object := body(`{"a":"b","key":"kwk_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ","c":[{"d":1.5},null,"e"]}`)
 	key := exchange.Field("X-API-Key", "kwk_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 	cookie := exchange.Field("Cookie", "a=b; key=kwk_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 	query := []byte("a=b&key=kwk_0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ")
@@ -33,6 +51,8 @@ func requests() []request {
 		{"header", &policyv1.KeyAuth{}, func(x *exchange.Exchange) { x.Request.Header.Add(key) }},
 		{"query", &policyv1.KeyAuth{Query: []string{"key"}}, func(x *exchange.Exchange) { x.Request.Query = query }},
 		{"cookie", &policyv1.KeyAuth{Cookie: []string{"key"}}, func(x *exchange.Exchange) { x.Request.Header.Add(cookie) }},
+		{"form", &policyv1.KeyAuth{Body: []string{"key"}}, form.in("application/x-www-form-urlencoded")},
+		{"JSON", &policyv1.KeyAuth{Body: []string{"key"}}, object.in("application/json")},
 	}
 }
 

@@ -1,5 +1,5 @@
 // Package keyauth enforces the key-auth policy: it identifies a consumer by an API key in a header field, query
-// parameter or cookie. It never sees stored keys; the directory of the exchange compares keyed hashes.
+// parameter or cookie, or in the body. It never sees stored keys; the directory of the exchange compares keyed hashes.
 package keyauth
 
 import (
@@ -37,9 +37,10 @@ var (
 // Build makes the policy.
 func Build(cfg *policyv1.KeyAuth, _ policy.Deps) (policy.Policy, error) {
 	places := presented.Config{
-		Header: cfg.GetHeader(), Query: cfg.GetQuery(), Cookie: cfg.GetCookie(), Keep: cfg.HideCredentials != nil && !cfg.GetHideCredentials(),
+		Header: cfg.GetHeader(), Query: cfg.GetQuery(), Cookie: cfg.GetCookie(), Body: cfg.GetBody(),
+		MaxBody: int64(cfg.GetMaxBody()), Keep: cfg.HideCredentials != nil && !cfg.GetHideCredentials(),
 	}
-	if len(places.Header)+len(places.Query)+len(places.Cookie) == 0 {
+	if len(places.Header)+len(places.Query)+len(places.Cookie)+len(places.Body) == 0 {
 		places.Header = []string{defaultHeader}
 	}
 	realm := cfg.GetRealm()
@@ -54,9 +55,8 @@ func Build(cfg *policyv1.KeyAuth, _ policy.Deps) (policy.Policy, error) {
 
 // Request implements policy.Policy.
 func (k *keyAuth) Request(x *exchange.Exchange) policy.Verdict {
-	key, refusal := k.presented(x)
-	if refusal != nil {
-		x.Refuse(refusal)
+	key, ok := k.presented(x)
+	if !ok {
 		return policy.Stop
 	}
 	if x.Directory == nil {
@@ -80,16 +80,17 @@ func (k *keyAuth) Request(x *exchange.Exchange) policy.Verdict {
 	return policy.Next
 }
 
-// presented returns the one key the request presents.
-func (k *keyAuth) presented(x *exchange.Exchange) ([]byte, *exchange.Refusal) {
-	switch f := k.places.Find(x); f.Outcome {
-	case presented.One:
-		return f.Value, nil
+// presented returns the one key the request presents; ok is false after it has refused the request.
+func (k *keyAuth) presented(x *exchange.Exchange) (key []byte, ok bool) {
+	f := k.places.Find(x)
+	switch f.Outcome {
+	case presented.None:
+		x.Refuse(refuseMissing)
 	case presented.Several:
-		return nil, refuseSeveral
-	default:
-		return nil, refuseMissing
+		x.Refuse(refuseSeveral)
+	case presented.One, presented.Unread:
 	}
+	return f.Value, f.Outcome == presented.One
 }
 
 // Hide implements policy.Hider.

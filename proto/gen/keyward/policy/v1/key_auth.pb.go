@@ -23,13 +23,14 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// KeyAuth identifies a consumer by an API key in a header field, query parameter or cookie.
+// KeyAuth identifies a consumer by an API key in a header field, query parameter or cookie, or in the body.
 //
 // A missing, unknown, expired or repeated key is answered 401 with a WWW-Authenticate challenge. A request that presents
-// different keys in several places is refused too.
+// different keys in several places is refused too. A body that cannot be looked into as `body` asks is answered 400, 413 or
+// 415, whatever the rest of the request presents.
 type KeyAuth struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Header fields to look in. If header, query and cookie are all left out: X-API-Key.
+	// Header fields to look in. If header, query, cookie and body are all left out: X-API-Key.
 	Header []string `protobuf:"bytes,1,rep,name=header,proto3" json:"header,omitempty"`
 	// Query parameters to look in. Keys in URLs end up in logs; prefer a header field.
 	Query []string `protobuf:"bytes,2,rep,name=query,proto3" json:"query,omitempty"`
@@ -38,7 +39,13 @@ type KeyAuth struct {
 	// Remove the key before the request is forwarded.
 	HideCredentials *bool `protobuf:"varint,4,opt,name=hide_credentials,json=hideCredentials,proto3,oneof" json:"hide_credentials,omitempty"`
 	// Realm named in the challenge (RFC 9110 section 11.5).
-	Realm         string `protobuf:"bytes,5,opt,name=realm,proto3" json:"realm,omitempty"`
+	Realm string `protobuf:"bytes,5,opt,name=realm,proto3" json:"realm,omitempty"`
+	// Fields of the body to look in: of a form (application/x-www-form-urlencoded), or members of a JSON object, not below it.
+	// Bodies of these types are read whole before the request goes on, and must be well-formed, UTF-8 and without content
+	// coding; others are not looked into.
+	Body []string `protobuf:"bytes,6,rep,name=body,proto3" json:"body,omitempty"`
+	// Longest body that is looked into, up to 16MiB; left out: 64KiB. A longer form or JSON body is answered 413. Goes with body.
+	MaxBody       *uint64 `protobuf:"varint,7,opt,name=max_body,json=maxBody,proto3,oneof" json:"max_body,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -108,20 +115,37 @@ func (x *KeyAuth) GetRealm() string {
 	return ""
 }
 
+func (x *KeyAuth) GetBody() []string {
+	if x != nil {
+		return x.Body
+	}
+	return nil
+}
+
+func (x *KeyAuth) GetMaxBody() uint64 {
+	if x != nil && x.MaxBody != nil {
+		return *x.MaxBody
+	}
+	return 0
+}
+
 var File_keyward_policy_v1_key_auth_proto protoreflect.FileDescriptor
 
 const file_keyward_policy_v1_key_auth_proto_rawDesc = "" +
 	"\n" +
-	" keyward/policy/v1/key_auth.proto\x12\x11keyward.policy.v1\x1a\x1bbuf/validate/validate.proto\x1a keyward/options/v1/options.proto\"\xbf\x02\n" +
+	" keyward/policy/v1/key_auth.proto\x12\x11keyward.policy.v1\x1a\x1bbuf/validate/validate.proto\x1a keyward/options/v1/options.proto\"\xb3\x03\n" +
 	"\aKeyAuth\x12*\n" +
 	"\x06header\x18\x01 \x03(\tB\x12\xbaH\x05\x92\x01\x02\x10\b\xda\xe7\x18\x06\b\a \x01@\x01R\x06header\x12/\n" +
 	"\x05query\x18\x02 \x03(\tB\x19\xbaH\x0e\x92\x01\v\x10\b\"\ar\x05\x10\x01\x18\x80\x01\xda\xe7\x18\x04 \x01@\x01R\x05query\x12*\n" +
 	"\x06cookie\x18\x03 \x03(\tB\x12\xbaH\x05\x92\x01\x02\x10\b\xda\xe7\x18\x06\b\a \x01@\x01R\x06cookie\x12:\n" +
 	"\x10hide_credentials\x18\x04 \x01(\bB\n" +
 	"\xda\xe7\x18\x06\x12\x04trueH\x00R\x0fhideCredentials\x88\x01\x01\x12?\n" +
-	"\x05realm\x18\x05 \x01(\tB)\xbaH\x19r\x172\x15^[ !#-\\[\\]-~]{1,128}$\xda\xe7\x18\t\x12\akeywardR\x05realm:\x19\x92\xe7\x18\x15\n" +
-	"\bkey-auth\x10\x02\x18\x01\"\x03\x01\x02\x03(\x01B\x13\n" +
-	"\x11_hide_credentialsB2Z0keyward.dev/proto/gen/keyward/policy/v1;policyv1b\x06proto3"
+	"\x05realm\x18\x05 \x01(\tB)\xbaH\x19r\x172\x15^[ !#-\\[\\]-~]{1,128}$\xda\xe7\x18\t\x12\akeywardR\x05realm\x12/\n" +
+	"\x04body\x18\x06 \x03(\tB\x1b\xbaH\x0e\x92\x01\v\x10\b\"\ar\x05\x10\x01\x18\x80\x01\xda\xe7\x18\x06 \x01@\x01P\x01R\x04body\x124\n" +
+	"\bmax_body\x18\a \x01(\x04B\x14\xbaH\t2\a\x18\x80\x80\x80\b(\x01\xda\xe7\x18\x04\b\x01P\x01H\x01R\amaxBody\x88\x01\x01:\x19\x92\xe7\x18\x15\n" +
+	"\bkey-auth\x10\x02\x18\x01\"\x03\x01\x02\x03(\x03B\x13\n" +
+	"\x11_hide_credentialsB\v\n" +
+	"\t_max_bodyB2Z0keyward.dev/proto/gen/keyward/policy/v1;policyv1b\x06proto3"
 
 var (
 	file_keyward_policy_v1_key_auth_proto_rawDescOnce sync.Once
