@@ -59,8 +59,13 @@ func New(password string) (*Hash, error) {
 	if h.sum, err = pbkdf2.Key(sha256.New, password, h.salt, h.rounds, sumBytes); err != nil {
 		return nil, fmt.Errorf("derive hash: %w", err)
 	}
-	h.text = fmt.Appendf(nil, "$pbkdf2-sha256$i=%d$%s$%s", h.rounds, encoding.EncodeToString(h.salt), encoding.EncodeToString(h.sum))
+	h.write()
 	return h, nil
+}
+
+// write makes the text of a hash that was made here.
+func (h *Hash) write() {
+	h.text = fmt.Appendf(nil, "$pbkdf2-sha256$i=%d$%s$%s", h.rounds, encoding.EncodeToString(h.salt), encoding.EncodeToString(h.sum))
 }
 
 // Decoy returns a hash that costs what those cost that New makes, and of which nobody knows the password.
@@ -68,6 +73,7 @@ func Decoy() *Hash {
 	h := &Hash{alg: algPBKDF2, rounds: Iterations, salt: make([]byte, saltBytes), sum: make([]byte, sumBytes)}
 	_, _ = rand.Read(h.salt)
 	_, _ = rand.Read(h.sum)
+	h.write()
 	return h
 }
 

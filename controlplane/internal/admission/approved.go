@@ -13,7 +13,8 @@ import (
 const notApproved = "%s is nothing that FIPS 140-3 approves of, to which this control plane is restricted: gateways that are would not speak it"
 
 // NotApproved names what a resource asks for and programs with the FIPS 140-3 module leave out in silence, as if it had not
-// been asked for: cipher suites with ChaCha20 and the key exchange X25519 alone.
+// been asked for: cipher suites with ChaCha20 and the key exchange X25519 alone; and hashes of
+// passwords that they cannot compute.
 func NotApproved(m proto.Message) []problem.Violation {
 	var out []problem.Violation
 	look := func(path string, names []string, bad func(string) bool) {
@@ -31,6 +32,8 @@ func NotApproved(m proto.Message) []problem.Violation {
 	case *configv1.Certificate:
 		look("tls.cipher_suites", m.GetTls().GetCipherSuites(), chacha)
 		look("tls.curves", m.GetTls().GetCurves(), func(name string) bool { return name == "X25519" })
+	case *configv1.Credential:
+		return hashesNotApproved(m)
 	case *configv1.Service:
 		look("tls.cipher_suites", m.GetTls().GetCipherSuites(), chacha)
 	}

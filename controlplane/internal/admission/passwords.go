@@ -1,11 +1,12 @@
 package admission
 
 import (
-	"crypto/fips140"
+	"fmt"
 
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
 	optionsv1 "keyward.dev/proto/gen/keyward/options/v1"
 	"keyward.dev/shared/password"
+	"keyward.dev/shared/problem"
 	"keyward.dev/shared/secret"
 )
 
@@ -17,12 +18,21 @@ func (j *judge) passwordHash(f secret.Field, at string) {
 		return
 	}
 	h, err := password.Parse(f.Get().GetPasswordHash().GetText())
-	switch {
-	case err != nil:
+	if err != nil {
 		j.fail(at, "%s", err)
-	case fips140.Enabled() && !h.Approved():
-		j.fail(at, notApproved, "this hash")
-	default:
-		f.Set(&configv1.Secret{Value: &configv1.Secret_PasswordHash{PasswordHash: &configv1.PasswordHash{Text: h.String()}}})
+		return
 	}
+	f.Set(&configv1.Secret{Value: &configv1.Secret_PasswordHash{PasswordHash: &configv1.PasswordHash{Text: h.String()}}})
+}
+
+// hashesNotApproved names the imported hashes of passwords that FIPS 140-3 does not approve of: gateways would not compute them.
+func hashesNotApproved(m *configv1.Credential) (out []problem.Violation) {
+	// A configuration that cannot be read is refused elsewhere.
+	_ = secret.Walk(m, func(f secret.Field) {
+		h, err := password.Parse(f.Get().GetPasswordHash().GetText())
+		if err == nil && !h.Approved() {
+			out = append(out, problem.Violation{Path: f.Path, Reason: fmt.Sprintf(notApproved, "this hash")})
+		}
+	})
+	return out
 }

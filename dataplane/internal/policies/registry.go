@@ -5,6 +5,7 @@ package policies
 import (
 	"keyward.dev/dataplane/internal/policies/acl"
 	"keyward.dev/dataplane/internal/policies/authorize"
+	"keyward.dev/dataplane/internal/policies/basicauth"
 	"keyward.dev/dataplane/internal/policies/cors"
 	"keyward.dev/dataplane/internal/policies/iprestriction"
 	"keyward.dev/dataplane/internal/policies/keyauth"
@@ -19,6 +20,7 @@ func All() []policy.Factory {
 	return []policy.Factory{
 		policy.Of(acl.Build),
 		policy.Of(authorize.Build),
+		policy.Of(basicauth.Build),
 		policy.Of(cors.Build),
 		policy.Of(iprestriction.Build),
 		policy.Of(keyauth.Build),

@@ -27,6 +27,7 @@ type Directory struct {
 	edit      uint64
 	terms     []*Term
 	lost      bool // a term cannot be read
+	samples   *samples
 	byHash    [shardCount]hashShard
 	byUID     [shardCount]map[string]*entry
 	consumers [shardCount]map[string]*consumerEntry
@@ -93,7 +94,7 @@ type consumerEntry struct {
 }
 
 // New returns an empty directory.
-func New() *Directory { return &Directory{} }
+func New() *Directory { return &Directory{samples: &samples{}} }
 
 // Credential implements exchange.Directory.
 func (d *Directory) Credential(typ string, presented []byte) *exchange.Credential {
@@ -172,6 +173,7 @@ type Editor struct {
 func (d *Directory) Edit() *Editor {
 	c := *d
 	c.edit++
+	c.samples = &samples{}
 	return &Editor{d: &c}
 }
 
