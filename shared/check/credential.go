@@ -24,15 +24,24 @@ func Credential(m *configv1.Credential) []problem.Violation {
 		vs.add("config", "%s", reason)
 		return vs
 	}
-	if k, ok := cfg.(*credentialv1.KeyAuth); ok && k.GetKey().GetPlaintext() != "" {
-		if reason := Key(k.GetKey().GetPlaintext(), k.GetAllowWeak()); reason != "" {
-			vs.add("config.key", "%s", reason)
-		}
-	}
-	if b, ok := cfg.(*credentialv1.BasicAuth); ok {
-		basicAuthCredential(&vs, b)
+	switch cfg := cfg.(type) {
+	case *credentialv1.KeyAuth:
+		keyCredential(&vs, cfg)
+	case *credentialv1.BasicAuth:
+		basicAuthCredential(&vs, cfg)
+	case *credentialv1.JwtAuth:
+		jwtCredential(&vs, cfg)
 	}
 	return vs
+}
+
+func keyCredential(vs *violations, k *credentialv1.KeyAuth) {
+	if k.GetKey().GetPlaintext() == "" {
+		return
+	}
+	if reason := Key(k.GetKey().GetPlaintext(), k.GetAllowWeak()); reason != "" {
+		vs.add("config.key", "%s", reason)
+	}
 }
 
 // CredentialType returns the credential type that a message configures, empty for none.

@@ -18,6 +18,8 @@ func Policy(cfg proto.Message) []problem.Violation {
 	switch cfg := cfg.(type) {
 	case *policyv1.KeyAuth:
 		return keyAuth(cfg)
+	case *policyv1.JwtAuth:
+		return jwtAuth(cfg)
 	case *policyv1.MtlsAuth:
 		return mtlsAuth(cfg)
 	case *policyv1.RateLimit:

@@ -201,6 +201,7 @@ func TestItIsDecidedOfEachSecretWhetherItCanBeAReference(t *testing.T) {
 		"keyward.config.v1.VaultAppRole.secret_id":         refused,
 		"keyward.config.v1.AwsProvider.secret_access_key":  refused,
 		"keyward.config.v1.AwsProvider.session_token":      refused,
+		"keyward.credential.v1.JwtAuth.key":                resolved,
 	}
 	found := 0
 	protoregistry.GlobalTypes.RangeMessages(func(mt protoreflect.MessageType) bool {

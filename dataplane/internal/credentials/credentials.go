@@ -27,6 +27,8 @@ func known(typ string) material {
 	switch typ {
 	case "basic-auth":
 		return passwordHash
+	case "jwt-auth":
+		return jwtAuth
 	default:
 		return nil
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"hash"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -24,6 +25,7 @@ type TokenKey [sha256.Size]byte
 // by who verified it under which rules: a changed binding meets none of what it verified before.
 type TokenTable struct {
 	macs   sync.Pool
+	epoch  atomic.Pointer[tokenEpoch]
 	shards [tokenShards]tokenShard
 }
 
@@ -66,6 +68,30 @@ func NewTokenTable(max int) *TokenTable {
 type tokenMAC struct {
 	hash.Hash
 	sum [sha256.Size]byte
+}
+
+// tokenEpoch is the time in which something was the newest.
+type tokenEpoch struct {
+	newest any
+	number uint64
+}
+
+// Epoch returns a number that is another one each time something else is the newest. Who has looked something up there needs
+// to look again only if the number has changed; to remember the number does not keep the thing itself in memory.
+func (c *TokenCache) Epoch(newest any) uint64 {
+	for {
+		now := c.table.epoch.Load()
+		if now != nil && now.newest == newest {
+			return now.number
+		}
+		next := &tokenEpoch{newest: newest, number: 1}
+		if now != nil {
+			next.number = now.number + 1
+		}
+		if c.table.epoch.CompareAndSwap(now, next) {
+			return next.number
+		}
+	}
 }
 
 // Len returns how many tokens are remembered.

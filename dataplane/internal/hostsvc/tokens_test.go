@@ -92,3 +92,17 @@ func TestTokensAreRememberedByManyAtOnce(t *testing.T) {
 	}
 	all.Wait()
 }
+
+func TestEpochsTellWhatIsNew(t *testing.T) {
+	t.Parallel()
+	c := hostsvc.NewTokenTable(0).Bind("x")
+	a, b := new(int), new(int)
+	seen := map[uint64]bool{}
+	for _, newest := range []*int{a, b, a} {
+		n := c.Epoch(newest)
+		if seen[n] || c.Epoch(newest) != n {
+			t.Errorf("Epoch() = %d, which is that of another time or changes", n)
+		}
+		seen[n] = true
+	}
+}

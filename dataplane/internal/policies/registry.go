@@ -8,6 +8,7 @@ import (
 	"keyward.dev/dataplane/internal/policies/basicauth"
 	"keyward.dev/dataplane/internal/policies/cors"
 	"keyward.dev/dataplane/internal/policies/iprestriction"
+	"keyward.dev/dataplane/internal/policies/jwtauth"
 	"keyward.dev/dataplane/internal/policies/keyauth"
 	"keyward.dev/dataplane/internal/policies/mtlsauth"
 	"keyward.dev/dataplane/internal/policies/ratelimit"
@@ -23,6 +24,7 @@ func All() []policy.Factory {
 		policy.Of(basicauth.Build),
 		policy.Of(cors.Build),
 		policy.Of(iprestriction.Build),
+		policy.Of(jwtauth.Build),
 		policy.Of(keyauth.Build),
 		policy.Of(mtlsauth.Build),
 		policy.Of(ratelimit.Build),

@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"bytes"
+
 	"keyward.dev/dataplane/internal/exchange"
 )
 
@@ -139,9 +141,10 @@ type Challenger interface {
 	Challenge() exchange.Header
 }
 
+// addChallenge adds a challenge, unless it is there already, maybe with more to it (RFC 6750 section 3: what was wrong).
 func addChallenge(h *exchange.Headers, f exchange.Header) {
 	for _, have := range *h {
-		if exchange.EqualFold(have.Name, "WWW-Authenticate") && string(have.Value) == string(f.Value) {
+		if rest, same := bytes.CutPrefix(have.Value, f.Value); same && exchange.EqualFold(have.Name, "WWW-Authenticate") && (len(rest) == 0 || rest[0] == ',') {
 			return
 		}
 	}

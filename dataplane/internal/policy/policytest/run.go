@@ -142,6 +142,9 @@ func (w *world) describe(x *exchange.Exchange, v policy.Verdict, seen []byte) []
 	}
 	if p := x.Principal; p != nil {
 		fmt.Fprintf(&b, "principal %s/%s %s\n", p.Consumer, p.Credential, strings.Join(p.Groups, ","))
+		if p.Claims != nil {
+			fmt.Fprintf(&b, "subject %s scopes %s\n", p.Subject, strings.Join(p.Scopes, ","))
+		}
 	}
 	b.Write(seen)
 	fmt.Fprintf(&b, "< %d\n", x.Response.Status)
@@ -192,7 +195,7 @@ func Epoch() time.Time { return time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC) }
 func (w *world) receive(t testing.TB, x *exchange.Exchange, s section) *body {
 	t.Helper()
 	head, rest, _ := bytes.Cut(s.data, []byte("\n\n"))
-	wire := bytes.ReplaceAll(w.fill(append(bytes.TrimRight(head, "\n"), "\n\n"...)), []byte("\n"), []byte("\r\n"))
+	wire := bytes.ReplaceAll(w.fill(t, append(bytes.TrimRight(head, "\n"), "\n\n"...)), []byte("\n"), []byte("\r\n"))
 	var h httpwire.Head
 	if _, err := httpwire.ParseHead(wire, &h, httpwire.Limits{Head: 64 << 10, Target: 16 << 10, Fields: 200}); err != nil {
 		t.Fatalf("section %q: %v", s.name, err)

@@ -29,6 +29,7 @@ type world struct {
 	services  *hostsvc.Services
 	directory *directory.Directory
 	keys      map[string]string // by placeholder
+	signers   signers
 
 	settings  *configv1.Settings
 	service   *configv1.Service
@@ -58,13 +59,15 @@ func newWorld(t testing.TB, doc []byte, factories []policy.Factory) *world {
 	if w.catalog, err = catalog.New(); err != nil {
 		t.Fatalf("catalog.New() = %v", err)
 	}
-	w.load(t, w.fill(doc))
+	w.load(t, w.fill(t, doc))
 	w.routeChain = w.compileRoute(t)
 	return w
 }
 
 // fill puts generated keys in the place of placeholders.
-func (w *world) fill(b []byte) []byte {
+func (w *world) fill(t testing.TB, b []byte) []byte {
+	t.Helper()
+	b = w.mint(t, b)
 	return keyPlaceholder.ReplaceAllFunc(b, func(name []byte) []byte {
 		if w.keys[string(name)] == "" {
 			w.keys[string(name)] = "kwk_" + rand.Text() + rand.Text()

@@ -1,0 +1,259 @@
+// Package jwtauth enforces the jwt-auth policy: it identifies callers by JSON Web Tokens. Package token says what a token is
+// worth, hostsvc keeps the keys of issuers and remembers what was verified; here it is decided whose keys count for a token,
+// what it must say, and who the caller is then.
+package jwtauth
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"keyward.dev/dataplane/internal/exchange"
+	"keyward.dev/dataplane/internal/hostsvc"
+	"keyward.dev/dataplane/internal/policy"
+	"keyward.dev/dataplane/internal/token"
+	policyv1 "keyward.dev/proto/gen/keyward/policy/v1"
+	"keyward.dev/shared/check/jwk"
+)
+
+const (
+	credentialType = "jwt-auth"
+	defaultHeader  = "Authorization"
+	defaultRealm   = "keyward"
+	defaultRefresh = 5 * time.Minute
+	defaultStale   = time.Hour
+	defaultTimeout = 5 * time.Second
+	// remembered is for how long a token is at most remembered that has no end, or a far one.
+	remembered = time.Hour
+)
+
+type jwtAuth struct {
+	places
+	host       *hostsvc.Services
+	cache      *hostsvc.TokenCache
+	issuers    map[string]*issuer
+	algorithms []jwk.Algorithm
+	own        token.Rules // of tokens that consumers sign
+	callers    callers
+	refusals   refusals
+}
+
+// issuer is whose tokens are accepted, under which rules.
+type issuer struct {
+	rules token.Rules
+	keys  []*jwk.Key      // nil: they are fetched
+	set   *hostsvc.KeySet // nil: they are not
+}
+
+// waiting is the policy with issuers whose keys are fetched, for which the first request may wait.
+type waiting struct{ *jwtAuth }
+
+// Waits implements policy.Waiter.
+func (waiting) Waits() {}
+
+// Build makes the policy.
+func Build(cfg *policyv1.JwtAuth, d policy.Deps) (policy.Policy, error) {
+	realm := cfg.GetRealm()
+	if realm == "" {
+		realm = defaultRealm
+	}
+	if strings.ContainsAny(realm, "\"\\\r\n") {
+		return nil, errors.New("realm has characters that a quoted string cannot carry")
+	}
+	rules, err := rulesOf(cfg)
+	if err != nil {
+		return nil, err
+	}
+	scope, err := (proto.MarshalOptions{Deterministic: true}).Marshal(cfg)
+	if err != nil {
+		return nil, errors.New("its config cannot be written")
+	}
+	b := d.Binding
+	j := &jwtAuth{
+		places: placesOf(cfg), host: d.Host, issuers: map[string]*issuer{}, own: rules, refusals: newRefusals(realm),
+		cache:      d.Host.Tokens.Bind(b.Type, b.Name, b.OwnerKind, b.OwnerUID, string(scope)),
+		algorithms: jwk.Default(),
+	}
+	if j.callers, err = callersOf(cfg); err != nil {
+		return nil, err
+	}
+	if list := cfg.GetAlgorithms(); len(list) > 0 {
+		j.algorithms = nil
+		for _, name := range list {
+			a := jwk.Algorithm(name)
+			if !a.Known() {
+				return nil, fmt.Errorf("algorithm %q is not known", name)
+			}
+			j.algorithms = append(j.algorithms, a)
+		}
+	}
+	return j.withIssuers(cfg, rules)
+}
+
+// withIssuers adds the issuers.
+func (j *jwtAuth) withIssuers(cfg *policyv1.JwtAuth, rules token.Rules) (policy.Policy, error) {
+	fetches := false
+	for _, m := range cfg.GetIssuers() {
+		i := &issuer{rules: rules}
+		i.rules.Issuer = m.GetIssuer()
+		if len(m.GetAudiences()) > 0 {
+			i.rules.Audiences = m.GetAudiences()
+		}
+		if m.GetIssuer() == "" || j.issuers[m.GetIssuer()] != nil {
+			return nil, errors.New("issuers must have names of their own in issuer")
+		}
+		j.issuers[m.GetIssuer()] = i
+		for _, text := range m.GetPublicKeys() {
+			keys, err := jwk.Parse(text)
+			if err != nil {
+				return nil, fmt.Errorf("public key of %s %w", m.GetIssuer(), err)
+			}
+			i.keys = append(i.keys, keys...)
+		}
+		if m.GetJwksUri() != "" || m.GetDiscovery() {
+			i.set, fetches = j.host.KeySets.Open(sourceOf(m)), true
+		}
+		if (i.set == nil) == (len(i.keys) == 0) {
+			return nil, fmt.Errorf("issuer %s needs keys, in one way", m.GetIssuer())
+		}
+	}
+	if fetches {
+		return waiting{j}, nil
+	}
+	return j, nil
+}
+
+func sourceOf(m *policyv1.JwtIssuer) hostsvc.KeySource {
+	s := hostsvc.KeySource{URL: m.GetJwksUri(), Refresh: defaultRefresh, Stale: defaultStale, Timeout: defaultTimeout}
+	if m.GetDiscovery() {
+		s.Issuer = m.GetIssuer()
+	}
+	if m.Refresh != nil {
+		s.Refresh = m.GetRefresh().AsDuration()
+	}
+	if m.StaleBound != nil {
+		s.Stale = m.GetStaleBound().AsDuration()
+	}
+	if m.Timeout != nil {
+		s.Timeout = m.GetTimeout().AsDuration()
+	}
+	return s
+}
+
+func rulesOf(cfg *policyv1.JwtAuth) (token.Rules, error) {
+	r := token.Rules{
+		Audiences: cfg.GetAudiences(), Subjects: cfg.GetSubjects(), Leeway: cfg.GetLeeway().AsDuration(),
+		Expires: cfg.RequireExpiry == nil || cfg.GetRequireExpiry(), MaxLifetime: cfg.GetMaxLifetime().AsDuration(),
+	}
+	switch cfg.GetProfile() {
+	case policyv1.JwtProfile_JWT_PROFILE_UNSPECIFIED, policyv1.JwtProfile_JWT_PROFILE_ANY:
+	case policyv1.JwtProfile_JWT_PROFILE_ACCESS_TOKEN:
+		r.AccessToken = true
+	default:
+		return r, errors.New("profile is not known")
+	}
+	for _, c := range cfg.GetClaims() {
+		rule := token.ClaimRule{Name: c.GetName(), Values: c.GetValues()}
+		switch c.GetMatch() {
+		case policyv1.JwtMatch_JWT_MATCH_UNSPECIFIED, policyv1.JwtMatch_JWT_MATCH_REQUIRED:
+			rule.Match = token.Present
+		case policyv1.JwtMatch_JWT_MATCH_EQUALS:
+			rule.Match = token.Equals
+		case policyv1.JwtMatch_JWT_MATCH_CONTAINS:
+			rule.Match = token.Contains
+		case policyv1.JwtMatch_JWT_MATCH_CONTAINS_ALL:
+			rule.Match = token.ContainsAll
+		case policyv1.JwtMatch_JWT_MATCH_ABSENT:
+			rule.Match = token.Absent
+		default:
+			return r, errors.New("match of a claim is not known")
+		}
+		if needs := rule.Match != token.Present && rule.Match != token.Absent; needs != (len(rule.Values) > 0) {
+			return r, errors.New("values of a claim go with equals, contains and contains-all")
+		}
+		r.Claims = append(r.Claims, rule)
+	}
+	return r, nil
+}
+
+// Request implements policy.Policy.
+func (j *jwtAuth) Request(x *exchange.Exchange) policy.Verdict {
+	raw, several := j.find(x)
+	switch {
+	case several:
+		return refuse(x, j.refusals.several)
+	case len(raw) == 0:
+		return refuse(x, j.refusals.missing)
+	case x.Directory == nil:
+		return refuse(x, j.refusals.unavailable)
+	case len(raw) > token.MaxBytes:
+		return refuse(x, j.refusals.of(token.Malformed))
+	}
+	key := j.cache.Key(raw)
+	v, _ := j.cache.Get(&key, x.Timings.Received).(*verified)
+	if v != nil && v.epoch == j.cache.Epoch(x.Directory) && v.keysHold(x.Timings.Received) {
+		x.Principal = v.principal
+		return policy.Next
+	}
+	v, refusal := j.verify(x, raw, v)
+	if refusal != nil {
+		j.cache.Drop(&key)
+		return refuse(x, refusal)
+	}
+	j.cache.Put(&key, v, v.until(x.Timings.Received), len(raw))
+	x.Principal = v.principal
+	return policy.Next
+}
+
+func refuse(x *exchange.Exchange, r *exchange.Refusal) policy.Verdict {
+	x.Refuse(r)
+	return policy.Stop
+}
+
+// Hide implements policy.Hider.
+func (j *jwtAuth) Hide(x *exchange.Exchange) { j.hide(x) }
+
+// CredentialFields implements policy.Bearer.
+func (j *jwtAuth) CredentialFields() []string { return j.headers }
+
+// Invalid implements policy.Uniform.
+func (j *jwtAuth) Invalid() *exchange.Refusal { return j.refusals.invalid }
+
+// Challenge implements policy.Challenger.
+func (j *jwtAuth) Challenge() exchange.Header { return j.refusals.challenge }
+
+// refusals are the answers. What is wrong with a token is for the log: a caller who may try would learn what is known here.
+type refusals struct {
+	challenge                                    exchange.Header
+	missing, several, invalid, unavailable, keys *exchange.Refusal
+	faults                                       map[token.Fault]*exchange.Refusal
+}
+
+func newRefusals(realm string) refusals {
+	challenge := `Bearer realm="` + realm + `"`
+	wrong := exchange.Field("WWW-Authenticate", challenge+`, error="invalid_token"`)
+	r := refusals{
+		challenge:   exchange.Field("WWW-Authenticate", challenge),
+		missing:     exchange.NewRefusal(401, "unauthenticated", "This route needs a bearer token.").Absent(),
+		several:     exchange.NewRefusal(401, "unauthenticated", "The request presents more than one token."),
+		invalid:     exchange.NewRefusal(401, "unauthenticated", "The token is not valid.", wrong),
+		unavailable: exchange.NewRefusal(503, "unavailable", "Credentials cannot be checked now.", exchange.Field("Retry-After", "5")),
+		faults:      map[token.Fault]*exchange.Refusal{},
+	}
+	r.keys = exchange.NewRefusal(503, "unavailable", "The keys of the token's issuer cannot be had now.", exchange.Field("Retry-After", "5")).Because("token_keys_unavailable")
+	for _, f := range slices.Concat(token.Faults(), []token.Fault{unknownConsumer, ambiguous}) {
+		r.faults[f] = r.invalid.Because(string(f))
+	}
+	return r
+}
+
+func (r *refusals) of(f token.Fault) *exchange.Refusal {
+	if known := r.faults[f]; known != nil {
+		return known
+	}
+	return r.invalid
+}
