@@ -23,7 +23,15 @@ routes:
             - request.method == "GET" && "staff" in principal.groups
             - principal.labels["team"] == "support" && request.path.startsWith("/tickets/")
             - {effect: deny, when: '"debug" in request.query'}
+  - name: open
+    service: s
+    hosts: [open.test]
+    authn: {anonymous: guest}
+    policies:
+      - {type: key-auth}
+      - {type: authorize, config: {rules: principal.kind != "anonymous" || request.method == "GET"}}
 consumers:
+  - {name: guest, policies: [{type: rate-limit, config: {windows: [{limit: 3, window: 3600s}]}}]}
   - {name: alice, groups: [staff], credentials: [{name: k, type: key-auth, config: {key: alice-Zq7xV2mN9pL4tR8wB1cD5fG6hJ3kS0aY}}]}
   - {name: bob, labels: {team: support}, credentials: [{name: k, type: key-auth, config: {key: bob-Zq7xV2mN9pL4tR8wB1cD5fG6hJ3kS0aY}}]}
 `
@@ -54,6 +62,29 @@ func TestWhoMayDoWhat(t *testing.T) {
 			if code, body := g.Send(t, tt.method, "conditions.test", tt.path, nil, key(tt.who)...); code != tt.want {
 				t.Errorf("%s %s as %s: %d %s, want %d", tt.method, tt.path, tt.who, code, body, tt.want)
 			}
+		}
+	})
+	t.Run("anonymous", func(t *testing.T) {
+		for i, tt := range []struct {
+			method  string
+			headers []string
+			want    int
+		}{
+			{http.MethodGet, nil, 200},
+			{http.MethodPost, nil, 403},
+			{http.MethodPost, key("alice"), 200},
+			{http.MethodGet, key("mallory"), 401},
+			{http.MethodGet, nil, 200},
+			{http.MethodGet, nil, 200},
+			{http.MethodGet, nil, 429}, // the policies of the consumer apply
+			{http.MethodGet, key("alice"), 200},
+		} {
+			if code, body := g.Send(t, tt.method, "open.test", "/", nil, tt.headers...); code != tt.want {
+				t.Errorf("%d: %s with %q: %d %s, want %d", i, tt.method, tt.headers, code, body, tt.want)
+			}
+		}
+		if answer := c.REST(http.MethodDelete, "/v1/groups/default/consumers/guest", ""); answer.Status != http.StatusConflict {
+			t.Errorf("the anonymous consumer was deleted: %+v", answer)
 		}
 	})
 }

@@ -107,6 +107,7 @@ func (j *judge) route(m member, settings *level) {
 	service := j.level("services", r.GetService())
 	j.locked(m, settings, service)
 	j.anyOf(m, r, settings, service)
+	j.anonymous(m, r, settings, service)
 }
 
 // locked refuses bindings that would override one that is locked on a wider level.

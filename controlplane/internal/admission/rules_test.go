@@ -164,6 +164,30 @@ func TestRules(t *testing.T) {
 			"locked on settings",
 		},
 		{
+			"anonymous is a consumer", "routes: [{name: x, service: s, policies: [{type: key-auth}], authn: {anonymous: alice}}]",
+			"routes: [{name: x, service: s, policies: [{type: key-auth}], authn: {anonymous: nobody}}]",
+			[]string{"routes[0].authn.anonymous"},
+			"there is no consumers/nobody",
+		},
+		{
+			"anonymous where credentials are asked for", "settings: {policies: [{type: key-auth}]}\nroutes: [{name: x, service: s, authn: {anonymous: alice}}]",
+			"routes: [{name: x, service: s, policies: [{type: key-auth, enabled: false}], authn: {anonymous: alice}}]",
+			[]string{"routes[0].authn.anonymous"},
+			"no authentication policy",
+		},
+		{
+			"anonymous keeps locks", "routes: [{name: x, service: s, policies: [{type: key-auth, locked: true}], authn: {anonymous: alice}}]",
+			"settings: {policies: [{type: key-auth, locked: true}]}\nroutes: [{name: x, service: s, authn: {anonymous: alice}}]",
+			[]string{"routes[0].authn.anonymous"},
+			"locked on settings",
+		},
+		{
+			"authn says something", "routes: [{name: x, service: s, policies: [{type: key-auth}], authn: {any_of: [[key-auth]], anonymous: alice}}]",
+			"routes: [{name: x, service: s, policies: [{type: key-auth}], authn: {any_of: []}}]",
+			[]string{"routes[0].authn"},
+			"give any_of, anonymous or both",
+		},
+		{
 			"locks", "settings: {policies: [{type: rate-limit, locked: true, config: {windows: [{limit: 1, window: 1s}]}}]}\nroutes: [{name: x, service: s, policies: [{type: rate-limit, name: other, config: {windows: [{limit: 1, window: 1s}]}}]}]",
 			"settings: {policies: [{type: rate-limit, locked: true, config: {windows: [{limit: 1, window: 1s}]}}]}\nroutes: [{name: x, service: s, policies: [{type: rate-limit, enabled: false, config: {windows: [{limit: 1, window: 1s}]}}]}]",
 			[]string{"routes[0].policies[0]"},

@@ -222,7 +222,7 @@ func (b *build) routeHalf(route *runtime.Route, r *state.Record, m *runtime.Over
 	}
 	if route.Closed == "" {
 		edge, branches := split(&c, links)
-		route.Chain, route.Asks = policy.NewRoute(edge, branches, b.deps.Monitor), asksOf(branches)
+		route.Chain, route.Asks = policy.NewOpenRoute(edge, branches, m.Authn.GetAnonymous(), b.deps.Monitor), asksOf(branches)
 	}
 }
 

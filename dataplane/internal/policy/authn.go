@@ -11,6 +11,8 @@ type authn struct {
 	branches [][]Link
 	unbound  [][]*exchange.Refusal // for each link: of a credential that is bound to a certificate which the client does not have
 	hiders   []Hider
+	// anonymous is as whom callers pass that present nothing; nil: they do not.
+	anonymous *anonymous
 }
 
 // notBound is what the access log says of it; callers are told what they are of any credential that does not count.
@@ -51,10 +53,11 @@ func (a *authn) binding() Identity {
 }
 
 // Request tries the branches in order. The refusal of the first failed branch is the answer, unless one failed by an
-// outage and none passed: then nobody can know, and the answer is that 5xx.
+// outage and none passed: then nobody can know, and the answer is that 5xx. Who has presented nothing to any of them may
+// pass as the anonymous consumer.
 func (a *authn) Request(x *exchange.Exchange) Verdict {
 	var first *exchange.Refusal
-	blame := 0
+	blame, nothing := 0, true
 	for i := range a.branches {
 		r, at := a.tryBranch(x, i)
 		if r == nil {
@@ -64,12 +67,18 @@ func (a *authn) Request(x *exchange.Exchange) Verdict {
 			}
 			return Next
 		}
+		nothing = nothing && at == 0 && r.IsAbsent() // a link that passed was presented something
 		if first == nil || first.Status() < 500 && r.Status() >= 500 {
 			first, blame = r, i*maxBranchLen+at
 		}
 	}
+	x.Principal, x.Proofs, x.Vouched = nil, x.Proofs[:0], x.Vouched[:0]
+	if a.anonymous != nil && nothing {
+		if first, blame = a.anonymously(x, first, blame); first == nil {
+			return Next
+		}
+	}
 	x.Slot().N = int64(blame)
-	x.Principal, x.Proofs = nil, x.Proofs[:0]
 	x.Refuse(first)
 	return Stop
 }

@@ -14,12 +14,16 @@ type proof struct{ name string }
 
 var (
 	refuseWrong  = exchange.NewRefusal(401, "unauthenticated", "wrong")
+	refuseAbsent = exchange.NewRefusal(401, "unauthenticated", "nothing").Absent()
 	refuseOutage = exchange.NewRefusal(503, "unavailable", "outage")
 )
 
 func (p *proof) Request(x *exchange.Exchange) policy.Verdict {
 	switch v := string(x.Request.Header.Get(p.name)); v {
-	case "wrong", "":
+	case "":
+		x.Refuse(refuseAbsent)
+		return policy.Stop
+	case "wrong":
 		x.Refuse(refuseWrong)
 		return policy.Stop
 	case "outage":

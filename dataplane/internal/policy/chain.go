@@ -54,9 +54,18 @@ var refusePanic = exchange.NewRefusal(500, "internal", "The gateway could not pr
 // NewRoute compiles the route half: the edge links in order, then authentication. Branches are alternatives of which one
 // must pass; a branch passes when all its links do and name the same consumer. No branches: no authentication.
 func NewRoute(edge []Link, branches [][]Link, m Monitor) *Chain {
+	return NewOpenRoute(edge, branches, "", m)
+}
+
+// NewOpenRoute is NewRoute for a route on which callers that present no credential pass as the consumer of that name;
+// empty: they do not.
+func NewOpenRoute(edge []Link, branches [][]Link, anonymous string, m Monitor) *Chain {
 	links := edge
 	if len(branches) > 0 {
 		a := newAuthn(branches)
+		if anonymous != "" {
+			a.anonymous = newAnonymous(anonymous)
+		}
 		links = append(append([]Link(nil), edge...), Link{Binding: a.binding(), Policy: a})
 	}
 	c := compile(routeHalf, links, m)

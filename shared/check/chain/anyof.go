@@ -50,6 +50,16 @@ func (c *Chain) alternatives(authn *configv1.Authn) {
 	}
 }
 
+// anonymous refuses to let requests pass without credentials where a binding above the route asks for one and is locked.
+func (c *Chain) anonymous() {
+	for i := range c.Links {
+		l := &c.Links[i]
+		if l.Phase == optionsv1.Phase_PHASE_AUTHN && l.Applies() && l.Binding.GetLocked() && l.Site < optionsv1.Site_SITE_ROUTE {
+			c.Faults = append(c.Faults, fmt.Sprintf("authn.anonymous would let requests pass that %s of %s, which is locked, refuses", l.Name, where(l)))
+		}
+	}
+}
+
 // named returns the active authentication bindings of that name on the narrowest owner that has one. Several types may
 // share a name; then all of them are meant.
 func (c *Chain) named(name string) []int {

@@ -89,6 +89,9 @@ func Effective(lookup Lookup, in Input) Chain {
 	if in.Authn != nil && len(in.Authn.GetAnyOf()) > 0 {
 		c.alternatives(in.Authn)
 	}
+	if in.Authn.GetAnonymous() != "" {
+		c.anonymous()
+	}
 	return c
 }
 

@@ -184,6 +184,8 @@ func TestEffective(t *testing.T) {
 		},
 		{name: "any_of that names nothing closes", in: chain.Input{Route: owner("routes", "r", "key"), Authn: anyOf([]string{"nope"})}, anyOf: [][]int{nil}, closed: true},
 		{name: "any_of that names what is off closes", in: chain.Input{Route: owner("routes", "r", "key-"), Authn: anyOf([]string{"key"})}, anyOf: [][]int{nil}, closed: true},
+		{name: "anonymous", in: chain.Input{Settings: owner("settings", "s", "key"), Route: owner("routes", "r", "basic!"), Authn: &configv1.Authn{Anonymous: "guest"}}, want: []string{"s:key/key", "r:basic/basic"}},
+		{name: "anonymous does not open what is locked above", in: chain.Input{Settings: owner("settings", "s", "key!"), Authn: &configv1.Authn{Anonymous: "guest"}}, want: []string{"s:key/key"}, closed: true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

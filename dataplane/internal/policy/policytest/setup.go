@@ -225,7 +225,7 @@ func (w *world) compileRoute(t testing.TB) *policy.Chain {
 		}
 		branches = append(branches, branch)
 	}
-	return policy.NewRoute(edge, branches, nil)
+	return policy.NewOpenRoute(edge, branches, w.route.GetAuthn().GetAnonymous(), nil)
 }
 
 func (w *world) compileOverlay(t testing.TB, consumer string) *policy.Chain {

@@ -785,7 +785,11 @@ type Authn struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Alternatives: each inner list names authentication bindings that must all pass and name the same consumer; one list
 	// that passes is enough. With it, only the bindings it names apply, so it also replaces inherited ones.
-	AnyOf         []*AuthnBranch `protobuf:"bytes,1,rep,name=any_of,json=anyOf,proto3" json:"any_of,omitempty"`
+	AnyOf []*AuthnBranch `protobuf:"bytes,1,rep,name=any_of,json=anyOf,proto3" json:"any_of,omitempty"`
+	// The consumer as whom requests pass that present no credential at all: its groups and policies apply, and it is
+	// anonymous to what asks for the kind of caller. Whoever presents a credential is never taken for it: one that is not
+	// valid is refused, and one that cannot be checked is answered 503.
+	Anonymous     string `protobuf:"bytes,2,opt,name=anonymous,proto3" json:"anonymous,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -825,6 +829,13 @@ func (x *Authn) GetAnyOf() []*AuthnBranch {
 		return x.AnyOf
 	}
 	return nil
+}
+
+func (x *Authn) GetAnonymous() string {
+	if x != nil {
+		return x.Anonymous
+	}
+	return ""
 }
 
 // AuthnBranch is one alternative.
@@ -951,10 +962,12 @@ const file_keyward_config_v1_route_proto_rawDesc = "" +
 	"\a_budget\"C\n" +
 	"\vRouteLimits\x12+\n" +
 	"\x04body\x18\x01 \x01(\x04B\x12\xbaH\t2\a\x18\x80\x80\x80\x80\x80 \xda\xe7\x18\x02\b\x01H\x00R\x04body\x88\x01\x01B\a\n" +
-	"\x05_body\"J\n" +
-	"\x05Authn\x12A\n" +
-	"\x06any_of\x18\x01 \x03(\v2\x1e.keyward.config.v1.AuthnBranchB\n" +
-	"\xbaH\a\x92\x01\x04\b\x01\x10\x10R\x05anyOf\"K\n" +
+	"\x05_body\"\xdd\x01\n" +
+	"\x05Authn\x12?\n" +
+	"\x06any_of\x18\x01 \x03(\v2\x1e.keyward.config.v1.AuthnBranchB\b\xbaH\x05\x92\x01\x02\x10\x10R\x05anyOf\x121\n" +
+	"\tanonymous\x18\x02 \x01(\tB\x13\xda\xe7\x18\x0f\b\t\x1a\tconsumersP\x01R\tanonymous:`\xbaH]\x1a[\n" +
+	"\n" +
+	"authn.some\x12\x1egive any_of, anonymous or both\x1a-size(this.any_of) > 0 || this.anonymous != ''\"K\n" +
 	"\vAuthnBranch\x12,\n" +
 	"\bbindings\x18\x01 \x03(\tB\x10\xbaH\a\x92\x01\x04\b\x01\x10\b\xda\xe7\x18\x02@\x01R\bbindings:\x0e\xa2\xe7\x18\n" +
 	"\n" +
