@@ -3,7 +3,7 @@ package check
 import (
 	"encoding/base64"
 	"errors"
-	"net"
+	"net/netip"
 	"net/url"
 	"strings"
 
@@ -65,7 +65,7 @@ func KeyURL(text string) string {
 	case u.Scheme == "https":
 		return ""
 	case u.Scheme == "http":
-		if ip := net.ParseIP(u.Hostname()); ip != nil && ip.IsLoopback() {
+		if ip, err := netip.ParseAddr(u.Hostname()); err == nil && ip.IsLoopback() {
 			return ""
 		}
 	}

@@ -11,10 +11,13 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
 
 	"keyward.dev/controlplane/internal/admission"
 	"keyward.dev/controlplane/internal/claims"
+	"keyward.dev/controlplane/internal/passwords"
 	"keyward.dev/controlplane/internal/snapshot"
 	"keyward.dev/shared/catalog"
 	"keyward.dev/shared/problem"
@@ -117,6 +120,15 @@ func (g *group) hash(plaintext []byte) []*configv1.KeyedHash {
 func (g *group) admit(req admission.Request) (admission.Admitted, []problem.Violation) {
 	g.t.Helper()
 	req.Hash = g.hash
+	err := passwords.New(1).Replace(g.t.Context(), passwords.Find(req.Changes), func(name string) proto.Message {
+		if r, ok := g.Get("credentials", name); ok {
+			return r.Message
+		}
+		return nil
+	})
+	if err != nil {
+		g.t.Fatal(err)
+	}
 	admitted, err := g.adm.Admit(g, req)
 	if err == nil {
 		return admitted, nil

@@ -29,7 +29,7 @@ func TestBasicAuth(t *testing.T) {
 		{"no name", "", hash(good), "no name"},
 	} {
 		m := &configv1.Credential{Name: "k", Consumer: "a", Type: "basic-auth"}
-		c, reason := credentials.Read(m, &credentialv1.BasicAuth{Username: tt.user, Password: tt.password})
+		c, reason := credentials.Read(m, &credentialv1.BasicAuth{Username: tt.user, Password: tt.password}, true)
 		if !strings.Contains(reason, tt.reason) || (reason == "") != (tt.reason == "") || strings.Contains(reason, "horse") {
 			t.Errorf("%s: %q", tt.name, reason)
 		}

@@ -216,7 +216,7 @@ func (w *world) receive(t testing.TB, x *exchange.Exchange, s section) *body {
 	for _, attr := range strings.Fields(s.name)[1:] {
 		w.attribute(t, x, attr)
 	}
-	return newBody(t, w.fill(bytes.TrimSuffix(rest, []byte("\n"))), x.Request.ContentLength)
+	return newBody(t, w.fill(t, bytes.TrimSuffix(rest, []byte("\n"))), x.Request.ContentLength)
 }
 
 func (w *world) attribute(t testing.TB, x *exchange.Exchange, attr string) {
