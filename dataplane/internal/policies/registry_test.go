@@ -68,16 +68,19 @@ func TestFactoriesRefuseForeignConfigs(t *testing.T) {
 	}
 }
 
-// TestEveryPolicyHasCasesOfBothKinds runs all cases and asks that each policy stops a request and lets one pass.
+// TestEveryPolicyHasCasesOfBothKinds runs all cases and asks that each policy stops a request and lets one pass, and that those
+// that declare to need whole bodies, and no others, read one.
 func TestEveryPolicyHasCasesOfBothKinds(t *testing.T) {
+	types := declared()
 	for _, f := range policies.All() {
 		folder := strings.ReplaceAll(f.Type, "-", "")
 		if _, err := os.Stat(filepath.Join(folder, "testdata")); err != nil {
 			t.Errorf("%s has no cases: %v", f.Type, err)
 			continue
 		}
-		kinds := map[string]bool{}
+		kinds, reads := map[string]bool{}, false
 		for _, o := range policytest.Run(t, filepath.Join(folder, "testdata", "*.txtar"), policies.All()) {
+			reads = reads || o.ReadBody
 			switch o.StoppedBy {
 			case f.Type:
 				kinds["stop"] = true
@@ -87,6 +90,10 @@ func TestEveryPolicyHasCasesOfBothKinds(t *testing.T) {
 		}
 		if got := slices.Sorted(maps.Keys(kinds)); !slices.Equal(got, []string{"pass", "stop"}) {
 			t.Errorf("%s has cases of the kinds %v, want pass and stop", f.Type, got)
+		}
+		o, _ := proto.GetExtension(types[f.Type].Options(), optionsv1.E_Policy).(*optionsv1.PolicyOptions)
+		if declares := o.GetBody() == optionsv1.Body_BODY_BUFFER; declares != reads {
+			t.Errorf("%s declares to need whole bodies: %v; in its cases one is read: %v", f.Type, declares, reads)
 		}
 	}
 }

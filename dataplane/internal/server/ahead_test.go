@@ -32,6 +32,8 @@ import (
 // take. A body that begins with "no" it refuses, "as" it replaces by what comes after.
 type wholePolicy struct{ limit int64 }
 
+var seen = []byte("X-Seen")
+
 var refuseBody = exchange.NewRefusal(403, "no", "No.")
 
 func (w wholePolicy) Request(x *exchange.Exchange) policy.Verdict {
@@ -45,7 +47,7 @@ func (w wholePolicy) Request(x *exchange.Exchange) policy.Verdict {
 	case bytes.HasPrefix(b, []byte("as")):
 		x.ReplaceBody(b[2:])
 	}
-	x.Request.Header.Add(exchange.Field("X-Seen", strconv.Itoa(len(b))))
+	x.Request.Header.Add(exchange.Header{Name: seen, Value: strconv.AppendInt(x.Alloc(20), int64(len(b)), 10)})
 	return policy.Next
 }
 

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,12 +34,16 @@ import (
 
 // lines collects access log lines.
 type lines struct {
-	mu  sync.Mutex
-	all []string
-	got chan struct{}
+	mu   sync.Mutex
+	all  []string
+	got  chan struct{}
+	mute atomic.Bool // nothing is collected, for those who count allocations
 }
 
 func (l *lines) Observe(x *exchange.Exchange, o accesslog.Outcome) {
+	if l.mute.Load() {
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.all = append(l.all, string(accesslog.Append(nil, x, o)))

@@ -29,8 +29,16 @@ func testPreflightIsMatchedByTheMethodItAsksFor(t *testing.T, e server.Engine) {
 	}
 	plain := route()
 	plain.Name, plain.Hosts, plain.Methods = "plain", []string{"plain.test"}, []string{http.MethodGet}
+	guarded := route()
+	guarded.Name, guarded.Hosts, guarded.Policies = "guarded", []string{"guarded.test"}, []*configv1.Binding{binding("key-auth", &policyv1.KeyAuth{})}
+	either := route()
+	either.Name, either.Hosts, either.Policies = "either", []string{"either.test"}, []*configv1.Binding{
+		binding("key-auth", &policyv1.KeyAuth{}),
+		{Type: "key-auth", Name: "other", Config: binding("key-auth", &policyv1.KeyAuth{Header: []string{"X-Other"}}).GetConfig()},
+		binding("cors", &policyv1.Cors{AllowOrigins: []string{"https://app.test"}}), // behind them as written, before them in time
+	}
 	g.config(settings(&configv1.Settings{}), record("services", "up", service(up.URL)),
-		record("routes", "shared", shared), record("routes", "plain", plain))
+		record("routes", "shared", shared), record("routes", "plain", plain), record("routes", "guarded", guarded), record("routes", "either", either))
 	const ask = "Origin: https://app.test\r\nAccess-Control-Request-Method: "
 	tests := []struct {
 		name, host, method, fields string
@@ -41,6 +49,9 @@ func testPreflightIsMatchedByTheMethodItAsksFor(t *testing.T, e server.Engine) {
 		{"asks for what it does not take", "cors.test", "OPTIONS", ask + "DELETE\r\n", 405, ""},
 		{"an OPTIONS that is no preflight", "cors.test", "OPTIONS", "Origin: https://app.test\r\n", 405, ""},
 		{"a route without cors", "plain.test", "OPTIONS", ask + "GET\r\n", 405, ""},
+		{"without cors it needs a key like others", "guarded.test", "OPTIONS", ask + "GET\r\n", 401, `ApiKey realm="keyward"`},
+		{"with cors it needs nothing of several policies", "either.test", "OPTIONS", ask + "GET\r\n", 204, "Access-Control-Allow-Origin: https://app.test"},
+		{"an OPTIONS that is no preflight needs a key", "either.test", "OPTIONS", "Origin: https://app.test\r\n", 401, ""},
 		{"the request itself still needs its key", "cors.test", "GET", "Origin: https://app.test\r\n", 401, ""},
 	}
 	for _, tt := range tests {
