@@ -16,6 +16,8 @@ import (
 // Secrets says where the values of secret references come from.
 type Secrets struct {
 	Providers []string
+	// Roots are folders below which groups may name files as certificates.
+	Roots []string
 	// Lookup finds environment variables; nil: os.LookupEnv.
 	Lookup settings.Lookup
 }
@@ -23,11 +25,15 @@ type Secrets struct {
 // Flags declares the settings.
 func (s *Secrets) Flags(fs *flag.FlagSet) {
 	settings.WordsVar(fs, &s.Providers, "secret-provider", "where groups may have secrets read from, `NAME=PLACE?groups=a,b`; a place is file:/ROOT, env:PREFIX_ or vault:https://HOST:PORT/MOUNT or aws:REGION. May be repeated")
+	settings.WordsVar(fs, &s.Roots, "certificate-root", "`/FOLDER?groups=a,b` below which these groups may name files of the control plane as certificates and private keys. May be repeated; none: no files")
 }
 
 func (s *Secrets) check(faults *settings.Faults) {
-	_, err := s.open()
+	providers, err := s.open()
 	faults.Add("secret-provider", err)
+	if err == nil {
+		faults.Add("certificate-root", providers.AddRoots(s.Roots))
+	}
 }
 
 // open reads the settings; no source is asked yet.
@@ -54,6 +60,9 @@ type references struct {
 func (s *Settings) references() (references, error) {
 	providers, err := s.Secrets.open()
 	if err != nil {
+		return references{}, err
+	}
+	if err := providers.AddRoots(s.Secrets.Roots); err != nil {
 		return references{}, err
 	}
 	rules, err := s.Tenants.egress()

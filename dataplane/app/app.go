@@ -19,6 +19,7 @@ import (
 	"keyward.dev/dataplane/internal/conn"
 	"keyward.dev/dataplane/internal/fallback"
 	"keyward.dev/dataplane/internal/hostsvc"
+	"keyward.dev/dataplane/internal/localcert"
 	"keyward.dev/dataplane/internal/policies"
 	"keyward.dev/dataplane/internal/revocation"
 	"keyward.dev/dataplane/internal/runtime"
@@ -54,6 +55,7 @@ type SourceDeps struct {
 	Cache       syncclient.Cache    // nil: none
 	Fallback    syncclient.Fallback // nil: none
 	PolicyTypes []string
+	Again       <-chan struct{} // asks for the newest set to be applied again
 	Log         *slog.Logger
 }
 
@@ -70,6 +72,7 @@ type Gateway struct {
 	certs      *certfile.Certificate
 	responders *revocation.Cache
 	services   *hostsvc.Services
+	files      *localcert.Store
 	server     *server.Server
 	sweeper    *conn.Sweeper
 	statusLn   net.Listener
@@ -130,13 +133,16 @@ func New(ctx context.Context, s Settings, stdout io.Writer, log *slog.Logger, so
 			return status.ControlPlane{Connected: s.Connected, Lost: s.Lost, Refused: s.Rewound, Epochs: s.Epochs, Distrusted: s.Distrusted}
 		},
 	})
+	if g.files, err = localcert.New(s.CertificateRoots, g.registry, log); err != nil {
+		return nil, err
+	}
 	compiler := compile.New(compile.Deps{
-		Factories: policies.All(), Host: services, Responders: g.responders, Monitor: g.status, Log: log, Group: s.Group,
+		Factories: policies.All(), Host: services, Responders: g.responders, Files: g.files, Monitor: g.status, Log: log, Group: s.Group,
 	})
 	loaded := make(chan struct{})
 	g.loaded = loaded
-	apply := &applier{compiler: compiler, runtime: g.runtime, status: g.status, log: log, egress: &services.Egress, adopt: g.upstreams.Adopt, loaded: loaded}
-	deps := SourceDeps{Apply: apply.Apply, Responses: g.status.Responses, PolicyTypes: compiler.Types(), Log: log}
+	apply := &applier{compiler: compiler, runtime: g.runtime, status: g.status, log: log, egress: &services.Egress, adopt: g.adopt, loaded: loaded}
+	deps := SourceDeps{Apply: apply.Apply, Responses: g.status.Responses, PolicyTypes: compiler.Types(), Again: g.files.Again(), Log: log}
 	if g.cache != nil {
 		deps.Cache = g.cache
 	}
@@ -186,6 +192,16 @@ func (g *Gateway) listen(ctx context.Context) error {
 	return handed.Unused()
 }
 
+// adopt has all that outlives runtimes follow the one in force.
+func (g *Gateway) adopt(rt *runtime.Runtime) {
+	g.upstreams.Adopt(rt)
+	used := make(map[certs.Local]bool, len(rt.Files))
+	for _, f := range rt.Files {
+		used[f.At] = true
+	}
+	g.files.Keep(used)
+}
+
 // certificateFile says what the certificate of the process's own is; nil if there is none.
 func (g *Gateway) certificateFile() func() status.FileCertificate {
 	if g.settings.TLSCert == "" {
@@ -214,7 +230,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	around, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	tasks := []run.Task{
-		g.keepMemory, g.tellReady, g.sweeper.Run, g.source.Run, g.upstreams.Run, g.responders.Run, g.services.KeySets.Run, g.access.Run, g.rotate, g.status.Run, g.serveStatus,
+		g.keepMemory, g.tellReady, g.sweeper.Run, g.source.Run, g.upstreams.Run, g.responders.Run, g.files.Run, g.services.KeySets.Run, g.access.Run, g.rotate, g.status.Run, g.serveStatus,
 		func(inner context.Context) error {
 			defer end()
 			serving, stop := context.WithCancel(inner)
@@ -274,6 +290,6 @@ func syncSource(s Settings, d SourceDeps) (Source, error) {
 		Addresses: s.ControlPlane, TrustDomain: s.TrustDomain, JoinToken: s.JoinToken.Reveal(),
 		ServiceAccountTokenFile: s.ServiceAccountTokenFile, RootPin: pin, Group: s.Group, IdentityDir: s.IdentityDir,
 		Labels: labels, Version: telemetry.Version(), PolicyTypes: d.PolicyTypes, Contract: contract.Current(),
-		Apply: d.Apply, Responses: d.Responses, Cache: d.Cache, Fallback: d.Fallback, Log: d.Log,
+		Apply: d.Apply, Again: d.Again, Responses: d.Responses, Cache: d.Cache, Fallback: d.Fallback, Log: d.Log,
 	})
 }

@@ -43,7 +43,9 @@ type Settings struct {
 	ClientTimeouts server.Timeouts
 	// FileRoots are directories below which resources may name files of this machine.
 	FileRoots []string
-	Log       telemetry.LogOptions
+	// CertificateRoots are directories below which certificates may name files of this machine, private keys too.
+	CertificateRoots []string
+	Log              telemetry.LogOptions
 }
 
 // Flags declares the settings.
@@ -79,6 +81,8 @@ func (s *Settings) Flags(fs *flag.FlagSet) {
 	fs.DurationVar(&s.ClientTimeouts.Write, "client-write-timeout", 30*time.Second, "how `long` a client may take nothing of what is sent")
 	settings.ListVar(fs, &s.FileRoots, "file-root", nil,
 		"`directory` below which resources may name files of this machine, as gateway:/path; may be repeated; none: no files")
+	settings.ListVar(fs, &s.CertificateRoots, "certificate-root", nil,
+		"`directory` below which certificates may name files of this machine, with private keys, as gateway:/path; may be repeated; none: no files")
 	s.Log.Flags(fs)
 }
 
@@ -118,9 +122,11 @@ func (s *Settings) Check() error {
 	if s.BodyMemory < 0 {
 		faults.Addf("body-memory", "is negative")
 	}
-	for _, root := range s.FileRoots {
-		if !filepath.IsAbs(root) {
-			faults.Addf("file-root", "%q is no absolute path", root)
+	for name, roots := range map[string][]string{"file-root": s.FileRoots, "certificate-root": s.CertificateRoots} {
+		for _, root := range roots {
+			if !filepath.IsAbs(root) {
+				faults.Addf(name, "%q is no absolute path", root)
+			}
 		}
 	}
 	if s.SealedCache != "" && s.IdentityDir == "" {

@@ -68,6 +68,9 @@ func (d *decoder) secretMapping(n *node, path string) (*configv1.Secret, bool) {
 			d.fail(e.node, problem.Key(path, "ref"), "expected a string, found "+e.node.kind.String())
 			return &configv1.Secret{}, false
 		}
+		if _, ok := secret.ParsePath(e.node.text); ok { // as a path is read back; where one can stand admission knows
+			return &configv1.Secret{Value: &configv1.Secret_Ref{Ref: e.node.text}}, true
+		}
 		return d.secretReference(e.node, problem.Key(path, "ref"))
 	case "hash":
 		return d.passwordHash(e.node, problem.Key(path, "hash"))

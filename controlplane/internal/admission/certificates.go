@@ -73,6 +73,10 @@ func readVersion(v *configv1.CertificateVersion, work *certinput.Work) []problem
 		v.Passphrase = nil
 		return []problem.Violation{{Path: "passphrase", Reason: "cannot be a reference: it is used once and never kept"}}
 	}
+	named, vs := certs.Named(v)
+	if len(vs) > 0 {
+		return vs
+	}
 	key := v.GetPrivateKey()
 	if key.GetRef() == "" {
 		return certinput.Version(v, work)
@@ -81,11 +85,11 @@ func readVersion(v *configv1.CertificateVersion, work *certinput.Work) []problem
 		v.Passphrase = nil
 		return []problem.Violation{{Path: "passphrase", Reason: "opens nothing: a private key that is a reference must not be encrypted where it is kept"}}
 	}
-	if v.GetChain() == "" {
+	if _, file := certs.ChainOf(v); v.GetChain() == "" || named && file {
 		return nil
 	}
 	v.PrivateKey = nil
-	vs := certinput.Version(v, work)
+	vs = certinput.Version(v, work)
 	if v.GetPrivateKey() != nil && len(vs) == 0 {
 		vs = []problem.Violation{{Path: "chain", Reason: "holds a private key, and private_key is a reference; give one of them"}}
 	}
@@ -346,6 +350,9 @@ func describeReferences(c *configv1.Certificate, view View) {
 	for _, slot := range certs.Slots(c) {
 		if certs.Reference(slot.Version) == "" {
 			continue
+		}
+		if _, ok := certs.LocalOf(slot.Version); ok {
+			continue // only a chain that is given says anything
 		}
 		slot.Version.Info = nil
 		r, ok := view.Get(certs.KindResolved, certs.ResolvedName(c.GetName(), slot.Version))

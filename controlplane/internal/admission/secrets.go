@@ -105,6 +105,9 @@ func (j *judge) secret(e *entry, f secret.Field, stored *configv1.Secret, clear,
 // whether its source answers, nor tell who asks what is there.
 func (j *judge) reference(e *entry, f secret.Field, at string) {
 	given := f.Get()
+	if _, ok := secret.ParsePath(given.GetRef()); ok && e.kind.Name == certs.Kind {
+		return // which certificatePaths judges with its chain
+	}
 	switch r, ok := secret.ParseReference(given.GetRef()); {
 	case f.Storage != optionsv1.Storage_STORAGE_SEALED:
 		j.fail(at, "cannot be a reference: only a hash of it is kept, which must not change when what is referred to does; give the value, or let one be generated")

@@ -91,7 +91,7 @@ func (w *Watch) group(ctx context.Context, group string, from, to time.Time) err
 			return nil
 		}
 		if c, ok := m.(*configv1.Certificate); ok {
-			c, _ = certs.Resolve(c, func(name string) (*systemv1.ResolvedSecret, string) { return read[name], "" })
+			c, _ = certs.Resolve(certs.Public(c), func(name string) (*systemv1.ResolvedSecret, string) { return read[name], "" })
 			if c, _ = certs.Ordered(c, func(name string) (*systemv1.IssuedCertificate, string) { return issued[name], "" }); c == nil {
 				return nil // there is none yet
 			}

@@ -24,6 +24,9 @@ const (
 // Outside is why a path cannot be read that is no clean path below the root.
 const Outside = "leads out of what the provider gives: a path has neither .. nor empty parts, nor does it begin or end with a slash"
 
+// NoFile is why a file of the control plane cannot be named.
+const NoFile = "is not a file that this group may name: it is below no directory that the control plane reads for it (--certificate-root)"
+
 var (
 	vaultPath  = regexp.MustCompile(`^[A-Za-z0-9._@:+=,/-]+$`)
 	vaultField = regexp.MustCompile(`^[A-Za-z0-9._@-]+$`)

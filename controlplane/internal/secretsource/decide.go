@@ -55,8 +55,11 @@ func wants(view *snapshot.View) map[string]want {
 			if certs.Reference(slot.Version) == "" {
 				continue
 			}
+			if _, ok := certs.LocalOf(slot.Version); ok {
+				continue // gateways read it
+			}
 			// One that cannot be read as a reference names no provider, and is unresolved as one of an unknown provider is.
-			ref, _ := secret.ParseReference(certs.Reference(slot.Version))
+			ref := certs.ReferenceOf(slot.Version)
 			out[certs.ResolvedName(r.Name, slot.Version)] = want{holder: catalog.Ref(certs.Kind, r.Name), held: c, version: slot.Version, reference: ref}
 		}
 	}
@@ -151,23 +154,24 @@ func (a asking) readAll(ctx context.Context, due map[string]want) map[string]out
 func (a asking) read(ctx context.Context, p *Provider, name string, w want) (*systemv1.ResolvedSecret, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	text, err := p.source.read(ctx, question{reference: w.reference, names: w.held.GetSnis(), held: a.kept(name).GetCertificate(), now: a.now})
-	switch {
-	case err != nil:
+	text, err := p.value(ctx, question{reference: w.reference, names: w.held.GetSnis(), held: a.kept(name).GetCertificate(), now: a.now})
+	if err != nil {
 		return nil, err
-	case len(text) > maxValue:
-		return nil, fmt.Errorf("it has more than %d bytes", maxValue)
+	}
+	chain, err := p.chain(ctx, w.version)
+	if err != nil {
+		return nil, err
 	}
 	if w.version == nil {
 		return plainValue(text)
 	}
 	v := &configv1.CertificateVersion{
-		Chain: w.version.GetChain(), PrivateKey: &configv1.Secret{Value: &configv1.Secret_Plaintext{Plaintext: text}},
+		Chain: chain, PrivateKey: &configv1.Secret{Value: &configv1.Secret_Plaintext{Plaintext: text}},
 	}
 	if vs := certinput.Version(v, certinput.NewWork(0)); len(vs) > 0 {
 		return nil, unusable(vs)
 	}
-	if chain := w.version.GetChain(); chain != "" && v.GetChain() != chain {
+	if given := certs.Given(w.version); given != "" && v.GetChain() != given {
 		return nil, errors.New("what is there cannot be used: it has other certificates than the chain that is given")
 	}
 	alone := &configv1.Certificate{Name: w.held.GetName(), Snis: w.held.GetSnis(), Current: v}

@@ -200,6 +200,10 @@ func (g given) Has(name string) bool {
 
 // Check implements admission.Secrets.
 func (g given) Check(r secret.Reference) string {
+	if r.Scheme == secret.PathScheme {
+		_, reason := g.all.root(g.group, r)
+		return reason
+	}
 	if p := g.all.named(r.Provider); g.Has(r.Provider) && p.scheme == r.Scheme {
 		return p.source.check(r)
 	}
@@ -209,6 +213,9 @@ func (g given) Check(r secret.Reference) string {
 // find answers the provider of a reference of a group, or why there is none: the operator's, or else one of those that tenants
 // made in the group.
 func (ps *Providers) find(group string, made map[string]*Provider, r secret.Reference) (*Provider, string) {
+	if r.Scheme == secret.PathScheme {
+		return ps.root(group, r)
+	}
 	p := ps.named(r.Provider)
 	if p == nil || !p.groups[group] {
 		p = made[r.Provider]

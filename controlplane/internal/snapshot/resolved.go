@@ -16,7 +16,7 @@ func (v *View) Resolved(m proto.Message) proto.Message {
 	if !ok {
 		return m
 	}
-	out, _ := certs.Resolve(c, func(name string) (*systemv1.ResolvedSecret, string) {
+	out, _ := certs.Resolve(certs.Public(c), func(name string) (*systemv1.ResolvedSecret, string) {
 		r, ok := v.Get(certs.KindResolved, name)
 		if !ok {
 			return nil, ""

@@ -1,5 +1,6 @@
 // Package compile turns a set of records into a runtime. It is a pure function of the set: two gateways that hold equal
-// sets enforce equally, whatever their history; the previous runtime only saves work. It does no I/O.
+// sets enforce equally, whatever their history; the previous runtime only saves work. It does no I/O; what a set names of the
+// gateway's own files it is given (Files).
 //
 // What does not compile is closed and reported, never left out. A route whose matching is unclear closes its hosts, and
 // everything if not even its hosts are known; a route of which a policy, its service or the settings are unclear keeps
@@ -25,6 +26,7 @@ import (
 	"keyward.dev/dataplane/internal/shardmap"
 	"keyward.dev/dataplane/internal/sni"
 	"keyward.dev/dataplane/internal/state"
+	configv1 "keyward.dev/proto/gen/keyward/config/v1"
 	optionsv1 "keyward.dev/proto/gen/keyward/options/v1"
 	"keyward.dev/shared/check/certs"
 	known "keyward.dev/shared/check/revocation"
@@ -59,8 +61,18 @@ type Deps struct {
 	Monitor   policy.Monitor
 	// Responders keep what they have said of clients' certificates; nil: they are never asked.
 	Responders *revocation.Cache
-	Log        *slog.Logger
-	Group      string // the gateway group's name, for logs
+	// Files are the certificates in files of this machine; nil: none can be named.
+	Files Files
+	Log   *slog.Logger
+	Group string // the gateway group's name, for logs
+}
+
+// Files gives what is in files of this machine. It is asked about the same places again and again.
+type Files interface {
+	// Read answers what is at a place, or why there is nothing, and a number that is another one whenever that is.
+	Read(at certs.Local) (v *configv1.CertificateVersion, reason string, generation uint64)
+	// Generation answers the number alone.
+	Generation(at certs.Local) uint64
 }
 
 // Compiler makes runtimes. It is safe for concurrent use.
@@ -113,14 +125,14 @@ func (c *Compiler) Build(set *state.Set, prev *runtime.Runtime) (*runtime.Runtim
 		Compiler: c, prev: prev, changes: changesOf(prev.Set, set),
 		rt: &runtime.Runtime{
 			Set: set, Closed: prev.Closed, Settings: prev.Settings, LostGroups: maps.Clone(prev.LostGroups),
-			Profiles: prev.Profiles, Granted: prev.Granted, Faults: maps.Clone(prev.Faults), Responders: c.deps.Responders,
+			Files: maps.Clone(prev.Files), Profiles: prev.Profiles, Granted: prev.Granted, Faults: maps.Clone(prev.Faults), Responders: c.deps.Responders,
 		},
 		table: prev.Table.Edit(), routes: prev.Routes.Edit(),
 		services: prev.Services.Edit(), consumers: prev.Consumers.Edit(), groups: prev.Groups.Edit(),
 		users: usersOf(prev.Users), versions: usersOf(prev.Versions), dependents: usersOf(prev.Dependents),
 		references: usersOf(prev.References), uses: usersOf(prev.Uses), usesOf: prev.UsesOf.Edit(),
 		identities: map[string]identified{}, authorities: map[string]believed{},
-		clients: prev.Clients.Edit(),
+		files: map[certs.Local]fileRead{}, clients: prev.Clients.Edit(),
 	}
 	if prev.Settings != nil {
 		b.egress = prev.Settings.Egress
@@ -245,6 +257,7 @@ type build struct {
 	egress      *hostsvc.EgressRules  // of the settings
 	identities  map[string]identified // by reference; opened already
 	authorities map[string]believed   // by name; opened already
+	files       map[certs.Local]fileRead
 	clients     *shardmap.Editor[*runtime.Clients]
 
 	unresolved     []string        // keys of demands that are new
@@ -268,6 +281,7 @@ func (b *build) finish() {
 	b.rt.Users, b.rt.Versions, b.rt.Dependents = b.users.edit.Map(), b.versions.edit.Map(), b.dependents.edit.Map()
 	b.rt.References = b.references.edit.Map()
 	b.rt.Uses, b.rt.UsesOf = b.uses.edit.Map(), b.usesOf.Map()
+	b.unusedFiles()
 }
 
 // fault records that something of a record does not work.

@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"slices"
 	"strings"
 
 	"keyward.dev/dataplane/internal/state"
@@ -17,7 +18,7 @@ func (b *build) changedReferences() {
 	for i, ch := range b.changes[kindCerts] {
 		at[ch.uid()] = i
 	}
-	for _, name := range append(b.changedRecords(kindResolved), b.changedRecords(kindIssued)...) {
+	for _, name := range slices.Concat(b.changedRecords(kindResolved), b.changedRecords(kindIssued), b.changedFiles()) {
 		eachUser(b.prev.References, name, func(uid string) {
 			if i, ok := at[uid]; ok {
 				b.changes[kindCerts][i].again = true
@@ -91,8 +92,9 @@ func resolvedNames(r *state.Record) []string {
 // use closes it; another version of which nothing can be used is as if it were not there, which is told, too. The set is nil if
 // it is closed, or if nothing was issued yet, which is no fault.
 func (b *build) openCertificate(m *configv1.Certificate) (set *certs.Set, closing, other []problem.Violation) {
+	m, unread := b.fromFiles(m)
 	m, missing := certs.Resolve(m, b.resolved)
-	for _, v := range missing {
+	for _, v := range append(unread, missing...) {
 		if strings.HasPrefix(v.Path, "current.") {
 			closing = append(closing, v)
 		} else {

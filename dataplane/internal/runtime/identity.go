@@ -23,3 +23,12 @@ func (i *Identity) At(t time.Time) *certs.Version {
 	}
 	return v
 }
+
+// File is a place in files of this machine from which a certificate was read.
+type File struct {
+	At certs.Local
+	// Certificate is the name of the certificate.
+	Certificate string
+	// Generation is that of what was read.
+	Generation uint64
+}

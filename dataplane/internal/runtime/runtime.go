@@ -69,6 +69,8 @@ type Runtime struct {
 	References *shardmap.Map[[]string]
 	// LostGroups are consumer groups of which not even the name is known, by uid.
 	LostGroups map[string]struct{}
+	// Files are the files of this machine from which certificates were read, by the names of what refers to them.
+	Files map[string]File
 	// Profiles are those of consumers without policies of their own, by the uids of their groups.
 	Profiles *shardmap.Map[*Profile]
 	// Granted are those of callers whose groups a token or a directory says.

@@ -92,7 +92,7 @@ type expiries struct {
 func newExpiries(c Config) *expiries {
 	return &expiries{c.Runtime, c.File, prometheus.NewDesc(
 		prometheus.BuildFQName(namespace, subsystem, "certificate_expires_timestamp_seconds"),
-		"When a certificate that clients are shown ends, with its staged version if there is one; 0: it cannot be shown. Those that end soonest.",
+		"When a certificate ends that clients are shown, or that is in files of this gateway, with its staged version if there is one; 0: it cannot be shown. Those that end soonest.",
 		[]string{"certificate"}, nil)}
 }
 
@@ -118,6 +118,11 @@ func (e *expiries) Collect(out chan<- prometheus.Metric) {
 	ends := map[string]time.Time{}
 	for _, c := range slices.Concat(rt.Certificates.All(), rt.Certificates.Defaults()) {
 		ends[c.Set.Name] = c.Ends()
+	}
+	for _, f := range rt.Files { // also if it is shown to targets only: nobody but the gateway knows when it ends
+		if c, ok := rt.Held.Get(f.Certificate); ok {
+			ends[f.Certificate] = c.Ends()
+		}
 	}
 	names := make([]string, 0, len(ends))
 	for name := range ends {

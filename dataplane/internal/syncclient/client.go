@@ -47,6 +47,8 @@ type Config struct {
 	// Apply puts a set into force and returns what of it does not work. It is called with one set at a time; sets that
 	// come meanwhile are left out but for the newest.
 	Apply func(ctx context.Context, set *state.Set) []Fault
+	// Again asks for the newest set to be put into force again: what it names outside of itself has changed. nil: never.
+	Again <-chan struct{}
 	// Cache keeps sets over restarts; may be nil.
 	Cache Cache
 	// Fallback is what a start uses if there is nothing in the cache either; may be nil. Group must be set with it.
@@ -261,8 +263,12 @@ func (c *Client) applyLoop(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-c.fresh:
+		case <-c.cfg.Again:
 		}
 		set := c.newest.Load()
+		if set == nil {
+			continue
+		}
 		faults := c.cfg.Apply(ctx, set)
 		c.mu.Lock()
 		c.applied = set

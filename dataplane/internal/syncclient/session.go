@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -202,15 +203,15 @@ func (c *Client) folded() *state.Set {
 
 // acknowledge says what is in force, now and whenever that changes.
 func (s *session) acknowledge(ctx context.Context) error {
-	var last *state.Set
+	var last force
 	for {
 		now := s.client.inForce()
-		if now.set != nil && now.set != last {
+		if now.set != nil && (now.set != last.set || !slices.Equal(now.faults, last.faults)) {
 			if !hold(ctx, now) {
 				return nil
 			}
 			now = s.client.inForce() // it may have moved on
-			last = now.set
+			last = now
 			if err := s.send(&syncv1.ConfigRequest{Message: &syncv1.ConfigRequest_Ack{Ack: now.ack()}}); err != nil {
 				return fmt.Errorf("acknowledge: %w", err)
 			}

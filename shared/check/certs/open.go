@@ -47,10 +47,11 @@ func Open(c *configv1.Certificate) (*Set, []problem.Violation) {
 	seen := map[string]string{}
 	for _, slot := range Slots(c) {
 		if elsewhere(slot.Version) { // it is judged once it is read
-			if first := seen[Reference(slot.Version)]; first != "" {
+			place := Reference(slot.Version) + "\n" + slot.Version.GetChain()
+			if first := seen[place]; first != "" {
 				vs.add(slot.Name, "is the same reference as %s", first)
 			}
-			seen[Reference(slot.Version)] = slot.Name
+			seen[place] = slot.Name
 			continue
 		}
 		v, found := openVersion(slot.Version)

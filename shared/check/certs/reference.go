@@ -20,7 +20,7 @@ const KindResolved = "resolved-secrets"
 func Reference(v *configv1.CertificateVersion) string { return v.GetPrivateKey().GetRef() }
 
 // elsewhere reports whether the whole version is read from elsewhere.
-func elsewhere(v *configv1.CertificateVersion) bool { return Reference(v) != "" && v.GetChain() == "" }
+func elsewhere(v *configv1.CertificateVersion) bool { return Reference(v) != "" && Given(v) == "" }
 
 // ResolvedName is the name of the system record with what the reference in a version of a certificate means. The chain is part
 // of it: a key that was read to go with one chain is never used with another.
@@ -80,6 +80,9 @@ func slotOf(c *configv1.Certificate, name string) **configv1.CertificateVersion 
 }
 
 func resolved(certificate string, v *configv1.CertificateVersion, find Lookup) (*configv1.CertificateVersion, string) {
+	if _, ok := LocalOf(v); ok {
+		return nil, "is read by gateways only"
+	}
 	r, reason := find(ResolvedName(certificate, v))
 	switch {
 	case reason != "":
@@ -88,7 +91,7 @@ func resolved(certificate string, v *configv1.CertificateVersion, find Lookup) (
 		return nil, "refers to what has not been read yet"
 	case r.GetCertificate() == nil:
 		return nil, "refers to what could not be read for too long"
-	case r.GetCertificate().GetPrivateKey().GetPlaintext() == "" || v.GetChain() != "" && v.GetChain() != r.GetCertificate().GetChain():
+	case r.GetCertificate().GetPrivateKey().GetPlaintext() == "" || Given(v) != "" && Given(v) != r.GetCertificate().GetChain():
 		return nil, "refers to what is not its private key"
 	}
 	return r.GetCertificate(), ""

@@ -216,12 +216,14 @@ type CertificateVersion struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The certificate and its issuers in PEM. Written in any order, also with the private key (PKCS#1, SEC 1 or PKCS#8) among
 	// them; kept in the order in which TLS sends it: the certificate first, each followed by its issuer, without the key. Left out
-	// with a private key that is a reference, it is what the reference holds beside the key.
+	// with a private key that is a reference, it is what the reference holds beside the key. `gateway:/path` names a file on
+	// the gateways instead, below a directory that their process settings allow (`--certificate-root`), and `/path` one on the
+	// control plane, below one that it allows the group; with the private key, unless `private_key` names a file of its own.
 	Chain string `protobuf:"bytes,1,opt,name=chain,proto3" json:"chain,omitempty"`
 	// Its private key in PEM, kept as PKCS#8: RSA of at least 2048 bits, ECDSA on P-256, P-384 or P-521, or Ed25519. Never
 	// read back. Left out, a stored key that belongs to the certificate is kept. A certificate that is only compared with or
 	// believed needs none. As a reference, what it refers to is PEM, not encrypted, read again and again: with the chain, unless
-	// `chain` gives it.
+	// `chain` gives it. So is a file, `gateway:/path` or `/path`; one on the gateways never leaves them.
 	PrivateKey *Secret `protobuf:"bytes,2,opt,name=private_key,json=privateKey,proto3" json:"private_key,omitempty"`
 	// Opens a private key that is given encrypted (PKCS#8 with PBES2). Used once, never kept.
 	Passphrase *Secret `protobuf:"bytes,3,opt,name=passphrase,proto3" json:"passphrase,omitempty"`

@@ -91,25 +91,25 @@ func request(f *factory.Factory, o addOptions) (*adminv1.AddCertificateRequest, 
 			if len(o.files) > 1 || o.key != "" {
 				return nil, failure.Usagef("%s is a PKCS#12 file, which has everything in it; give it alone", path)
 			}
-			req.Pkcs12 = secret(base64.StdEncoding.EncodeToString(content))
+			req.Pkcs12 = plaintext(base64.StdEncoding.EncodeToString(content))
 			continue
 		}
 		all = append(append(all, content...), '\n')
 	}
 	if req.GetPkcs12() == nil {
-		req.Pem = secret(string(all))
+		req.Pem = plaintext(string(all))
 	}
 	if o.passphrase != "" {
 		content, err := read(o.passphrase, f.IO.In)
 		if err != nil {
 			return nil, err
 		}
-		req.Passphrase = secret(string(bytes.TrimRight(content, "\r\n")))
+		req.Passphrase = plaintext(string(bytes.TrimRight(content, "\r\n")))
 	}
 	return req, nil
 }
 
-func secret(text string) *configv1.Secret {
+func plaintext(text string) *configv1.Secret {
 	return &configv1.Secret{Value: &configv1.Secret_Plaintext{Plaintext: text}}
 }
 

@@ -19,6 +19,7 @@ import (
 	"keyward.dev/controlplane/cmd/keyward/internal/failure"
 	"keyward.dev/controlplane/cmd/keyward/internal/render"
 	"keyward.dev/controlplane/cmd/keyward/internal/terminal"
+	"keyward.dev/shared/secret"
 )
 
 // pageSize is the most the control plane gives at once.
@@ -126,9 +127,9 @@ func table(f *factory.Factory, all []proto.Message) error {
 	for _, m := range all {
 		switch m := m.(type) {
 		case *configv1.Certificate:
-			row(m.GetName(), "current", m.GetCurrent().GetInfo(), m.GetUsedBy())
+			row(m.GetName(), "current", infoOf(m.GetCurrent()), m.GetUsedBy())
 			order(m, row)
-			row(m.GetName(), "next", m.GetNext().GetInfo(), m.GetUsedBy())
+			row(m.GetName(), "next", infoOf(m.GetNext()), m.GetUsedBy())
 		case *configv1.CaCertificate:
 			for _, info := range m.GetInfo() {
 				row(m.GetName(), "authority", info, m.GetUsedBy())
@@ -136,6 +137,14 @@ func table(f *factory.Factory, all []proto.Message) error {
 		}
 	}
 	return g.Print()
+}
+
+// infoOf is what a version says of itself. Of one in files of the gateways only they know.
+func infoOf(v *configv1.CertificateVersion) *configv1.CertificateInfo {
+	if p, ok := secret.ParsePath(v.GetPrivateKey().GetRef()); ok && p.Gateway && v.GetInfo() == nil {
+		return &configv1.CertificateInfo{Subject: "known to gateways only", KeyAlgorithm: "-"}
+	}
+	return v.GetInfo()
 }
 
 // order is the line of a certificate that an authority issues: of what it issued, or that there is nothing yet. That it cannot be
