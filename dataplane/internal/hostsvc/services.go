@@ -9,6 +9,8 @@ package hostsvc
 import (
 	"log/slog"
 	"sync/atomic"
+
+	"keyward.dev/dataplane/internal/httpsig"
 )
 
 // Services are one process's services. Make one per process and give it to every runtime.
@@ -25,6 +27,10 @@ type Services struct {
 	Egress atomic.Pointer[EgressRules]
 	// Kept holds what is found again after a push, such as the connections to directories.
 	Kept Kept
+	// Replays holds what was taken once and counts no more.
+	Replays *ReplayTable
+	// Strangers are keys to verify with in the place of those that are not there, so that this takes as long. Never changed.
+	Strangers []*httpsig.Key
 	// Ambiguous counts the client certificates that were found to be those of several consumers.
 	Ambiguous atomic.Uint64
 }
@@ -35,6 +41,8 @@ type Config struct {
 	MaxLimiterEntries int
 	// Log is told of what cannot be reached; nil: nobody is.
 	Log *slog.Logger
+	// MaxReplayEntries bounds what is remembered because it counts once.
+	MaxReplayEntries int
 }
 
 // New makes the services of a process.
@@ -45,5 +53,6 @@ func New(c Config) *Services {
 	s := &Services{Limiters: NewLimiterTable(c.MaxLimiterEntries), Logins: NewLogins(), Tokens: NewTokenTable(0)}
 	fetcher := &keyFetcher{rules: s.Egress.Load}
 	s.KeySets = NewKeySets(fetcher.fetch, c.Log)
+	s.Replays, s.Strangers = NewReplayTable(c.MaxReplayEntries), strangers()
 	return s
 }
