@@ -31,6 +31,8 @@ func Credential(m *configv1.Credential) []problem.Violation {
 		basicAuthCredential(&vs, cfg)
 	case *credentialv1.JwtAuth:
 		jwtCredential(&vs, cfg)
+	case *credentialv1.HmacAuth:
+		hmacAuthCredential(&vs, cfg)
 	}
 	return vs
 }

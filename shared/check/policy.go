@@ -20,6 +20,8 @@ func Policy(cfg proto.Message) []problem.Violation {
 		return keyAuth(cfg)
 	case *policyv1.JwtAuth:
 		return jwtAuth(cfg)
+	case *policyv1.HmacAuth:
+		return hmacAuth(cfg)
 	case *policyv1.MtlsAuth:
 		return mtlsAuth(cfg)
 	case *policyv1.RateLimit:

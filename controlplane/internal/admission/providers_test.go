@@ -198,6 +198,7 @@ func TestItIsDecidedOfEachSecretWhetherItCanBeAReference(t *testing.T) {
 		"keyward.config.v1.CertificateVersion.passphrase":  refused, // used once
 		"keyward.config.v1.VaultProvider.token":            refused, // what reads references is none
 		"keyward.config.v1.AcmeExternalAccount.key":        refused,
+		"keyward.credential.v1.HmacAuth.secret":            resolved,
 		"keyward.config.v1.VaultAppRole.secret_id":         refused,
 		"keyward.config.v1.AwsProvider.secret_access_key":  refused,
 		"keyward.config.v1.AwsProvider.session_token":      refused,

@@ -29,6 +29,8 @@ func known(typ string) material {
 		return passwordHash
 	case "jwt-auth":
 		return jwtAuth
+	case "hmac-auth":
+		return signingKey
 	default:
 		return nil
 	}

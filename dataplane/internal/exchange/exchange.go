@@ -54,6 +54,8 @@ type Request struct {
 	Method []byte
 	// RawTarget is the request target as received.
 	RawTarget []byte
+	// Authority is the host with its port as the client named them.
+	Authority []byte
 	// Path is the normalised path, without query: what is matched and what is forwarded.
 	Path []byte
 	// Query is everything after the first '?', without it; nil if there is none.

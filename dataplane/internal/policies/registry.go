@@ -7,6 +7,7 @@ import (
 	"keyward.dev/dataplane/internal/policies/authorize"
 	"keyward.dev/dataplane/internal/policies/basicauth"
 	"keyward.dev/dataplane/internal/policies/cors"
+	"keyward.dev/dataplane/internal/policies/hmacauth"
 	"keyward.dev/dataplane/internal/policies/iprestriction"
 	"keyward.dev/dataplane/internal/policies/jwtauth"
 	"keyward.dev/dataplane/internal/policies/keyauth"
@@ -23,6 +24,7 @@ func All() []policy.Factory {
 		policy.Of(authorize.Build),
 		policy.Of(basicauth.Build),
 		policy.Of(cors.Build),
+		policy.Of(hmacauth.Build),
 		policy.Of(iprestriction.Build),
 		policy.Of(jwtauth.Build),
 		policy.Of(keyauth.Build),

@@ -171,6 +171,7 @@ func (c *call) admit() *exchange.Refusal {
 	c.clientAddress(s)
 	trace.Propagate(&c.x, c.trusted)
 	q := &c.x.Request
+	q.Authority = c.host
 	switch {
 	case c.rt.Closed != "":
 		return no.closed

@@ -203,6 +203,7 @@ func (w *world) receive(t testing.TB, x *exchange.Exchange, s section) *body {
 	r := &x.Request
 	r.Method, r.RawTarget, r.Proto, r.ContentLength = h.Method, h.Target, 10+h.Minor, h.ContentLength
 	r.Header = append(r.Header, h.Fields...)
+	r.Authority = h.Host
 	var err error
 	if r.Path, r.Query, err = match.Target(nil, h.Target, true); err != nil {
 		t.Fatalf("section %q: %v", s.name, err)
