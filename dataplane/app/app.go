@@ -123,6 +123,7 @@ func New(ctx context.Context, s Settings, stdout io.Writer, log *slog.Logger, so
 		Refused:           func() uint64 { return g.server.Stats().Refused },
 		BodyBytes:         func() int64 { return g.server.Stats().BodyBytes },
 		Ambiguous:         services.Ambiguous.Load,
+		AmbiguousLogins:   services.AmbiguousLogins.Load,
 		HandshakeFailures: func() map[string]uint64 { return g.server.HandshakeFailures() },
 		Responders:        g.responders,
 		File:              g.certificateFile(),

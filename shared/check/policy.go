@@ -22,6 +22,8 @@ func Policy(cfg proto.Message) []problem.Violation {
 		return jwtAuth(cfg)
 	case *policyv1.HmacAuth:
 		return hmacAuth(cfg)
+	case *policyv1.LdapAuth:
+		return ldapAuth(cfg)
 	case *policyv1.MtlsAuth:
 		return mtlsAuth(cfg)
 	case *policyv1.RateLimit:

@@ -120,6 +120,7 @@ func (j *judge) prepare(e *entry) error {
 		j.provider(e)
 		j.certificatePaths(e)
 		j.signingKey(e)
+		j.directories(e)
 	}
 	if size := proto.Size(e.msg); size > j.limits.ResourceBytes {
 		j.failWith(problem.TooLarge, e.path, "has %d bytes; a resource has at most %d", size, j.limits.ResourceBytes)

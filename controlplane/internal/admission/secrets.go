@@ -31,7 +31,7 @@ func (j *judge) secrets(e *entry, broken bool) error {
 	if e.stored != nil && e.stored.Message != nil && e.kind.Name != certs.Kind && // whose keys belong to versions, not to places
 		!moved(e) {
 		err := secret.Walk(e.stored.Message, func(f secret.Field) {
-			if secret.Stored(f.Get()) {
+			if secret.Stored(f.Get()) && !movedField(e, f.ID) {
 				stored[f.ID] = f.Get()
 			}
 		})
@@ -87,7 +87,7 @@ func (j *judge) secret(e *entry, f secret.Field, stored *configv1.Secret, clear,
 		j.fail(at, "must be a string or {set: true}")
 	case stored != nil:
 		f.Set(proto.CloneOf(stored))
-	case given.GetSet() && moved(e):
+	case given.GetSet() && (moved(e) || movedField(e, f.ID)):
 		j.fail(at, sentElsewhere)
 	case given.GetSet():
 		j.fail(at, "nothing is stored that could be kept: give the value")

@@ -33,6 +33,8 @@ type Services struct {
 	Strangers []*httpsig.Key
 	// Ambiguous counts the client certificates that were found to be those of several consumers.
 	Ambiguous atomic.Uint64
+	// AmbiguousLogins counts logins at directories that were found to be those of several users.
+	AmbiguousLogins atomic.Uint64
 }
 
 // Config sizes the services; zero values take defaults.

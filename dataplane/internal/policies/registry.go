@@ -11,6 +11,7 @@ import (
 	"keyward.dev/dataplane/internal/policies/iprestriction"
 	"keyward.dev/dataplane/internal/policies/jwtauth"
 	"keyward.dev/dataplane/internal/policies/keyauth"
+	"keyward.dev/dataplane/internal/policies/ldapauth"
 	"keyward.dev/dataplane/internal/policies/mtlsauth"
 	"keyward.dev/dataplane/internal/policies/ratelimit"
 	"keyward.dev/dataplane/internal/policies/requestsizelimit"
@@ -28,6 +29,7 @@ func All() []policy.Factory {
 		policy.Of(iprestriction.Build),
 		policy.Of(jwtauth.Build),
 		policy.Of(keyauth.Build),
+		policy.Of(ldapauth.Build),
 		policy.Of(mtlsauth.Build),
 		policy.Of(ratelimit.Build),
 		policy.Of(requestsizelimit.Build),

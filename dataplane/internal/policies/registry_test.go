@@ -79,7 +79,11 @@ func TestEveryPolicyHasCasesOfBothKinds(t *testing.T) {
 			continue
 		}
 		kinds, reads := map[string]bool{}, false
-		for _, o := range policytest.Run(t, filepath.Join(folder, "testdata", "*.txtar"), policies.All()) {
+		outcomes := policytest.Run(t, filepath.Join(folder, "testdata", "*.txtar"), policies.All())
+		if len(outcomes) == 0 {
+			continue // what they need is not installed, as each of them has said
+		}
+		for _, o := range outcomes {
 			reads = reads || o.ReadBody
 			switch o.StoppedBy {
 			case f.Type:

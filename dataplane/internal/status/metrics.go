@@ -85,6 +85,7 @@ func (m *metrics) ask(c Config) {
 	level("tls_handshakes_in_progress", "TLS handshakes of clients under way.", c.Handshakes)
 	count("connections_refused_total", "Connections of clients that were closed at once because there were too many.", c.Refused)
 	count("ambiguous_client_certificates_total", "Requests refused because their client certificate is that of several consumers.", c.Ambiguous)
+	count("ambiguous_directory_logins_total", "Logins refused because the directory has several users of that name.", c.AmbiguousLogins)
 	count("access_log_dropped_total", "Access log lines that were dropped rather than to wait.", c.Dropped)
 	if c.ControlPlane != nil {
 		level("control_plane_connected", "1 while there is a stream from the control plane.", func() int64 { return number(c.ControlPlane().Connected) })

@@ -43,6 +43,8 @@ type Config struct {
 	Dropped   func() uint64 // access log lines
 	// Ambiguous counts the client certificates that were refused because they are those of several consumers.
 	Ambiguous func() uint64
+	// AmbiguousLogins counts the logins at directories that were refused because they are those of several users.
+	AmbiguousLogins func() uint64
 	// HandshakeFailures are the TLS handshakes that failed, by reason.
 	HandshakeFailures func() map[string]uint64
 	// Responders keep what they have said of clients' certificates; nil: nobody is asked.

@@ -59,7 +59,7 @@ func newWorld(t testing.TB, doc []byte, factories []policy.Factory) *world {
 	if w.catalog, err = catalog.New(); err != nil {
 		t.Fatalf("catalog.New() = %v", err)
 	}
-	w.load(t, w.fill(t, doc))
+	w.load(t, w.fill(t, fillPlaces(t, doc)))
 	w.routeChain = w.compileRoute(t)
 	return w
 }
@@ -67,7 +67,7 @@ func newWorld(t testing.TB, doc []byte, factories []policy.Factory) *world {
 // fill puts generated keys in the place of placeholders.
 func (w *world) fill(t testing.TB, b []byte) []byte {
 	t.Helper()
-	b = w.mint(t, b)
+	b = w.mint(t, w.fillBasic(b))
 	return keyPlaceholder.ReplaceAllFunc(b, func(name []byte) []byte {
 		if w.keys[string(name)] == "" {
 			w.keys[string(name)] = "kwk_" + rand.Text() + rand.Text()
