@@ -9,7 +9,7 @@ import (
 )
 
 const authzDocument = `group: default
-settings: {require_https: false}
+settings: {require_https: false, identity_headers: {consumer: X-Consumer-Name, groups: X-Consumer-Groups, anonymous: X-Anonymous-Consumer}}
 services: [{name: s, url: "http://UPSTREAM"}]
 routes:
   - name: conditions
@@ -30,6 +30,7 @@ routes:
     policies:
       - {type: key-auth}
       - {type: authorize, config: {rules: principal.kind != "anonymous" || request.method == "GET"}}
+  - {name: plain, service: s, hosts: [plain.test]}
 consumers:
   - {name: guest, policies: [{type: rate-limit, config: {windows: [{limit: 3, window: 3600s}]}}]}
   - {name: alice, groups: [staff], credentials: [{name: k, type: key-auth, config: {key: alice-Zq7xV2mN9pL4tR8wB1cD5fG6hJ3kS0aY}}]}
@@ -85,6 +86,30 @@ func TestWhoMayDoWhat(t *testing.T) {
 		}
 		if answer := c.REST(http.MethodDelete, "/v1/groups/default/consumers/guest", ""); answer.Status != http.StatusConflict {
 			t.Errorf("the anonymous consumer was deleted: %+v", answer)
+		}
+	})
+	t.Run("services are told who calls", func(t *testing.T) {
+		for _, tt := range []struct {
+			host          string
+			headers       []string
+			want, without []string
+		}{
+			{"conditions.test", key("alice"), []string{`"X-Consumer-Name":["alice"]`, `"X-Consumer-Groups":["staff"]`}, []string{"root", "X-Anonymous"}},
+			{"open.test", key("alice"), []string{`"X-Consumer-Name":["alice"]`}, []string{"root", "X-Anonymous"}},
+			{"plain.test", nil, nil, []string{"root", "X-Consumer", "X_Consumer", "X-Anonymous"}},
+		} {
+			forged := append([]string{"X-Consumer-Name", "root", "X_Consumer_Groups", "root", "x-anonymous-consumer", "root"}, tt.headers...)
+			code, body := g.Get(t, tt.host, "/", forged...)
+			for _, s := range tt.want {
+				if code != http.StatusOK || !strings.Contains(body, s) {
+					t.Errorf("%s: %d %s, want it with %s", tt.host, code, body, s)
+				}
+			}
+			for _, s := range tt.without {
+				if code != http.StatusOK || strings.Contains(body, s) {
+					t.Errorf("%s: %d %s, want it without %s", tt.host, code, body, s)
+				}
+			}
 		}
 	})
 }

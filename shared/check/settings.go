@@ -23,6 +23,7 @@ func Settings(m *configv1.Settings) []problem.Violation {
 		}
 	}
 	accessLog(&vs, m.GetAccessLog())
+	identityHeaders(&vs, m.GetIdentityHeaders())
 	upstreamCertificates(&vs, m.GetUpstreamCertificates())
 	serverTLS(&vs, m.GetTls())
 	if c := m.GetClientCertificates(); c != nil {

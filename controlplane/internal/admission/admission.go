@@ -175,6 +175,7 @@ func (a *Admitter) Admit(view View, req Request) (Admitted, error) {
 	j.vouched()
 	j.upgrades()
 	j.loggedKeys()
+	j.identityKeys()
 	j.quota()
 	if vs := j.verdict(); len(vs) > 0 {
 		return Admitted{}, problem.Violated(vs)

@@ -58,6 +58,7 @@ func (b *build) service(r *state.Record) *runtime.Service {
 	s.Key = r.UID + "/" + dialKey(s)
 	s.Owner = b.owner(r, m.GetPolicies())
 	s.Clients, s.ForwardCertificate = demandOf(m.GetClientCertificates()), m.GetForwardClientCertificate()
+	s.HideIdentity = m.GetHideIdentity()
 	b.ownFaults(r, chain.Input{Service: &s.Owner.Owner})
 	return s
 }

@@ -5,6 +5,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"keyward.dev/dataplane/internal/callerfields"
 	"keyward.dev/dataplane/internal/hostsvc"
 	"keyward.dev/dataplane/internal/runtime"
 	"keyward.dev/dataplane/internal/state"
@@ -101,6 +102,7 @@ func (b *build) compileSettings(r *state.Record, s *configv1.Settings) (reason s
 		out.Listeners[name] = runtime.ListenerOptions{ProxyProtocol: l.GetProxyProtocol()}
 	}
 	out.AccessLog, out.Clients = accessLog(s.GetAccessLog()), demandOf(s.GetClientCertificates())
+	out.CallerFields = callerfields.New(s.GetIdentityHeaders())
 	var err error
 	if out.TLS, err = serverTLS(s.GetTls()); err != nil {
 		return "tls: " + err.Error()

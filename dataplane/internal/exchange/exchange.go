@@ -101,6 +101,8 @@ type Principal struct {
 	Dynamic bool
 	// Consumer and ConsumerUID name the consumer; empty without one.
 	Consumer, ConsumerUID string
+	// Username and CustomID are the consumer's other names; mostly empty.
+	Username, CustomID string
 	// Credential is the credential's name below its consumer.
 	Credential, CredentialUID string
 	// Groups are the caller's groups in the order of their precedence: as listed with the consumer, or as a token or directory

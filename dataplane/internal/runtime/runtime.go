@@ -8,6 +8,7 @@ import (
 	goruntime "runtime"
 	"sync/atomic"
 
+	"keyward.dev/dataplane/internal/callerfields"
 	"keyward.dev/dataplane/internal/challenge"
 	"keyward.dev/dataplane/internal/clientcert"
 	"keyward.dev/dataplane/internal/exchange"
@@ -109,7 +110,9 @@ type Settings struct {
 	// Listeners is what the group says about listeners, by name.
 	Listeners map[string]ListenerOptions
 	AccessLog AccessLog
-	TLS       TLSOptions
+	// CallerFields tell services who calls, and are taken away from clients; nil: there are none.
+	CallerFields *callerfields.Fields
+	TLS          TLSOptions
 	// Clients are demanded of whoever comes to services and routes that demand nothing themselves; nil: nothing is.
 	Clients *Demand
 }

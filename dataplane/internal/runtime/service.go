@@ -38,6 +38,8 @@ type Service struct {
 	Clients *Demand
 	// ForwardCertificate: it is told the client's certificate.
 	ForwardCertificate bool
+	// HideIdentity: it is not told who calls.
+	HideIdentity bool
 
 	// Plain belongs to package compile; nil before a route needed it.
 	Plain *Plain

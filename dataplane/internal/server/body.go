@@ -166,7 +166,9 @@ func (b *requestBody) failed(err error) error {
 
 // Trailer returns the trailer fields after io.EOF.
 func (b *requestBody) Trailer() exchange.Headers {
-	return b.call.wire.trailer()
+	trailer := b.call.wire.trailer()
+	b.call.rt.Settings.CallerFields.Remove(&trailer) // servers that merge it into the header would believe it
+	return trailer
 }
 
 // Abort makes a Next that waits return.

@@ -230,6 +230,7 @@ func (c *call) target(s *runtime.Settings) *exchange.Refusal {
 		}
 	}
 	httpwire.DropHopByHop(&q.Header)
+	s.CallerFields.Remove(&q.Header)
 	return nil
 }
 

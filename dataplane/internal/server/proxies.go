@@ -76,6 +76,9 @@ func (c *call) announce() {
 		dropClaims(h)
 	}
 	c.showCertificate()
+	if !c.route.Service.HideIdentity {
+		c.rt.Settings.CallerFields.Add(&c.x)
+	}
 	via := "1.1 keyward"
 	switch q.Proto {
 	case 10:

@@ -151,7 +151,10 @@ func (d *Directory) Consumer(by exchange.ConsumerBy, name []byte) *exchange.Prin
 
 // principal speaks for the consumer.
 func (n *consumerEntry) principal() exchange.Principal {
-	return exchange.Principal{Kind: max(n.Kind, exchange.KindUser), Consumer: n.Name, ConsumerUID: n.UID, Groups: n.Groups, Labels: n.Labels}
+	return exchange.Principal{
+		Kind: max(n.Kind, exchange.KindUser), Consumer: n.Name, ConsumerUID: n.UID, Username: n.Username, CustomID: n.CustomID,
+		Groups: n.Groups, Labels: n.Labels,
+	}
 }
 
 // nameShard is FNV-1a, which spreads names well enough.

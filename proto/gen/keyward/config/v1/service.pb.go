@@ -136,6 +136,9 @@ type Service struct {
 	// Tell the service the client's certificate, in `Client-Cert` (RFC 9440), if `client_certificates` or `mtls-auth` have let the
 	// client in by it. What came in `Client-Cert` and `Client-Cert-Chain` is removed, whoever sent it.
 	ForwardClientCertificate bool `protobuf:"varint,26,opt,name=forward_client_certificate,json=forwardClientCertificate,proto3" json:"forward_client_certificate,omitempty"`
+	// The service is not told who calls, whatever `identity_headers` of the settings says; for services of others. What clients
+	// send under those names is removed all the same.
+	HideIdentity bool `protobuf:"varint,27,opt,name=hide_identity,json=hideIdentity,proto3" json:"hide_identity,omitempty"`
 	// Policies for every request to this service.
 	Policies []*Binding `protobuf:"bytes,17,rep,name=policies,proto3" json:"policies,omitempty"`
 	// Never reused. Set by the server.
@@ -304,6 +307,13 @@ func (x *Service) GetClientCertificates() *ClientCertificates {
 func (x *Service) GetForwardClientCertificate() bool {
 	if x != nil {
 		return x.ForwardClientCertificate
+	}
+	return false
+}
+
+func (x *Service) GetHideIdentity() bool {
+	if x != nil {
+		return x.HideIdentity
 	}
 	return false
 }
@@ -549,7 +559,7 @@ var File_keyward_config_v1_service_proto protoreflect.FileDescriptor
 
 const file_keyward_config_v1_service_proto_rawDesc = "" +
 	"\n" +
-	"\x1fkeyward/config/v1/service.proto\x12\x11keyward.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fkeyward/config/v1/binding.proto\x1a\x1bkeyward/config/v1/tls.proto\x1a keyward/config/v1/upstream.proto\x1a keyward/options/v1/options.proto\"\xbb\r\n" +
+	"\x1fkeyward/config/v1/service.proto\x12\x11keyward.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fkeyward/config/v1/binding.proto\x1a\x1bkeyward/config/v1/tls.proto\x1a keyward/config/v1/upstream.proto\x1a keyward/options/v1/options.proto\"\xe8\r\n" +
 	"\aService\x12 \n" +
 	"\x04name\x18\x01 \x01(\tB\f\xbaH\x03\xc8\x01\x01\xda\xe7\x18\x02\b\tR\x04name\x12*\n" +
 	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\vdescription\x12H\n" +
@@ -574,7 +584,8 @@ const file_keyward_config_v1_service_proto_rawDesc = "" +
 	"\x15upstream_certificates\x18\x18 \x03(\v2&.keyward.config.v1.UpstreamCertificateB\x17\xbaH\x06\x92\x01\x03\x10\x80\x04\xda\xe7\x18\n" +
 	":\x06domainP\x01R\x14upstreamCertificates\x12^\n" +
 	"\x13client_certificates\x18\x19 \x01(\v2%.keyward.config.v1.ClientCertificatesB\x06\xda\xe7\x18\x02P\x01R\x12clientCertificates\x12D\n" +
-	"\x1aforward_client_certificate\x18\x1a \x01(\bB\x06\xda\xe7\x18\x02P\x01R\x18forwardClientCertificate\x12J\n" +
+	"\x1aforward_client_certificate\x18\x1a \x01(\bB\x06\xda\xe7\x18\x02P\x01R\x18forwardClientCertificate\x12+\n" +
+	"\rhide_identity\x18\x1b \x01(\bB\x06\xda\xe7\x18\x02P\x01R\fhideIdentity\x12J\n" +
 	"\bpolicies\x18\x11 \x03(\v2\x1a.keyward.config.v1.BindingB\x12\xbaH\x05\x92\x01\x02\x10@\xda\xe7\x18\x06:\x04nameR\bpolicies\x12\x18\n" +
 	"\x03uid\x18d \x01(\tB\x06\xda\xe7\x18\x020\x01R\x03uid\x12\"\n" +
 	"\brevision\x18e \x01(\x03B\x06\xda\xe7\x18\x020\x01R\brevision\x12\x1a\n" +

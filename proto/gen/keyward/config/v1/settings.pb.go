@@ -166,6 +166,8 @@ type Settings struct {
 	Tls *ServerTls `protobuf:"bytes,20,opt,name=tls,proto3" json:"tls,omitempty"`
 	// Which clients may come at all; services and routes may say otherwise. Left out: clients need no certificate.
 	ClientCertificates *ClientCertificates `protobuf:"bytes,21,opt,name=client_certificates,json=clientCertificates,proto3" json:"client_certificates,omitempty"`
+	// In which header fields services are told who calls. Left out: in none, and nothing is removed.
+	IdentityHeaders *IdentityHeaders `protobuf:"bytes,26,opt,name=identity_headers,json=identityHeaders,proto3" json:"identity_headers,omitempty"`
 	// Policies for every request of the group.
 	Policies []*Binding `protobuf:"bytes,15,rep,name=policies,proto3" json:"policies,omitempty"`
 	// Never reused. Set by the server.
@@ -306,6 +308,13 @@ func (x *Settings) GetTls() *ServerTls {
 func (x *Settings) GetClientCertificates() *ClientCertificates {
 	if x != nil {
 		return x.ClientCertificates
+	}
+	return nil
+}
+
+func (x *Settings) GetIdentityHeaders() *IdentityHeaders {
+	if x != nil {
+		return x.IdentityHeaders
 	}
 	return nil
 }
@@ -629,7 +638,7 @@ var File_keyward_config_v1_settings_proto protoreflect.FileDescriptor
 
 const file_keyward_config_v1_settings_proto_rawDesc = "" +
 	"\n" +
-	" keyward/config/v1/settings.proto\x12\x11keyward.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fkeyward/config/v1/binding.proto\x1a\x1fkeyward/config/v1/rollout.proto\x1a keyward/config/v1/upstream.proto\x1a\x1bkeyward/config/v1/tls.proto\x1a keyward/options/v1/options.proto\"\xf2\v\n" +
+	" keyward/config/v1/settings.proto\x12\x11keyward.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fkeyward/config/v1/binding.proto\x1a keyward/config/v1/identity.proto\x1a\x1fkeyward/config/v1/rollout.proto\x1a keyward/config/v1/upstream.proto\x1a\x1bkeyward/config/v1/tls.proto\x1a keyward/options/v1/options.proto\"\xc9\f\n" +
 	"\bSettings\x12*\n" +
 	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\vdescription\x12I\n" +
 	"\x06labels\x18\x03 \x03(\v2'.keyward.config.v1.Settings.LabelsEntryB\b\xbaH\x05\x9a\x01\x02\x10@R\x06labels\x124\n" +
@@ -650,7 +659,8 @@ const file_keyward_config_v1_settings_proto_rawDesc = "" +
 	"access_log\x18\x12 \x01(\v2\x1c.keyward.config.v1.AccessLogB\b\xda\xe7\x18\x04\x12\x02{}R\taccessLog\x12<\n" +
 	"\arollout\x18\x13 \x01(\v2\x1a.keyward.config.v1.RolloutB\x06\xda\xe7\x18\x02H\x01R\arollout\x126\n" +
 	"\x03tls\x18\x14 \x01(\v2\x1c.keyward.config.v1.ServerTlsB\x06\xda\xe7\x18\x02P\x01R\x03tls\x12^\n" +
-	"\x13client_certificates\x18\x15 \x01(\v2%.keyward.config.v1.ClientCertificatesB\x06\xda\xe7\x18\x02P\x01R\x12clientCertificates\x12J\n" +
+	"\x13client_certificates\x18\x15 \x01(\v2%.keyward.config.v1.ClientCertificatesB\x06\xda\xe7\x18\x02P\x01R\x12clientCertificates\x12U\n" +
+	"\x10identity_headers\x18\x1a \x01(\v2\".keyward.config.v1.IdentityHeadersB\x06\xda\xe7\x18\x02P\x01R\x0fidentityHeaders\x12J\n" +
 	"\bpolicies\x18\x0f \x03(\v2\x1a.keyward.config.v1.BindingB\x12\xbaH\x05\x92\x01\x02\x10@\xda\xe7\x18\x06:\x04nameR\bpolicies\x12\x18\n" +
 	"\x03uid\x18d \x01(\tB\x06\xda\xe7\x18\x020\x01R\x03uid\x12\"\n" +
 	"\brevision\x18e \x01(\x03B\x06\xda\xe7\x18\x020\x01R\brevision\x12\x1a\n" +
@@ -728,8 +738,9 @@ var file_keyward_config_v1_settings_proto_goTypes = []any{
 	(*Rollout)(nil),               // 10: keyward.config.v1.Rollout
 	(*ServerTls)(nil),             // 11: keyward.config.v1.ServerTls
 	(*ClientCertificates)(nil),    // 12: keyward.config.v1.ClientCertificates
-	(*Binding)(nil),               // 13: keyward.config.v1.Binding
-	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
+	(*IdentityHeaders)(nil),       // 13: keyward.config.v1.IdentityHeaders
+	(*Binding)(nil),               // 14: keyward.config.v1.Binding
+	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
 }
 var file_keyward_config_v1_settings_proto_depIdxs = []int32{
 	7,  // 0: keyward.config.v1.Settings.labels:type_name -> keyward.config.v1.Settings.LabelsEntry
@@ -742,16 +753,17 @@ var file_keyward_config_v1_settings_proto_depIdxs = []int32{
 	10, // 7: keyward.config.v1.Settings.rollout:type_name -> keyward.config.v1.Rollout
 	11, // 8: keyward.config.v1.Settings.tls:type_name -> keyward.config.v1.ServerTls
 	12, // 9: keyward.config.v1.Settings.client_certificates:type_name -> keyward.config.v1.ClientCertificates
-	13, // 10: keyward.config.v1.Settings.policies:type_name -> keyward.config.v1.Binding
-	14, // 11: keyward.config.v1.Settings.created_at:type_name -> google.protobuf.Timestamp
-	14, // 12: keyward.config.v1.Settings.updated_at:type_name -> google.protobuf.Timestamp
-	1,  // 13: keyward.config.v1.AccessLog.client_ip:type_name -> keyward.config.v1.ClientIpForm
-	5,  // 14: keyward.config.v1.Settings.ListenersEntry.value:type_name -> keyward.config.v1.Listener
-	15, // [15:15] is the sub-list for method output_type
-	15, // [15:15] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	13, // 10: keyward.config.v1.Settings.identity_headers:type_name -> keyward.config.v1.IdentityHeaders
+	14, // 11: keyward.config.v1.Settings.policies:type_name -> keyward.config.v1.Binding
+	15, // 12: keyward.config.v1.Settings.created_at:type_name -> google.protobuf.Timestamp
+	15, // 13: keyward.config.v1.Settings.updated_at:type_name -> google.protobuf.Timestamp
+	1,  // 14: keyward.config.v1.AccessLog.client_ip:type_name -> keyward.config.v1.ClientIpForm
+	5,  // 15: keyward.config.v1.Settings.ListenersEntry.value:type_name -> keyward.config.v1.Listener
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_keyward_config_v1_settings_proto_init() }
@@ -760,6 +772,7 @@ func file_keyward_config_v1_settings_proto_init() {
 		return
 	}
 	file_keyward_config_v1_binding_proto_init()
+	file_keyward_config_v1_identity_proto_init()
 	file_keyward_config_v1_rollout_proto_init()
 	file_keyward_config_v1_upstream_proto_init()
 	file_keyward_config_v1_tls_proto_init()
