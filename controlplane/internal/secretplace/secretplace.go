@@ -75,6 +75,22 @@ func Manager(prefix string, r secret.Reference) string {
 	return ""
 }
 
+// inFolder stands for what is in a folder.
+const inFolder = "entry"
+
+// InFolder is the reference of something in a folder: what can be read from where tells whether a folder can.
+func InFolder(provider, path string) secret.Reference {
+	if path != "" {
+		path += "/"
+	}
+	return secret.Reference{Scheme: Vault, Provider: provider, Path: path + inFolder, Field: inFolder}
+}
+
+// Folder says why a folder cannot be read from a provider that a tenant made, empty if it can.
+func Folder(p *configv1.SecretProvider, path string) string {
+	return Check(p, InFolder(p.GetName(), path))
+}
+
 // Check says why a reference cannot be read from a provider that a tenant made, empty if it can.
 func Check(p *configv1.SecretProvider, r secret.Reference) string {
 	v, a := p.GetVault(), p.GetAws()

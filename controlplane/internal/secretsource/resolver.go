@@ -167,10 +167,10 @@ func (r *Resolver) hear(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-r.cfg.Woken.signal:
+		case <-r.cfg.Woken.Signal():
 		}
 		bounded, cancel := context.WithTimeout(ctx, Timeout)
-		err := r.both(bounded, r.cfg.Woken.take(), true)
+		err := r.both(bounded, r.cfg.Woken.Take(), true)
 		cancel()
 		if err != nil && ctx.Err() == nil {
 			r.cfg.Log.WarnContext(ctx, "new secret references could not be resolved; the background job tries again", "err", err)
@@ -371,7 +371,11 @@ func (i *Inbox) Wake(group string) {
 	}
 }
 
-func (i *Inbox) take() []string {
+// Signal is ready when there may be groups to take.
+func (i *Inbox) Signal() <-chan struct{} { return i.signal }
+
+// Take answers the groups, and forgets them.
+func (i *Inbox) Take() []string {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	var out []string

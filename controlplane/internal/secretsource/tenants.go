@@ -184,11 +184,15 @@ type tended struct {
 }
 
 func (t *tended) read(ctx context.Context, q question) (string, error) {
+	t.tend(ctx)
+	return t.source.read(ctx, q)
+}
+
+func (t *tended) tend(ctx context.Context) {
 	if t.mu.TryLock() {
 		t.client.Tend(ctx)
 		t.mu.Unlock()
 	}
-	return t.source.read(ctx, q)
 }
 
 // careful reads from a tenant's provider, and repeats nothing of what it says: the log is the operator's, and a server that is

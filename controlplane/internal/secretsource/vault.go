@@ -18,13 +18,15 @@ type kv struct {
 	// base is the mount, with what version 2 puts behind it, and the path that a reference cannot leave.
 	base   string
 	nested bool
+	// listed is what base is for listing: version 2 keeps names elsewhere than what they name.
+	listed string
 }
 
 func newKV(client *vaultclient.Client, mount, version, prefix string) (*kv, error) {
-	v := &kv{client: client, base: mount}
+	v := &kv{client: client, base: mount, listed: mount}
 	switch version {
 	case "", "2":
-		v.base, v.nested = v.base+"/data", true
+		v.base, v.nested, v.listed = v.base+"/data", true, mount+"/metadata"
 	case "1":
 	default:
 		return nil, errors.New("kv must be 1 or 2, the version of the KV engine")
@@ -34,6 +36,7 @@ func newKV(client *vaultclient.Client, mount, version, prefix string) (*kv, erro
 			return nil, errors.New("prefix must be a path without slashes at its ends")
 		}
 		v.base += "/" + prefix
+		v.listed += "/" + prefix
 	}
 	return v, nil
 }

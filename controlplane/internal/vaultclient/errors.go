@@ -26,6 +26,8 @@ var (
 	ErrRejected = errors.New("vault rejects the request")
 	// ErrFailed says that Vault failed, is on standby or has too much to do.
 	ErrFailed = errors.New("vault failed")
+
+	errUnmounted = errors.New("nothing is mounted there")
 )
 
 func forbidden(err error) bool {
@@ -35,6 +37,9 @@ func forbidden(err error) bool {
 
 // told names an error. Vault's own words are passed on, and nothing of what was sent.
 func told(doing string, err error) error {
+	if errors.Is(err, errUnmounted) {
+		return fmt.Errorf("%s: %w: %w", doing, ErrRejected, err)
+	}
 	answer, ok := errors.AsType[*api.ResponseError](err)
 	if !ok {
 		if errors.Is(err, context.Canceled) {
@@ -63,6 +68,12 @@ func kind(answer *api.ResponseError) error {
 	default:
 		return ErrRejected
 	}
+}
+
+// unmounted tells the answer that there is no engine from that of an engine that has nothing.
+func unmounted(err error) bool {
+	answer, ok := errors.AsType[*api.ResponseError](err)
+	return ok && answer.StatusCode == http.StatusNotFound && says(answer, "no handler for route")
 }
 
 func says(answer *api.ResponseError, words string) bool {

@@ -137,13 +137,50 @@ func (c *Client) Write(ctx context.Context, path string, body map[string]any) (m
 
 // Read answers the data at a path. What is not there is ErrNotFound.
 func (c *Client) Read(ctx context.Context, path string) (map[string]any, error) {
-	data, err := c.ask(ctx, "read "+path, func(as *api.Client) (*api.Secret, error) {
-		return as.Logical().ReadWithContext(ctx, path)
-	})
-	if err == nil && data == nil {
-		return nil, fmt.Errorf("read %s: %w", path, ErrNotFound)
+	return c.get(ctx, "read "+path, path, nil)
+}
+
+// List answers the names below a path; those of folders end with a slash. A path with nothing below it is ErrNotFound.
+func (c *Client) List(ctx context.Context, path string) ([]string, error) {
+	doing := "list " + path
+	data, err := c.get(ctx, doing, path, map[string][]string{"list": {"true"}})
+	if err != nil {
+		return nil, err
 	}
-	return data, err
+	keys, _ := data["keys"].([]any)
+	names := make([]string, 0, len(keys))
+	for _, k := range keys {
+		if name, ok := k.(string); ok {
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 || len(names) < len(keys) { // what is empty is not there
+		return nil, fmt.Errorf("%s: %w: the answer is no list of names", doing, ErrFailed)
+	}
+	return names, nil
+}
+
+// get is strict, where Vault's library takes every answer without content for one that says that there is nothing: a redirect, too.
+func (c *Client) get(ctx context.Context, doing, path string, query map[string][]string) (map[string]any, error) {
+	return c.ask(ctx, doing, func(as *api.Client) (*api.Secret, error) {
+		resp, err := as.Logical().ReadRawWithDataWithContext(ctx, path, query)
+		if resp != nil && resp.Body != nil {
+			defer resp.Body.Close()
+		}
+		switch {
+		case unmounted(err):
+			return nil, errUnmounted
+		case err != nil:
+			return nil, err
+		case resp.StatusCode != http.StatusOK:
+			return nil, fmt.Errorf("the answer has status %d", resp.StatusCode)
+		}
+		secret, err := api.ParseSecret(resp.Body)
+		if err == nil && (secret == nil || secret.Data == nil) {
+			err = errors.New("the answer has no data")
+		}
+		return secret, err
+	})
 }
 
 func (c *Client) ask(ctx context.Context, doing string, request func(as *api.Client) (*api.Secret, error)) (map[string]any, error) {

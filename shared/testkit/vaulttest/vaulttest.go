@@ -144,6 +144,12 @@ func (s *Server) Read(path string) map[string]any {
 	return s.call(s.Token, http.MethodGet, path, nil)
 }
 
+// Delete deletes what is at a path, as root.
+func (s *Server) Delete(path string) {
+	s.t.Helper()
+	s.call(s.Token, http.MethodDelete, path, nil)
+}
+
 // Transit makes a transit key; the engine is mounted at the first.
 func (s *Server) Transit(mount, key string) {
 	s.t.Helper()
