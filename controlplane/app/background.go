@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"keyward.dev/controlplane/internal/certstatus"
+	"keyward.dev/controlplane/internal/credentialstore"
 	"keyward.dev/controlplane/internal/expiry"
 	"keyward.dev/controlplane/internal/jobs"
 	"keyward.dev/controlplane/internal/retention"
@@ -63,6 +64,7 @@ func (p *plane) background() (*jobs.Runner, error) {
 		p.rotationJob(),
 		p.ticketJob(),
 		{Name: "secret-references", Every: p.secrets.Every(), Timeout: secretsource.Timeout, Run: p.secrets.Run},
+		{Name: "credential-stores", Every: credentialstore.Every, Timeout: credentialstore.Timeout, Run: p.stores.Run},
 		{Name: "certificate-status", Every: certstatus.Every, Timeout: certstatus.Timeout, Run: p.statuses.Run},
 		p.issuanceJob(),
 		{Name: "authority-expiry", Every: 12 * time.Hour, Timeout: time.Minute, Run: func(ctx context.Context) error {

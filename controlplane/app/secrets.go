@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"keyward.dev/controlplane/internal/admission"
+	"keyward.dev/controlplane/internal/credentialstore"
 	"keyward.dev/controlplane/internal/egress"
 	"keyward.dev/controlplane/internal/issuance"
 	"keyward.dev/controlplane/internal/secretsource"
@@ -52,6 +53,8 @@ type references struct {
 	egress    *egress.Rules
 	secrets   func(group string) admission.Secrets
 	referring func(group string)
+	// stores are the groups with new credential stores.
+	stores *secretsource.Inbox
 	// orders are the groups of which what ACME authorities issue has changed.
 	orders   *issuance.Inbox
 	ordering func(group string)
@@ -69,15 +72,23 @@ func (s *Settings) references() (references, error) {
 	if err != nil {
 		return references{}, err
 	}
-	inbox, orders := secretsource.NewInbox(), issuance.NewInbox()
+	inbox, stores, orders := secretsource.NewInbox(), secretsource.NewInbox(), issuance.NewInbox()
 	return references{
-		providers: providers, egress: rules, inbox: inbox, secrets: providers.For, referring: inbox.Wake,
-		orders: orders, ordering: orders.Wake,
+		providers: providers, egress: rules, inbox: inbox, secrets: providers.For,
+		referring: func(group string) { inbox.Wake(group); stores.Wake(group) },
+		stores:    stores, orders: orders, ordering: orders.Wake,
 	}, nil
 }
 
 func (r references) resolver(c *core, log *slog.Logger) *secretsource.Resolver {
 	return secretsource.New(secretsource.Config{
 		Providers: r.providers, Egress: r.egress, Database: c.store, Groups: c.groups, Writer: c.config, Woken: r.inbox, Now: time.Now, Log: log,
+	})
+}
+
+// storeKeeper reads credential stores, from the providers that the resolver has.
+func (r references) storeKeeper(c *core, resolver *secretsource.Resolver, log *slog.Logger) *credentialstore.Keeper {
+	return credentialstore.New(credentialstore.Config{
+		Database: c.store, Groups: c.groups, Places: credentialstore.Of(resolver), Writer: c.config, Woken: r.stores, Now: time.Now, Log: log,
 	})
 }

@@ -20,6 +20,7 @@ import (
 	"keyward.dev/controlplane/internal/adminauth"
 	"keyward.dev/controlplane/internal/certstatus"
 	"keyward.dev/controlplane/internal/changefeed"
+	"keyward.dev/controlplane/internal/credentialstore"
 	"keyward.dev/controlplane/internal/fallback"
 	"keyward.dev/controlplane/internal/fanout"
 	"keyward.dev/controlplane/internal/issuance"
@@ -116,6 +117,7 @@ type plane struct {
 	feed        *changefeed.Feed
 	jobs        *jobs.Runner
 	secrets     *secretsource.Resolver
+	stores      *credentialstore.Keeper
 	replacement *replacement
 	statuses    *certstatus.Keeper
 	orders      *issuance.Inbox
@@ -137,6 +139,7 @@ func newPlane(ctx context.Context, s Settings, keys kek.Keys, log *slog.Logger, 
 	}
 	p := &plane{settings: s, log: log, status: state, core: core, tokensWake: make(chan struct{}, 1)}
 	p.secrets, p.orders = refs.resolver(core, log), refs.orders
+	p.stores = refs.storeKeeper(core, p.secrets, log)
 	p.keyrings = newKeyrings(core.sealer, log)
 	p.replacement, err = newReplacement(ctx, core.store, keys, log) // before anything else is read
 	if err == nil {
@@ -267,6 +270,7 @@ func (p *plane) run(ctx context.Context) error {
 		p.jobs.Run,
 		p.keyrings.Run,
 		p.secrets.Serve,
+		p.stores.Serve,
 		p.replacement.Run,
 		p.issuance.Serve,
 		watchFiles,

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"keyward.dev/controlplane/internal/certstatus"
+	"keyward.dev/controlplane/internal/credentialstore"
 	"keyward.dev/controlplane/internal/expiry"
 	"keyward.dev/controlplane/internal/issuance"
 	"keyward.dev/controlplane/internal/kek"
@@ -97,6 +98,7 @@ func (s *replicaStatus) serving(p *plane) {
 		newAbortedRollouts(p.driver),
 		expiry.NewMetrics(p.core.groups, time.Now),
 		secretsource.NewCollector(p.core.groups, p.secrets),
+		credentialstore.NewCollector(p.core.groups, p.stores),
 		certstatus.NewCollector(p.core.groups, p.statuses),
 		issuance.NewCollector(p.core.groups, p.issuance),
 	}

@@ -32,6 +32,8 @@ func Policy(cfg proto.Message) []problem.Violation {
 		return cors(cfg)
 	case *policyv1.Authorize:
 		return authorize(cfg)
+	case *policyv1.VaultAuth:
+		return vaultAuth(cfg)
 	default:
 		return nil
 	}

@@ -163,6 +163,7 @@ func (a *Admitter) Admit(view View, req Request) (Admitted, error) {
 	j.removals()
 	j.keys()
 	j.providers()
+	j.stores()
 	j.names()
 	j.certificateIDs()
 	j.issuers()

@@ -171,7 +171,9 @@ func (j *judge) providers() {
 		}
 		var lost []string
 		for m := range j.set.untouched(secretplace.Kind, e.name) {
-			if c, ok := m.msg.(*configv1.Certificate); ok && losing(c, p) {
+			c, isCertificate := m.msg.(*configv1.Certificate)
+			s, isStore := m.msg.(*configv1.CredentialStore)
+			if isCertificate && losing(c, p) || isStore && secretplace.Folder(p, s.GetPath()) != "" {
 				lost = append(lost, catalog.Ref(m.kind, m.name))
 			}
 		}

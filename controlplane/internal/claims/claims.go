@@ -77,7 +77,7 @@ func Identity(c *configv1.Certificate) iter.Seq[string] {
 const (
 	// Label marks the consumers that carry a label.
 	Label = "label"
-	// Provider marks what refers to a secret, by the name of its provider; the word is the kind of those that tenants make, which
+	// Provider marks what refers to a secret, or reads all that is in a folder, by the name of its provider; the word is the kind of those that tenants make, which
 	// so know what uses them.
 	Provider = "secret-providers"
 	// Elsewhere marks what has a secret that is a reference, but for certificates, whose private keys are looked for themselves;
@@ -108,6 +108,8 @@ func Marks(m proto.Message) iter.Seq2[string, string] {
 					return
 				}
 			}
+		case *configv1.CredentialStore:
+			yield(Provider, m.GetProvider())
 		case *configv1.Route:
 			if !slices.ContainsFunc(m.GetPaths(), func(p *configv1.PathMatch) bool { return p.GetRegex() != "" }) {
 				return

@@ -27,7 +27,7 @@ type Config struct {
 	Log       *slog.Logger
 	// Secrets answers the providers that the operator gives a group; nil: none.
 	Secrets func(group string) admission.Secrets
-	// Referring hears of each commit that brings references, or providers for them. It must not wait.
+	// Referring hears of each commit that brings references, credential stores, or providers for them. It must not wait.
 	Referring func(group string)
 	// First are system records that a new group has beside its pepper; nil: none.
 	First func(now time.Time) []admission.Upsert

@@ -66,6 +66,12 @@ func (s *Service) fill(ctx context.Context, tx *store.GroupTx, vault *sealer.Gro
 	return p.store(ctx, tx, vault)
 }
 
+// Hasher hashes what gateways are to find by a keyed hash, as API keys are: under every term of the pepper in the view, the
+// newest first.
+func Hasher(view *snapshot.View) (func(plaintext []byte) []*configv1.KeyedHash, error) {
+	return hasher(view)
+}
+
 // hasher hashes API keys under every term of the pepper in the view, the newest first.
 func hasher(view *snapshot.View) (func(plaintext []byte) []*configv1.KeyedHash, error) {
 	var terms []*systemv1.PepperTerm

@@ -10,6 +10,7 @@ import (
 	"keyward.dev/controlplane/internal/secretplace"
 	"keyward.dev/controlplane/internal/snapshot"
 	"keyward.dev/shared/check/certs"
+	"keyward.dev/shared/check/tokenpair"
 )
 
 // SystemRequest is a change of system records: what gateways need and nobody wrote. Users' changes never come this way, and
@@ -45,10 +46,10 @@ func (s *Service) WriteSystem(ctx context.Context, req SystemRequest) (Result, e
 	})
 }
 
-// refers reports whether the change brings certificates with references, or providers.
+// refers reports whether the change brings certificates with references, credential stores, or providers.
 func (p *plan) refers() bool {
 	for _, r := range p.change.Upserts {
-		if r.Kind == secretplace.Kind || len(claims.References(r.Message)) > 0 {
+		if r.Kind == secretplace.Kind || r.Kind == tokenpair.KindStore || len(claims.References(r.Message)) > 0 {
 			return true
 		}
 		c, ok := r.Message.(*configv1.Certificate)

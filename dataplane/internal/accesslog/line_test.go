@@ -112,6 +112,8 @@ func (anyKey) Credential(string, []byte) *exchange.Credential {
 }
 func (anyKey) Complete() bool { return true }
 
+func (anyKey) Knows(string) bool { return true }
+
 func (anyKey) Identified(string, *[32]byte) (*exchange.Credential, bool) { return nil, false }
 
 func (anyKey) Consumer(exchange.ConsumerBy, []byte) *exchange.Principal { return nil }

@@ -89,3 +89,21 @@ func TestGrantedGroupsDoNotAllocate(t *testing.T) {
 		}
 	}
 }
+
+// Nor does a pair of tokens.
+func TestAStoredPairDoesNotAllocate(t *testing.T) {
+	rt, x := vaulted(t, 1000), &exchange.Exchange{}
+	route, _ := rt.Routes.Get("r")
+	access, secret := exchange.Field("access_token", "access-500"), exchange.Field("secret_token", "secret-500")
+	if n := testing.AllocsPerRun(1000, func() {
+		x.Reset()
+		x.Directory = rt.Directory
+		x.Request.Header.Add(access)
+		x.Request.Header.Add(secret)
+		if route.Chain.Request(x) != policy.Next {
+			t.Fatalf("refused: %d %s", x.Response.Status, x.Response.Body)
+		}
+	}); n != 0 {
+		t.Errorf("it makes %v allocations, want 0", n)
+	}
+}

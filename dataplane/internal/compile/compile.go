@@ -30,6 +30,7 @@ import (
 	optionsv1 "keyward.dev/proto/gen/keyward/options/v1"
 	"keyward.dev/shared/check/certs"
 	known "keyward.dev/shared/check/revocation"
+	"keyward.dev/shared/check/tokenpair"
 )
 
 // Kinds of records.
@@ -52,6 +53,9 @@ const (
 	kindIssuers    = certs.KindIssuer // of which gateways use nothing
 	kindIssued     = certs.KindIssued
 	kindChallenges = certs.KindChallenge
+	kindStores     = tokenpair.KindStore // of which gateways use nothing
+	kindStored     = tokenpair.KindEntry
+	kindStates     = tokenpair.KindState
 )
 
 // Deps is what a compiler needs beside the set.
@@ -146,7 +150,8 @@ func (c *Compiler) Build(set *state.Set, prev *runtime.Runtime) (*runtime.Runtim
 	b.changedUses(refs)
 	b.settings()
 	b.changedPlaces(refs)
-	if len(b.changes[kindConsumers])+len(b.changes[kindCredentials])+len(b.changes[kindPepper]) > 0 {
+	if len(b.changes[kindConsumers])+len(b.changes[kindCredentials])+len(b.changes[kindPepper])+
+		len(b.changes[kindStored])+len(b.changes[kindStates]) > 0 {
 		b.directory = prev.Directory.Edit()
 	}
 	b.changedCertificates()
@@ -156,6 +161,7 @@ func (c *Compiler) Build(set *state.Set, prev *runtime.Runtime) (*runtime.Runtim
 	b.changedGroups()
 	b.changedConsumers()
 	b.changedCredentials()
+	b.changedStored()
 	b.changedPeppers()
 	b.changedTickets()
 	b.changedRoutes()
@@ -303,7 +309,8 @@ func (b *build) unknownKinds() {
 	for kind, changes := range b.changes {
 		switch kind {
 		case kindSettings, kindServices, kindRoutes, kindConsumers, kindCredentials, kindGroups, kindPepper, kindCerts, kindAuthorities,
-			kindResolved, kindTickets, kindProviders, kindLists, kindStaples, kindIssuers, kindIssued, kindChallenges:
+			kindResolved, kindTickets, kindProviders, kindLists, kindStaples, kindIssuers, kindIssued, kindChallenges,
+			kindStores, kindStored, kindStates:
 			continue
 		}
 		for _, ch := range changes {

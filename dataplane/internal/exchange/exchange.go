@@ -159,6 +159,8 @@ type Directory interface {
 	// Complete is false while something that credentials are looked up by cannot be read: then one that is not found may
 	// be known all the same.
 	Complete() bool
+	// Knows reports whether everything is known that is in a credential store, so that what is not found is not there.
+	Knows(store string) bool
 	// Identified returns the credential of this type that says something which is no secret, by the hash of it, or nil.
 	// Several: more than one does, and nobody can tell which of them is meant. Validity times are the caller's to check.
 	Identified(typ string, hash *[32]byte) (c *Credential, several bool)

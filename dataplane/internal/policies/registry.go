@@ -15,6 +15,7 @@ import (
 	"keyward.dev/dataplane/internal/policies/mtlsauth"
 	"keyward.dev/dataplane/internal/policies/ratelimit"
 	"keyward.dev/dataplane/internal/policies/requestsizelimit"
+	"keyward.dev/dataplane/internal/policies/vaultauth"
 	"keyward.dev/dataplane/internal/policy"
 )
 
@@ -33,5 +34,6 @@ func All() []policy.Factory {
 		policy.Of(mtlsauth.Build),
 		policy.Of(ratelimit.Build),
 		policy.Of(requestsizelimit.Build),
+		policy.Of(vaultauth.Build),
 	}
 }

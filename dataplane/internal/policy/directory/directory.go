@@ -28,6 +28,7 @@ type Directory struct {
 	terms     []*Term
 	lost      bool // a term cannot be read
 	samples   *samples
+	stores    map[string]bool // credential stores of which everything is known; never changed
 	byHash    [shardCount]hashShard
 	byUID     [shardCount]map[string]*entry
 	consumers [shardCount]map[string]*consumerEntry

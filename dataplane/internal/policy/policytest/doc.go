@@ -5,6 +5,9 @@
 //
 //	-- config.yaml --
 //	services: …, routes: … (the first is used), consumers: …
+//	-- stored --
+//	store NAME (optional section: credential stores that are known, and what is in them)
+//	pair STORE CONSUMER ACCESS-TOKEN SECRET-TOKEN [expires=1h]
 //	-- request client=192.0.2.1 at=10s tls cert=san:DNS:a.test;subject:CN=a issuer=partners --
 //	GET /path HTTP/1.1
 //	…

@@ -60,7 +60,12 @@ func runFile(t *testing.T, file string, factories []policy.Factory) []Outcome {
 	w := newWorld(t, sections[0].data, factories)
 	x := &exchange.Exchange{} // one for all: what is left of a request would show in the next
 	var outcomes []Outcome
-	for i := 1; i < len(sections); i++ {
+	begin := 1
+	if len(sections) > 1 && sections[1].name == "stored" {
+		w.stored(t, sections[1].data)
+		begin = 2
+	}
+	for i := begin; i < len(sections); i++ {
 		if !strings.HasPrefix(sections[i].name, "request") {
 			t.Fatalf("%s: unexpected section %q", file, sections[i].name)
 		}

@@ -28,6 +28,7 @@ type world struct {
 	catalog   *catalog.Catalog
 	services  *hostsvc.Services
 	directory *directory.Directory
+	term      *directory.Term
 	keys      map[string]string // by placeholder
 	signers   signers
 
@@ -100,6 +101,7 @@ func (w *world) load(t testing.TB, doc []byte) {
 	}
 	edit := directory.New().Edit()
 	edit.SetTerms([]*directory.Term{term})
+	w.term = term
 	for _, item := range d.Items {
 		if v := w.catalog.Normalize(item.Message); len(v) > 0 {
 			t.Fatalf("config.yaml: %s: %v", item.Path, v)
