@@ -22,6 +22,7 @@ func TestEgressRules(t *testing.T) {
 			fail: []string{
 				"169.254.169.254", "169.254.1.1", "fe80::1", "fe80::1%eth0", "::ffff:169.254.169.254", "100.100.100.200",
 				"168.63.129.16", "fd00:ec2::254", "0.0.0.0", "::", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1",
+				"64:ff9b:1::a9fe:a9fe", "2001:0:808:808::5601:5601", "::a9fe:a9fe", "fd00:ec2::23",
 			},
 		},
 		{
@@ -40,6 +41,11 @@ func TestEgressRules(t *testing.T) {
 			name: "named link-local", allow: []string{"169.254.10.0/24", "0.0.0.0/0"},
 			pass: []string{"169.254.10.1", "10.0.0.1"}, fail: []string{"169.254.169.254"},
 		},
+		{
+			name: "all of link-local does not name metadata services", allow: []string{"169.254.0.0/16"},
+			pass: []string{"169.254.10.1"}, fail: []string{"169.254.169.254", "169.254.170.2"},
+		},
+		{name: "a metadata service by itself", allow: []string{"169.254.169.254"}, pass: []string{"169.254.169.254"}},
 		{
 			name: "denied addresses behind NAT64", deny: []string{"10.0.0.0/8"},
 			pass: []string{"64:ff9b::808:808"}, fail: []string{"64:ff9b::a00:1", "2002:a00:1::"},

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"keyward.dev/shared/check/address"
 )
 
 const (
@@ -47,7 +49,7 @@ func newLDAPPool(s LDAPServer, log *slog.Logger) *LDAPPool {
 	}
 	s.MaxConnections = max(1, s.MaxConnections)
 	if s.Egress == nil {
-		s.Egress = &EgressRules{builtin: defaultDenied()}
+		s.Egress = &EgressRules{unsafe: address.Unsafe()}
 	}
 	p := &LDAPPool{server: s, log: log, slots: make(chan struct{}, s.MaxConnections)}
 	for _, a := range s.Addresses {
