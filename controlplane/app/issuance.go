@@ -4,12 +4,13 @@ import (
 	"context"
 	"time"
 
+	"keyward.dev/controlplane/internal/inbox"
 	"keyward.dev/controlplane/internal/issuance"
 	"keyward.dev/controlplane/internal/jobs"
 )
 
 // newIssuance needs the registry, which knows the gateways.
-func (p *plane) newIssuance(woken *issuance.Inbox) (*issuance.Service, error) {
+func (p *plane) newIssuance(woken *inbox.Inbox) (*issuance.Service, error) {
 	rules, err := p.settings.Tenants.egress()
 	if err != nil {
 		return nil, err

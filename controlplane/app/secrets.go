@@ -9,7 +9,7 @@ import (
 	"keyward.dev/controlplane/internal/admission"
 	"keyward.dev/controlplane/internal/credentialstore"
 	"keyward.dev/controlplane/internal/egress"
-	"keyward.dev/controlplane/internal/issuance"
+	"keyward.dev/controlplane/internal/inbox"
 	"keyward.dev/controlplane/internal/secretsource"
 	"keyward.dev/shared/settings"
 )
@@ -49,14 +49,14 @@ func (s *Secrets) open() (*secretsource.Providers, error) {
 // references is what the write path needs to know of secrets that are kept elsewhere. The zero value knows none.
 type references struct {
 	providers *secretsource.Providers
-	inbox     *secretsource.Inbox
+	referred  *inbox.Inbox
 	egress    *egress.Rules
 	secrets   func(group string) admission.Secrets
 	referring func(group string)
 	// stores are the groups with new credential stores.
-	stores *secretsource.Inbox
+	stores *inbox.Inbox
 	// orders are the groups of which what ACME authorities issue has changed.
-	orders   *issuance.Inbox
+	orders   *inbox.Inbox
 	ordering func(group string)
 }
 
@@ -72,17 +72,17 @@ func (s *Settings) references() (references, error) {
 	if err != nil {
 		return references{}, err
 	}
-	inbox, stores, orders := secretsource.NewInbox(), secretsource.NewInbox(), issuance.NewInbox()
+	referred, stores, orders := inbox.New(), inbox.New(), inbox.New()
 	return references{
-		providers: providers, egress: rules, inbox: inbox, secrets: providers.For,
-		referring: func(group string) { inbox.Wake(group); stores.Wake(group) },
+		providers: providers, egress: rules, referred: referred, secrets: providers.For,
+		referring: func(group string) { referred.Wake(group); stores.Wake(group) },
 		stores:    stores, orders: orders, ordering: orders.Wake,
 	}, nil
 }
 
 func (r references) resolver(c *core, log *slog.Logger) *secretsource.Resolver {
 	return secretsource.New(secretsource.Config{
-		Providers: r.providers, Egress: r.egress, Database: c.store, Groups: c.groups, Writer: c.config, Woken: r.inbox, Now: time.Now, Log: log,
+		Providers: r.providers, Egress: r.egress, Database: c.store, Groups: c.groups, Writer: c.config, Woken: r.referred, Now: time.Now, Log: log,
 	})
 }
 

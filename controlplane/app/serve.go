@@ -23,6 +23,7 @@ import (
 	"keyward.dev/controlplane/internal/credentialstore"
 	"keyward.dev/controlplane/internal/fallback"
 	"keyward.dev/controlplane/internal/fanout"
+	"keyward.dev/controlplane/internal/inbox"
 	"keyward.dev/controlplane/internal/issuance"
 	"keyward.dev/controlplane/internal/jobs"
 	"keyward.dev/controlplane/internal/kek"
@@ -120,7 +121,7 @@ type plane struct {
 	stores      *credentialstore.Keeper
 	replacement *replacement
 	statuses    *certstatus.Keeper
-	orders      *issuance.Inbox
+	orders      *inbox.Inbox
 	issuance    *issuance.Service
 }
 

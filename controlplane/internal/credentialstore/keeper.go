@@ -12,6 +12,7 @@ import (
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
 
 	"keyward.dev/controlplane/internal/configsvc"
+	"keyward.dev/controlplane/internal/inbox"
 	"keyward.dev/controlplane/internal/secretsource"
 	"keyward.dev/controlplane/internal/snapshot"
 	"keyward.dev/shared/check/tokenpair"
@@ -56,7 +57,7 @@ type Config struct {
 	Places   Places
 	Writer   Writer
 	// Woken are the groups with new stores.
-	Woken *secretsource.Inbox
+	Woken *inbox.Inbox
 	Now   func() time.Time
 	Log   *slog.Logger
 }
@@ -106,13 +107,14 @@ func (k *Keeper) Run(ctx context.Context) error {
 // Serve reads what commits of this replica bring, at once. What fails the job does.
 func (k *Keeper) Serve(ctx context.Context) error {
 	for {
-		select {
-		case <-ctx.Done():
+		group, ok := k.cfg.Woken.Next(ctx)
+		if !ok {
 			return nil
-		case <-k.cfg.Woken.Signal():
 		}
+		groups := append([]string{group}, k.cfg.Woken.Rest()...)
 		bounded, cancel := context.WithTimeout(ctx, Timeout)
-		err := k.all(bounded, k.cfg.Woken.Take())
+		err := k.all(bounded, groups)
+		k.cfg.Woken.Done(groups...)
 		cancel()
 		if err != nil && ctx.Err() == nil {
 			k.cfg.Log.WarnContext(ctx, "new credential stores could not be read; the background job tries again", "err", err)

@@ -265,9 +265,10 @@ func TestServeReadsWhatACommitBrings(t *testing.T) {
 	r := w.replica(t, s)
 	s.put("one", entry(1, "alice"))
 	r.apply(t, store("corp"), &configv1.Consumer{Name: "alice"})
-	if got := r.woken.Take(); len(got) != 1 || got[0] != "g" {
+	if got := r.woken.Rest(); len(got) != 1 || got[0] != "g" {
 		t.Fatalf("woken are %v", got)
 	}
+	r.woken.Done("g")
 	r.woken.Wake("g")
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)

@@ -24,6 +24,7 @@ import (
 	"keyward.dev/controlplane/internal/credentialstore"
 	"keyward.dev/controlplane/internal/egress"
 	"keyward.dev/controlplane/internal/history"
+	"keyward.dev/controlplane/internal/inbox"
 	"keyward.dev/controlplane/internal/kek/file"
 	"keyward.dev/controlplane/internal/sealer"
 	"keyward.dev/controlplane/internal/secretplace"
@@ -50,7 +51,7 @@ type replica struct {
 	*configsvc.Service
 	*credentialstore.Keeper
 	groups *snapshot.Manager
-	woken  *secretsource.Inbox
+	woken  *inbox.Inbox
 }
 
 func newWorld(t *testing.T) *world {
@@ -117,7 +118,7 @@ func (w *world) replica(t *testing.T, places credentialstore.Places, settings ..
 	if err != nil {
 		t.Fatal(err)
 	}
-	log, woken := slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug})), secretsource.NewInbox()
+	log, woken := slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug})), inbox.New()
 	seal := sealer.New(w.db.Store, w.kek)
 	unlock := func(ctx context.Context, group string) (snapshot.Vault, error) { return seal.Group(ctx, group) }
 	groups := snapshot.NewManager(w.db.Store, unlock, log)
@@ -127,7 +128,7 @@ func (w *world) replica(t *testing.T, places credentialstore.Places, settings ..
 	})
 	if places == nil {
 		places = credentialstore.Of(secretsource.New(secretsource.Config{
-			Providers: providers, Egress: rules, Database: w.db.Store, Groups: groups, Writer: svc, Woken: secretsource.NewInbox(), Now: w.clock, Log: log,
+			Providers: providers, Egress: rules, Database: w.db.Store, Groups: groups, Writer: svc, Woken: inbox.New(), Now: w.clock, Log: log,
 		}))
 	}
 	return &replica{Service: svc, groups: groups, woken: woken, Keeper: credentialstore.New(credentialstore.Config{

@@ -11,6 +11,7 @@ import (
 
 	"keyward.dev/controlplane/internal/configsvc"
 	"keyward.dev/controlplane/internal/egress"
+	"keyward.dev/controlplane/internal/inbox"
 	"keyward.dev/controlplane/internal/registry"
 	"keyward.dev/controlplane/internal/rollout"
 	"keyward.dev/controlplane/internal/snapshot"
@@ -70,7 +71,7 @@ type Config struct {
 	// Egress says where authorities may be.
 	Egress *egress.Rules
 	// Woken are the groups to look at.
-	Woken *Inbox
+	Woken *inbox.Inbox
 	Now   func() time.Time
 	Log   *slog.Logger
 }
@@ -114,7 +115,7 @@ func (s *Service) Serve(ctx context.Context) error {
 	defer workers.Wait()
 	slots := make(chan struct{}, groupsAtOnce)
 	for {
-		group, ok := s.cfg.Woken.next(ctx)
+		group, ok := s.cfg.Woken.Next(ctx)
 		if !ok {
 			return nil
 		}
@@ -125,7 +126,7 @@ func (s *Service) Serve(ctx context.Context) error {
 		}
 		workers.Go(func() {
 			defer func() { <-slots }()
-			defer s.cfg.Woken.done(group)
+			defer s.cfg.Woken.Done(group)
 			if err := s.group(ctx, group); err != nil && ctx.Err() == nil {
 				s.cfg.Log.WarnContext(ctx, "certificates cannot be issued; it is tried again", "group", group, "err", err)
 			}
@@ -272,66 +273,4 @@ func (s *Service) orders(ctx context.Context, group string, due []want) error {
 	}
 	workers.Wait()
 	return failed
-}
-
-// Inbox keeps which groups are to be looked at.
-type Inbox struct {
-	signal chan struct{}
-	mu     sync.Mutex
-	groups []string        // guarded by mu
-	busy   map[string]bool // guarded by mu: being looked at
-}
-
-// NewInbox returns an empty one.
-func NewInbox() *Inbox { return &Inbox{signal: make(chan struct{}, 1), busy: map[string]bool{}} }
-
-// Wake notes a group. It does not wait.
-func (i *Inbox) Wake(group string) {
-	i.mu.Lock()
-	if !slices.Contains(i.groups, group) {
-		i.groups = append(i.groups, group)
-	}
-	i.mu.Unlock()
-	i.ring()
-}
-
-func (i *Inbox) ring() {
-	select {
-	case i.signal <- struct{}{}:
-	default:
-	}
-}
-
-// next waits for a group that is not being looked at; done says that it is no more.
-func (i *Inbox) next(ctx context.Context) (string, bool) {
-	for {
-		if group := i.take(); group != "" {
-			return group, true
-		}
-		select {
-		case <-i.signal:
-		case <-ctx.Done():
-			return "", false
-		}
-	}
-}
-
-func (i *Inbox) take() string {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	at := slices.IndexFunc(i.groups, func(group string) bool { return !i.busy[group] })
-	if at < 0 {
-		return ""
-	}
-	group := i.groups[at]
-	i.groups = slices.Delete(i.groups, at, at+1)
-	i.busy[group] = true
-	return group
-}
-
-func (i *Inbox) done(group string) {
-	i.mu.Lock()
-	delete(i.busy, group)
-	i.mu.Unlock()
-	i.ring()
 }

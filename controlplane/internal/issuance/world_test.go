@@ -21,6 +21,7 @@ import (
 	"keyward.dev/controlplane/internal/configsvc"
 	"keyward.dev/controlplane/internal/egress"
 	"keyward.dev/controlplane/internal/history"
+	"keyward.dev/controlplane/internal/inbox"
 	"keyward.dev/controlplane/internal/issuance"
 	"keyward.dev/controlplane/internal/kek/file"
 	"keyward.dev/controlplane/internal/registry"
@@ -53,7 +54,7 @@ type world struct {
 type replica struct {
 	*configsvc.Service
 	issues *issuance.Service
-	inbox  *issuance.Inbox
+	inbox  *inbox.Inbox
 	groups *snapshot.Manager
 }
 
@@ -164,17 +165,17 @@ func (w *world) replica(networks ...string) *replica {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	log, inbox := slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug})), issuance.NewInbox()
+	log, woken := slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug})), inbox.New()
 	seal := sealer.New(w.db.Store, w.kek)
 	unlock := func(ctx context.Context, group string) (snapshot.Vault, error) { return seal.Group(ctx, group) }
 	groups := snapshot.NewManager(w.db.Store, unlock, log)
 	svc := configsvc.New(configsvc.Config{
 		Store: w.db.Store, Sealer: seal, Groups: groups, History: history.New(w.db.Store, unlock, cat.Kinds()), Admission: admit,
-		Log: log, Ordering: inbox.Wake, Now: w.clock,
+		Log: log, Ordering: woken.Wake, Now: w.clock,
 	})
-	return &replica{Service: svc, groups: groups, inbox: inbox, issues: issuance.New(issuance.Config{
+	return &replica{Service: svc, groups: groups, inbox: woken, issues: issuance.New(issuance.Config{
 		Database: w.db.Store, Accounts: issuance.NewLedger(w.db.Store, seal.Group, w.clock), Groups: groups, Writer: svc,
-		Gateways: w.fleet, Rollouts: w.fleet, Egress: rules, Woken: inbox, Now: w.clock, Log: log,
+		Gateways: w.fleet, Rollouts: w.fleet, Egress: rules, Woken: woken, Now: w.clock, Log: log,
 	})}
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"keyward.dev/controlplane/internal/configsvc"
 	"keyward.dev/controlplane/internal/egress"
+	"keyward.dev/controlplane/internal/inbox"
 	"keyward.dev/controlplane/internal/secretplace"
 	"keyward.dev/controlplane/internal/snapshot"
 	"keyward.dev/controlplane/internal/store"
@@ -54,7 +55,7 @@ type Config struct {
 	Groups   Groups
 	Writer   Writer
 	// Woken are the groups with new references.
-	Woken *Inbox
+	Woken *inbox.Inbox
 	Now   func() time.Time
 	Log   *slog.Logger
 }
@@ -164,13 +165,15 @@ func (r *Resolver) Serve(ctx context.Context) error {
 
 func (r *Resolver) hear(ctx context.Context) error {
 	for {
-		select {
-		case <-ctx.Done():
+		group, ok := r.cfg.Woken.Next(ctx)
+		if !ok {
 			return nil
-		case <-r.cfg.Woken.Signal():
 		}
+		groups := append([]string{group}, r.cfg.Woken.Rest()...)
+		slices.Sort(groups)
 		bounded, cancel := context.WithTimeout(ctx, Timeout)
-		err := r.both(bounded, r.cfg.Woken.Take(), true)
+		err := r.both(bounded, groups, true)
+		r.cfg.Woken.Done(groups...)
 		cancel()
 		if err != nil && ctx.Err() == nil {
 			r.cfg.Log.WarnContext(ctx, "new secret references could not be resolved; the background job tries again", "err", err)
@@ -348,41 +351,4 @@ func (r *Resolver) tell(ctx context.Context, group string, found map[string]outc
 		}
 		r.told[at] = text
 	}
-}
-
-// Inbox keeps which groups have new references until they are looked at.
-type Inbox struct {
-	signal chan struct{}
-	mu     sync.Mutex
-	groups map[string]bool // guarded by mu
-}
-
-// NewInbox returns an empty one.
-func NewInbox() *Inbox { return &Inbox{signal: make(chan struct{}, 1), groups: map[string]bool{}} }
-
-// Wake notes a group. It does not wait.
-func (i *Inbox) Wake(group string) {
-	i.mu.Lock()
-	i.groups[group] = true
-	i.mu.Unlock()
-	select {
-	case i.signal <- struct{}{}:
-	default:
-	}
-}
-
-// Signal is ready when there may be groups to take.
-func (i *Inbox) Signal() <-chan struct{} { return i.signal }
-
-// Take answers the groups, and forgets them.
-func (i *Inbox) Take() []string {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	var out []string
-	for group := range i.groups {
-		out = append(out, group)
-	}
-	clear(i.groups)
-	slices.Sort(out)
-	return out
 }

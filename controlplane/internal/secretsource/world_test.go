@@ -20,6 +20,7 @@ import (
 	"keyward.dev/controlplane/internal/configsvc"
 	"keyward.dev/controlplane/internal/egress"
 	"keyward.dev/controlplane/internal/history"
+	"keyward.dev/controlplane/internal/inbox"
 	"keyward.dev/controlplane/internal/kek/file"
 	"keyward.dev/controlplane/internal/sealer"
 	"keyward.dev/controlplane/internal/secretsource"
@@ -127,16 +128,16 @@ func (w *world) replicaAllowing(t *testing.T, networks []string, settings ...str
 	if err != nil {
 		t.Fatal(err)
 	}
-	log, inbox := slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug})), secretsource.NewInbox()
+	log, woken := slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug})), inbox.New()
 	seal := sealer.New(w.db.Store, w.kek)
 	unlock := func(ctx context.Context, group string) (snapshot.Vault, error) { return seal.Group(ctx, group) }
 	groups := snapshot.NewManager(w.db.Store, unlock, log)
 	svc := configsvc.New(configsvc.Config{
 		Store: w.db.Store, Sealer: seal, Groups: groups, History: history.New(w.db.Store, unlock, cat.Kinds()), Admission: admit,
-		Log: log, Secrets: providers.For, Referring: inbox.Wake, Now: w.clock,
+		Log: log, Secrets: providers.For, Referring: woken.Wake, Now: w.clock,
 	})
 	return &replica{Service: svc, groups: groups, Resolver: secretsource.New(secretsource.Config{
-		Providers: providers, Egress: rules, Patience: 6 * time.Second, Database: w.db.Store, Groups: groups, Writer: svc, Woken: inbox, Now: w.clock, Log: log,
+		Providers: providers, Egress: rules, Patience: 6 * time.Second, Database: w.db.Store, Groups: groups, Writer: svc, Woken: woken, Now: w.clock, Log: log,
 	})}
 }
 
