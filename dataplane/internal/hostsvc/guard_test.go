@@ -91,6 +91,12 @@ func TestGuard(t *testing.T) {
 		},
 		{"right passwords cost nothing", many(100, func(int) login { return login{"alice", "192.0.2.1", true} }), login{"alice", "192.0.2.1", true}, false, false},
 		{
+			"right passwords of many users from one address",
+			many(100, func(i int) login { return login{fmt.Sprint("user", i), "192.0.2.1", true} }),
+			login{"alice", "192.0.2.1", false},
+			false, false,
+		},
+		{
 			"addresses of one IPv6 subscriber",
 			many(3, func(i int) login { return login{"alice", fmt.Sprintf("2001:db8::%x", i+1), false} }),
 			login{"alice", "2001:db8::ffff:1", true},
@@ -144,6 +150,28 @@ func TestGuardCountsAttemptsUnderWay(t *testing.T) {
 	}
 	if started[1].Take() == 0 {
 		t.Error("what was taken back once is there twice")
+	}
+}
+
+func TestAttemptsThatAreRefusedAreNotCounted(t *testing.T) {
+	t.Parallel()
+	g := hostsvc.NewGuardTable(0).Bind("x", hostsvc.GuardLimits{Pair: 2, Address: 4, Account: 100, Window: time.Minute})
+	now, client := time.Now(), netip.MustParseAddr("192.0.2.1")
+	take := func(account string, at time.Time) time.Duration {
+		var a hostsvc.Attempt
+		g.Begin(&a, nil, []byte(account), client, at)
+		return a.Take()
+	}
+	for i := range 4 {
+		take(fmt.Sprint("user", i), now)
+	}
+	for range 10 {
+		if take("bob", now) == 0 {
+			t.Error("an address that guesses goes on")
+		}
+	}
+	if wait := take("bob", now.Add(15*time.Second)); wait > 0 {
+		t.Errorf("what the address was refused counts against the account: %s", wait)
 	}
 }
 

@@ -133,6 +133,22 @@ func TestDecoysLetNobodyIn(t *testing.T) {
 	}
 }
 
+// TestDecoysAreComputed although the hash that is computed, and the password, are those of somebody who has just logged in: what
+// is remembered of him is his.
+func TestDecoysAreComputed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, map[string]string{"alice": quick})
+	p := w.build(&policyv1.BasicAuth{})
+	if status, _ := w.login(p, "alice", known); status != 200 {
+		t.Fatalf("alice: %d", status)
+	}
+	release := w.occupy()
+	defer release()
+	if status, reason := w.login(p, "nobody", known); status != 503 || reason != "logins_busy" {
+		t.Errorf("nobody is answered %d %s without a hash", status, reason)
+	}
+}
+
 func TestBuildRefuses(t *testing.T) {
 	t.Parallel()
 	for name, cfg := range map[string]*policyv1.BasicAuth{
