@@ -53,18 +53,19 @@ func BenchmarkRequest(b *testing.B) {
 	g = newGateway(b, creds...)
 	g.now = now
 	tests := []struct {
-		name     string
-		requests []exchange.Headers
-		want     policy.Verdict
+		name       string
+		algorithms []string
+		requests   []exchange.Headers
+		want       policy.Verdict
 	}{
-		{"hmac-sha256 warm", cold[:1], policy.Next},
-		{"hmac-sha256 cold", cold, policy.Next},
-		{"hmac-sha256 stranger", []exchange.Headers{signed(g.now, "nobody", secret, "")}, policy.Stop},
-		{"ed25519", []exchange.Headers{byEd}, policy.Next},
+		{"hmac-sha256 warm", nil, cold[:1], policy.Next},
+		{"hmac-sha256 cold", nil, cold, policy.Next},
+		{"hmac-sha256 stranger", nil, []exchange.Headers{signed(g.now, "nobody", secret, "")}, policy.Stop},
+		{"ed25519", []string{"ed25519"}, []exchange.Headers{byEd}, policy.Next},
 	}
 	for _, tt := range tests {
 		b.Run(tt.name, func(b *testing.B) {
-			c, x, i := g.build(b, "r", &policyv1.HmacAuth{}), &exchange.Exchange{}, 0
+			c, x, i := g.build(b, "r", &policyv1.HmacAuth{Algorithms: tt.algorithms}), &exchange.Exchange{}, 0
 			b.ReportAllocs()
 			for b.Loop() {
 				g.fill(x, tt.requests[i%len(tt.requests)])

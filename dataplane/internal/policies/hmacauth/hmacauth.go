@@ -138,8 +138,8 @@ func (h *hmacAuth) accept(formats, algorithms []string) error {
 		}
 		h.algorithms[a] = true
 	}
-	for a := httpsig.HMACSHA256; len(algorithms) == 0 && a < httpsig.RSAPKCS1SHA256; a++ {
-		h.algorithms[a] = true
+	if len(algorithms) == 0 {
+		h.algorithms[httpsig.HMACSHA256], h.algorithms[httpsig.HMACSHA512] = true, true
 	}
 	return nil
 }

@@ -91,7 +91,8 @@ type HmacAuth struct {
 	// Forms of signatures that are taken: `rfc9421` (fields Signature-Input and Signature) and `cavage`
 	// (draft-cavage-http-signatures-12: Authorization with the scheme Signature, or hmac, or the field Signature). Left out: both.
 	Formats []string `protobuf:"bytes,1,rep,name=formats,proto3" json:"formats,omitempty"`
-	// Algorithms that are taken, of those that credentials can have. Left out: all but `rsa-v1_5-sha256`.
+	// Algorithms that are taken, of those that credentials can have. Left out: `hmac-sha256` and `hmac-sha512`. Those of public keys
+	// cost a hundred times as much, and so does every guess at one.
 	Algorithms []string `protobuf:"bytes,2,rep,name=algorithms,proto3" json:"algorithms,omitempty"`
 	// How far the time of a signature may be from the gateway's, either way. 1s to 1h.
 	ClockSkew *durationpb.Duration `protobuf:"bytes,3,opt,name=clock_skew,json=clockSkew,proto3" json:"clock_skew,omitempty"`
