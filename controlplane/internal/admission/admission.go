@@ -175,8 +175,8 @@ func (a *Admitter) Admit(view View, req Request) (Admitted, error) {
 	j.identities()
 	j.vouched()
 	j.upgrades()
-	j.loggedKeys()
 	j.identityKeys()
+	j.loggedCredentials()
 	j.quota()
 	if vs := j.verdict(); len(vs) > 0 {
 		return Admitted{}, problem.Violated(vs)

@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
-	policyv1 "keyward.dev/proto/gen/keyward/policy/v1"
 
 	"keyward.dev/shared/catalog"
 	"keyward.dev/shared/check"
@@ -42,8 +41,8 @@ func (j *judge) upgrading(service string) []string {
 	return users
 }
 
-// loggedKeys refuses to log header fields in which key-auth looks for keys.
-func (j *judge) loggedKeys() {
+// loggedCredentials refuses to log header fields in which authentication looks for credentials.
+func (j *judge) loggedCredentials() {
 	found, _ := j.set.get("settings", "settings")
 	settings, _ := found.msg.(*configv1.Settings)
 	logged := settings.GetAccessLog().GetHeaders()
@@ -52,31 +51,38 @@ func (j *judge) loggedKeys() {
 	}
 	for _, kind := range []string{"settings", "services", "routes"} {
 		j.eachConcerned(kind, found.entry != nil, func(m member) {
-			for at, header := range keyHeaders(m) {
-				i := slices.IndexFunc(logged, func(l string) bool { return strings.EqualFold(l, header) })
+			for l := range credentialHeaders(m) {
+				i := slices.IndexFunc(logged, func(name string) bool { return strings.EqualFold(name, l.header) })
 				switch {
 				case i < 0:
 				case found.entry != nil:
 					j.fail(problem.Join(found.entry.path, problem.Index("access_log.headers", i)),
-						"carries keys, which are never logged: key-auth of %s looks there", catalog.Ref(m.kind, m.name))
+						"carries credentials, which are never logged: %s of %s looks there", l.policy, catalog.Ref(m.kind, m.name))
 				default:
-					j.fail(problem.Join(m.entry.path, at), "%s is logged by access_log of the settings, and keys never are", header)
+					j.fail(problem.Join(m.entry.path, l.at), "%s is logged by access_log of the settings, and credentials never are", l.header)
 				}
 			}
 		})
 	}
 }
 
-// keyHeaders yields the header fields that the key-auth bindings of a resource look in, with their places.
-func keyHeaders(m member) func(yield func(at, header string) bool) {
-	return func(yield func(at, header string) bool) {
+// loggable is a header field in which a binding looks for credentials.
+type loggable struct{ policy, at, header string }
+
+// credentialHeaders yields the header fields that the authentication bindings of a resource look in, with their places.
+func credentialHeaders(m member) func(yield func(loggable) bool) {
+	return func(yield func(loggable) bool) {
 		for i, b := range policies(m.msg) {
-			var cfg policyv1.KeyAuth
-			if !b.GetEnabled() || !b.GetConfig().MessageIs(&cfg) || b.GetConfig().UnmarshalTo(&cfg) != nil {
+			if !b.GetEnabled() || !isAuthn(b) {
 				continue
 			}
-			for n, h := range cfg.GetHeader() {
-				if !yield(problem.Index(problem.Index("policies", i)+".config.header", n), h) {
+			cfg, err := b.GetConfig().UnmarshalNew()
+			looks, ok := cfg.(interface{ GetHeader() []string })
+			if err != nil || !ok {
+				continue
+			}
+			for n, h := range looks.GetHeader() {
+				if !yield(loggable{b.GetType(), problem.Index(problem.Index("policies", i)+".config.header", n), h}) {
 					return
 				}
 			}

@@ -245,6 +245,12 @@ func TestRules(t *testing.T) {
 			[]string{"routes[0].policies[0].config.header[1]"},
 			"is logged",
 		},
+		{
+			"tokens out of logged headers", "routes: [{name: x, service: s, policies: [{type: jwt-auth, enabled: false, config: {header: X-Logged}}]}]",
+			"routes: [{name: x, service: s, policies: [{type: jwt-auth, config: {header: [X-Token, x-logged]}}]}]",
+			[]string{"routes[0].policies[0].config.header[1]"},
+			"is logged",
+		},
 		{"some health check", "services: [{name: x, url: http://a.test, health: {passive: {}}}]", "services: [{name: x, url: http://a.test, health: {}}]", []string{"services[0].health"}, "give active, passive or both"},
 		{"tries", "services: [{name: x, url: http://a.test, retries: {attempts: 10}}]", "services: [{name: x, url: http://a.test, retries: {attempts: 11}}]", []string{"services[0].retries.attempts"}, "less than or equal to 10"},
 		{"tries on a route", "routes: [{name: x, service: s, retries: {attempts: 1}}]", "routes: [{name: x, service: s, retries: {attempts: 0}}]", []string{"routes[0].retries.attempts"}, "greater than or equal to 1"},
