@@ -73,7 +73,7 @@ func (b *requestBody) keep(most int64) *exchange.Refusal {
 				return b.fail(b.call.server.refusals.gone)
 			}
 			return b.refused
-		case b.count(p, err != nil) != nil:
+		case b.count(p, err != nil || b.ends(p)) != nil:
 			return b.refused
 		}
 		b.spill = p
@@ -97,14 +97,14 @@ func (b *requestBody) forwardAhead() {
 	_ = b.show(b.all, true) // whether it was refused is asked later
 }
 
-// nextAhead returns the next piece that was read ahead of a body that is not whole; nil: there is none any more.
-func (b *requestBody) nextAhead() []byte {
-	var p []byte
+// nextAhead returns the next piece that was read ahead of a body that is not whole, and whether it is the body's last; nil:
+// there is none any more.
+func (b *requestBody) nextAhead() (p []byte, last bool) {
 	switch {
 	case !b.handed && len(b.kept) > 0:
 		p, b.handed = b.kept, true
 	default:
 		p, b.spill = b.spill, nil
 	}
-	return p
+	return p, b.spill == nil && b.complete()
 }

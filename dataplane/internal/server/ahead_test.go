@@ -51,6 +51,19 @@ func (w wholePolicy) Request(x *exchange.Exchange) policy.Verdict {
 	return policy.Next
 }
 
+// endPolicy refuses a body at its end. It stands in the place of rate-limit.
+type endPolicy struct{}
+
+func (endPolicy) Request(*exchange.Exchange) policy.Verdict { return policy.Next }
+
+func (endPolicy) Body(x *exchange.Exchange, _ []byte, last bool) policy.Verdict {
+	if last {
+		x.Refuse(refuseBody)
+		return policy.Stop
+	}
+	return policy.Next
+}
+
 const wholeLimit = 400_000
 
 // startWhole starts a gateway whose route r has a policy that needs whole bodies.
@@ -63,6 +76,9 @@ func startWhole(t *testing.T, c server.Config, url string, change func(r *config
 			f = policy.Of(func(cfg *policyv1.RequestSizeLimit, _ policy.Deps) (policy.Policy, error) {
 				return wholePolicy{limit: int64(cfg.GetMax())}, nil
 			})
+		}
+		if f.Type == "rate-limit" {
+			f = policy.Of(func(*policyv1.RateLimit, policy.Deps) (policy.Policy, error) { return endPolicy{}, nil })
 		}
 		deps.Factories = append(deps.Factories, f)
 	}
@@ -273,6 +289,47 @@ func testBodyMemory(t *testing.T, e server.Engine) {
 		}
 		return nil
 	})
+}
+
+// TestTheEndOfABodyIsShown has a policy look at pieces behind one that reads ahead: as a whole, and, where that may not be
+// had, what was read and the rest.
+func TestTheEndOfABodyIsShown(t *testing.T) { overEngines(t, testEndIsShown) }
+
+func testEndIsShown(t *testing.T, e server.Engine) {
+	length := func(n int) string { return fmt.Sprintf("Content-Length: %d\r\n\r\n%s", n, long("a", n)) }
+	for _, tt := range []struct {
+		name, after string
+		memory      int64
+	}{
+		{"whole", length(10), 0},
+		{"no memory for all", "Expect: 100-continue\r\n" + length(10), 1},
+		{"too long by length", length(wholeLimit + 1), 0},
+		{"too long in chunks", "Transfer-Encoding: chunked\r\n\r\n" + chunks(long("a", wholeLimit+1), 50_000, ""), 0},
+		{"no memory", length(100_000), 1},
+		{"no memory for the second piece", length(100_000), 64 << 10},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			g := startWhole(t, server.Config{Engine: e, BodyMemory: tt.memory}, measured(t), func(r *configv1.Route, b *configv1.Binding) {
+				report(r, b)
+				r.Policies = append(r.Policies, binding("rate-limit", &policyv1.RateLimit{}))
+			})
+			c := dial(t, g.address("http"))
+			head, body, _ := strings.Cut(tt.after, "\r\n\r\n")
+			c.send("POST /" + keepAlive + head + "\r\n\r\n")
+			if strings.HasPrefix(head, "Expect") { // the body comes apart from its head, which is not to be had otherwise
+				for range 2 {
+					if _, err := c.ReadString('\n'); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			go func() { _, _ = io.WriteString(c.Conn, body) }()
+			if resp, body := c.answer("POST"); resp.StatusCode != http.StatusForbidden {
+				t.Errorf("answered %d %q, want 403 at the end of the body", resp.StatusCode, body)
+			}
+		})
+	}
 }
 
 // TestBodiesOfOtherRoutesAreNotRead streams more than there is memory for.

@@ -76,8 +76,8 @@ func (b *requestBody) Next() ([]byte, error) {
 		b.handed = true
 		return b.all, nil
 	}
-	if p := b.nextAhead(); p != nil {
-		return p, b.show(p, false)
+	if p, last := b.nextAhead(); p != nil {
+		return p, b.show(p, last)
 	}
 	if b.complete() {
 		return nil, io.EOF
@@ -86,7 +86,7 @@ func (b *requestBody) Next() ([]byte, error) {
 	if err != nil && !ended(err) {
 		return nil, b.failed(err)
 	}
-	if err := b.took(p, err != nil); err != nil {
+	if err := b.took(p, err != nil || b.ends(p)); err != nil {
 		return nil, err
 	}
 	if len(p) > 0 {
@@ -94,6 +94,9 @@ func (b *requestBody) Next() ([]byte, error) {
 	}
 	return nil, err
 }
+
+// ends says whether a body of a known length ends with this piece: nobody asks for more then.
+func (b *requestBody) ends(p []byte) bool { return b.n+int64(len(p)) == b.call.x.Request.ContentLength }
 
 // took counts a piece and shows it to the policies.
 func (b *requestBody) took(p []byte, last bool) error {
