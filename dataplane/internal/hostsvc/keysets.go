@@ -177,19 +177,28 @@ func (k *KeySet) Current(now time.Time) *jwk.Set {
 	return nil
 }
 
-// Newer is for a token whose key is not in the set: it has the set fetched again, within bounds, and returns what there is
-// then. Sure is false if nobody can say whether the key has been added meanwhile.
-func (k *KeySet) Newer() (s *jwk.Set, sure bool) {
-	round, began := k.again(time.Now(), true)
-	k.await(round)
-	if round != nil && !began { // it may have been answered before the key was added
-		round, _ = k.again(time.Now(), true)
-		k.await(round)
+// Newer is for a token whose key is not in the set that was tried. It has the set fetched again, within bounds, until it has
+// the key, and returns what there is then. Sure is false if nobody can say whether the key has been added meanwhile.
+func (k *KeySet) Newer(tried *jwk.Set, has func(*jwk.Set) bool) (s *jwk.Set, sure bool) {
+	const rounds = 2 // one that was under way may have been answered before the key was added
+	for range rounds {
+		if s = k.Current(time.Now()); s != nil && s != tried && has(s) {
+			return s, true
+		}
+		tried = s
+		round, began := k.again(time.Now(), true)
+		if k.await(round); round == nil || began {
+			break
+		}
 	}
 	k.table.mu.Lock()
 	sure = !k.failed && k.round == nil
 	k.table.mu.Unlock()
-	return k.Current(time.Now()), sure
+	s = k.Current(time.Now())
+	if s != nil && s != tried && has(s) {
+		sure = true
+	}
+	return s, sure
 }
 
 // again has the set fetched again, for an unknown key only if one of the few fetches for such is left. Began is false if that

@@ -167,11 +167,11 @@ func TestAnUnknownKeyHasTheSetFetchedAgainWithinBounds(t *testing.T) {
 		k := table.Open(source())
 		k.Keys()
 		i.set(func(i *issuer) { i.body = tokentest.Set(tokentest.NewKey(t, jwk.EdDSA, "two")) })
-		if s, sure := k.Newer(); ids(s) != "two " || !sure {
+		if s, sure := newer(k); ids(s) != "two " || !sure {
 			t.Errorf("Newer() = %q, %v", ids(s), sure)
 		}
 		for range 1000 {
-			if _, sure := k.Newer(); !sure {
+			if _, sure := newer(k); !sure {
 				t.Fatal("nobody knows, though the set was fetched a moment ago")
 			}
 		}
@@ -180,7 +180,7 @@ func TestAnUnknownKeyHasTheSetFetchedAgainWithinBounds(t *testing.T) {
 		}
 		pass(10 * time.Second)
 		for range 1000 {
-			k.Newer()
+			newer(k)
 		}
 		if n := i.count(); n != 5 {
 			t.Errorf("%d fetches 10 seconds later, want one more", n)
@@ -194,10 +194,10 @@ func TestARoundThatBeganBeforeTheRotationIsNotTheLastWord(t *testing.T) {
 		k := table.Open(source())
 		k.Keys()
 		i.set(func(i *issuer) { i.takes = time.Second })
-		go k.Newer()
+		go newer(k)
 		synctest.Wait()
 		i.set(func(i *issuer) { i.body = tokentest.Set(tokentest.NewKey(t, jwk.EdDSA, "two")) })
-		if s, sure := k.Newer(); ids(s) != "two " || !sure {
+		if s, sure := newer(k); ids(s) != "two " || !sure {
 			t.Errorf("Newer() = %q, %v", ids(s), sure)
 		}
 	})
@@ -213,7 +213,7 @@ func TestAnOutageIsLivedThroughUntilTheSetIsStale(t *testing.T) {
 		if got := ids(k.Keys()); got != "one " || time.Since(begin) != 0 {
 			t.Errorf("keys %q after %v, want the last at once", got, time.Since(begin))
 		}
-		if s, sure := k.Newer(); ids(s) != "one " || sure || time.Since(begin) > 6*time.Second {
+		if s, sure := newer(k); ids(s) != "one " || sure || time.Since(begin) > 6*time.Second {
 			t.Errorf("Newer() = %q, %v: nobody can know", ids(s), sure)
 		}
 		pass(2 * time.Minute)
@@ -248,7 +248,7 @@ func TestGarbageIsAFailure(t *testing.T) {
 		k := table.Open(source())
 		k.Keys()
 		i.set(func(i *issuer) { i.body = []byte("<html>") })
-		if s, sure := k.Newer(); ids(s) != "one " || sure {
+		if s, sure := newer(k); ids(s) != "one " || sure {
 			t.Errorf("Newer() = %q, %v", ids(s), sure)
 		}
 	})
@@ -269,3 +269,33 @@ func TestTheTableIsBounded(t *testing.T) {
 
 // pass lets time pass in the test's own world.
 func pass(d time.Duration) { <-time.After(d) }
+
+// newer asks for a set without the key called one.
+func newer(k *hostsvc.KeySet) (*jwk.Set, bool) {
+	return k.Newer(k.Current(time.Now()), func(s *jwk.Set) bool { return s.Keys[0].ID != "one" })
+}
+
+// All who wait for the same rotation have the set fetched once.
+func TestARotationIsFetchedOnce(t *testing.T) {
+	underKeys(t, func(t *testing.T, table *hostsvc.KeySets, i *issuer) {
+		k := table.Open(source())
+		tried := k.Keys()
+		i.set(func(i *issuer) { i.body, i.takes = tokentest.Set(tokentest.NewKey(t, jwk.EdDSA, "two")), time.Second })
+		two := func(s *jwk.Set) bool { return s.Keys[0].ID == "two" }
+		var all sync.WaitGroup
+		for range 50 {
+			all.Go(func() {
+				if s, sure := k.Newer(tried, two); ids(s) != "two " || !sure {
+					t.Errorf("Newer() = %q, %v", ids(s), sure)
+				}
+			})
+		}
+		all.Wait()
+		if s, _ := k.Newer(tried, two); ids(s) != "two " {
+			t.Errorf("Newer() = %q for who comes late", ids(s))
+		}
+		if n := i.count(); n != 2 {
+			t.Errorf("%d fetches, want the first and one more", n)
+		}
+	})
+}

@@ -23,6 +23,8 @@ type Services struct {
 	KeySets *KeySets
 	// Tokens remembers what came of verifying tokens.
 	Tokens *TokenTable
+	// Proofs remembers proofs that a token is one's own, which are used once.
+	Proofs *ProofTable
 	// Egress are the rules in force for calls of the gateway's own; nil before the first configuration.
 	Egress atomic.Pointer[EgressRules]
 	// Kept holds what is found again after a push, such as the connections to directories.
@@ -52,7 +54,7 @@ func New(c Config) *Services {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Services{Limiters: NewLimiterTable(c.MaxLimiterEntries), Logins: NewLogins(), Tokens: NewTokenTable(0)}
+	s := &Services{Limiters: NewLimiterTable(c.MaxLimiterEntries), Logins: NewLogins(), Tokens: NewTokenTable(0), Proofs: NewProofTable(0)}
 	fetcher := &keyFetcher{rules: s.Egress.Load}
 	s.KeySets = NewKeySets(fetcher.fetch, c.Log)
 	s.Replays, s.Strangers = NewReplayTable(c.MaxReplayEntries), strangers()

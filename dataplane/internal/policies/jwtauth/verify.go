@@ -156,7 +156,10 @@ func (j *jwtAuth) rotated(by trust, v *verified) *exchange.Refusal {
 	if !slices.Contains(by.algorithms, v.token.Algorithm) {
 		return j.refusals.of(token.Algorithm)
 	}
-	newer, sure := by.set.Newer()
+	newer, sure := by.set.Newer(v.keys, func(s *jwk.Set) bool {
+		_, fault := v.token.Verify(s.Keys, by.algorithms)
+		return fault == token.OK
+	})
 	if newer == nil {
 		return j.refusals.keys
 	}
