@@ -25,22 +25,23 @@ type Fault string
 
 // The faults. The empty one is none.
 const (
-	OK         Fault = ""
-	Malformed  Fault = "token_malformed"
-	Algorithm  Fault = "token_algorithm"
-	Critical   Fault = "token_critical_header"
-	NoKey      Fault = "token_key_unknown"
-	Signature  Fault = "token_signature"
-	Type       Fault = "token_type"
-	Issuer     Fault = "token_issuer"
-	Audience   Fault = "token_audience"
-	Subject    Fault = "token_subject"
-	Expired    Fault = "token_expired"
-	NoExpiry   Fault = "token_without_expiry"
-	TooEarly   Fault = "token_not_yet_valid"
-	FromFuture Fault = "token_issued_in_the_future"
-	TooLong    Fault = "token_lifetime"
-	Claim      Fault = "token_claim"
+	OK           Fault = ""
+	Malformed    Fault = "token_malformed"
+	Algorithm    Fault = "token_algorithm"
+	Critical     Fault = "token_critical_header"
+	NoKey        Fault = "token_key_unknown"
+	Signature    Fault = "token_signature"
+	Type         Fault = "token_type"
+	Issuer       Fault = "token_issuer"
+	Audience     Fault = "token_audience"
+	Subject      Fault = "token_subject"
+	Expired      Fault = "token_expired"
+	NoExpiry     Fault = "token_without_expiry"
+	TooEarly     Fault = "token_not_yet_valid"
+	FromFuture   Fault = "token_issued_in_the_future"
+	TooLong      Fault = "token_lifetime"
+	Claim        Fault = "token_claim"
+	Confirmation Fault = "token_sender"
 )
 
 // Token is a parsed token of which nothing may be believed before Verify.
@@ -128,6 +129,6 @@ func (t *Token) Text(claim string) string {
 func Faults() []Fault {
 	return []Fault{
 		Malformed, Algorithm, Critical, NoKey, Signature, Type, Issuer, Audience, Subject, Expired, NoExpiry, TooEarly, FromFuture,
-		TooLong, Claim,
+		TooLong, Claim, Confirmation,
 	}
 }

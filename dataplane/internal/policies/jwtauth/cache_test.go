@@ -2,8 +2,10 @@ package jwtauth_test
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"log/slog"
+	"maps"
 	"sync"
 	"testing"
 	"time"
@@ -18,6 +20,7 @@ import (
 	"keyward.dev/dataplane/internal/token"
 	"keyward.dev/dataplane/internal/token/tokentest"
 	policyv1 "keyward.dev/proto/gen/keyward/policy/v1"
+	"keyward.dev/shared/check/certs"
 	"keyward.dev/shared/check/jwk"
 )
 
@@ -30,6 +33,7 @@ type world struct {
 	body      []byte
 	err       error
 	fetched   int
+	group     policy.Group
 }
 
 func newWorld(t testing.TB) *world {
@@ -66,7 +70,7 @@ func (w *world) edit(change func(*directory.Editor)) {
 func (w *world) build(t testing.TB, cfg *policyv1.JwtAuth) policy.Policy {
 	t.Helper()
 	p, err := jwtauth.Build(cfg, policy.Deps{
-		Binding: policy.Identity{Type: "jwt-auth", Name: "jwt-auth", OwnerKind: "routes", OwnerUID: "r"}, Host: w.host, Log: slog.New(slog.DiscardHandler),
+		Binding: policy.Identity{Type: "jwt-auth", Name: "jwt-auth", OwnerKind: "routes", OwnerUID: "r"}, Host: w.host, Group: w.group, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -87,9 +91,7 @@ func (w *world) ask(p policy.Policy, raw string) (who *exchange.Principal, statu
 
 func (w *world) claims(more map[string]any) map[string]any {
 	c := map[string]any{"iss": "i", "sub": "alice", "exp": w.now.Unix() + 600}
-	for k, v := range more {
-		c[k] = v
-	}
+	maps.Copy(c, more)
 	return c
 }
 
@@ -284,5 +286,39 @@ func TestAPrincipalIsMadeOnce(t *testing.T) {
 		if a == nil || a != b {
 			t.Errorf("%s: %p and %p, %s", name, a, b, why)
 		}
+	}
+}
+
+// certificates is a group with certificates.
+type certificates struct {
+	policy.Group
+	versions map[string][]*certs.Version
+}
+
+func (c certificates) Certificate(reference string) ([]*certs.Version, error) {
+	if v := c.versions[reference]; v != nil {
+		return v, nil
+	}
+	return nil, errors.New("there is none")
+}
+
+func TestTheKeyOfACertificate(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	current, next := tokentest.NewKey(t, jwk.ES256, "a"), tokentest.NewKey(t, jwk.ES256, "b")
+	version := func(k *tokentest.Key) *certs.Version {
+		return &certs.Version{Chain: []*x509.Certificate{{PublicKey: k.Private().Public()}}}
+	}
+	w.group = certificates{versions: map[string][]*certs.Version{"idp": {version(current), version(next)}}}
+	cfg := &policyv1.JwtAuth{Issuers: []*policyv1.JwtIssuer{{Name: "i", Issuer: "i", Certificate: "idp"}}}
+	p := w.build(t, cfg)
+	for k, want := range map[*tokentest.Key]int{current: 200, next: 200, tokentest.NewKey(t, jwk.ES256, "a"): 401} {
+		if _, status, why := w.ask(p, k.Token(nil, w.claims(nil))); status != want {
+			t.Errorf("%d %s, want %d", status, why, want)
+		}
+	}
+	cfg.Issuers[0].Certificate = "other"
+	if _, err := jwtauth.Build(cfg, policy.Deps{Host: w.host, Group: w.group}); err == nil {
+		t.Error("a certificate that is not there is a key")
 	}
 }

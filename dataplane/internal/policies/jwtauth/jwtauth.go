@@ -15,6 +15,7 @@ import (
 	"keyward.dev/dataplane/internal/exchange"
 	"keyward.dev/dataplane/internal/hostsvc"
 	"keyward.dev/dataplane/internal/policy"
+	"keyward.dev/dataplane/internal/presented"
 	"keyward.dev/dataplane/internal/token"
 	policyv1 "keyward.dev/proto/gen/keyward/policy/v1"
 	"keyward.dev/shared/check/jwk"
@@ -32,13 +33,15 @@ const (
 )
 
 type jwtAuth struct {
-	places
+	places     *presented.Places
+	keep       bool
 	host       *hostsvc.Services
 	cache      *hostsvc.TokenCache
 	issuers    map[string]*issuer
 	algorithms []jwk.Algorithm
 	own        token.Rules // of tokens that consumers sign
 	callers    callers
+	senders    senders
 	refusals   refusals
 }
 
@@ -74,7 +77,7 @@ func Build(cfg *policyv1.JwtAuth, d policy.Deps) (policy.Policy, error) {
 	}
 	b := d.Binding
 	j := &jwtAuth{
-		places: placesOf(cfg), host: d.Host, issuers: map[string]*issuer{}, own: rules, refusals: newRefusals(realm),
+		places: placesOf(cfg), keep: cfg.HideCredentials != nil && !cfg.GetHideCredentials(), host: d.Host, issuers: map[string]*issuer{}, own: rules, refusals: newRefusals(realm),
 		cache:      d.Host.Tokens.Bind(b.Type, b.Name, b.OwnerKind, b.OwnerUID, string(scope)),
 		algorithms: jwk.Default(),
 	}
@@ -91,11 +94,29 @@ func Build(cfg *policyv1.JwtAuth, d policy.Deps) (policy.Policy, error) {
 			j.algorithms = append(j.algorithms, a)
 		}
 	}
-	return j.withIssuers(cfg, rules)
+	if j.senders, err = sendersOf(cfg, j.algorithms, d.Host.Proofs); err != nil {
+		return nil, err
+	}
+	return j.withIssuers(cfg, rules, d.Group)
+}
+
+// placesOf says where tokens are looked for.
+func placesOf(cfg *policyv1.JwtAuth) *presented.Places {
+	c := presented.Config{
+		Header: cfg.GetHeader(), Query: cfg.GetQuery(), Cookie: cfg.GetCookie(), Body: cfg.GetBody(),
+		Schemes: []string{"Bearer"}, Keep: cfg.HideCredentials != nil && !cfg.GetHideCredentials(),
+	}
+	if cfg.GetDpop() != policyv1.JwtProof_JWT_PROOF_OFF {
+		c.Schemes = append(c.Schemes, proofField)
+	}
+	if len(c.Header)+len(c.Query)+len(c.Cookie)+len(c.Body) == 0 {
+		c.Header = []string{defaultHeader}
+	}
+	return presented.New(c)
 }
 
 // withIssuers adds the issuers.
-func (j *jwtAuth) withIssuers(cfg *policyv1.JwtAuth, rules token.Rules) (policy.Policy, error) {
+func (j *jwtAuth) withIssuers(cfg *policyv1.JwtAuth, rules token.Rules, group policy.Group) (policy.Policy, error) {
 	fetches := false
 	for _, m := range cfg.GetIssuers() {
 		i := &issuer{rules: rules}
@@ -107,12 +128,9 @@ func (j *jwtAuth) withIssuers(cfg *policyv1.JwtAuth, rules token.Rules) (policy.
 			return nil, errors.New("issuers must have names of their own in issuer")
 		}
 		j.issuers[m.GetIssuer()] = i
-		for _, text := range m.GetPublicKeys() {
-			keys, err := jwk.Parse(text)
-			if err != nil {
-				return nil, fmt.Errorf("public key of %s %w", m.GetIssuer(), err)
-			}
-			i.keys = append(i.keys, keys...)
+		var err error
+		if i.keys, err = keysOf(m, group); err != nil {
+			return nil, fmt.Errorf("issuer %s: %w", m.GetIssuer(), err)
 		}
 		if m.GetJwksUri() != "" || m.GetDiscovery() {
 			i.set, fetches = j.host.KeySets.Open(sourceOf(m)), true
@@ -125,6 +143,33 @@ func (j *jwtAuth) withIssuers(cfg *policyv1.JwtAuth, rules token.Rules) (policy.
 		return waiting{j}, nil
 	}
 	return j, nil
+}
+
+// keysOf returns the keys that are not fetched.
+func keysOf(m *policyv1.JwtIssuer, group policy.Group) ([]*jwk.Key, error) {
+	var all []*jwk.Key
+	for _, text := range m.GetPublicKeys() {
+		keys, err := jwk.Parse(text)
+		if err != nil {
+			return nil, fmt.Errorf("public key %w", err)
+		}
+		all = append(all, keys...)
+	}
+	if m.GetCertificate() == "" {
+		return all, nil
+	}
+	versions, err := group.Certificate(m.GetCertificate())
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range versions {
+		k, err := jwk.FromPublic(v.Chain[0].PublicKey, "", "")
+		if err != nil {
+			return nil, fmt.Errorf("the key of certificate %s %w", m.GetCertificate(), err)
+		}
+		all = append(all, k)
+	}
+	return all, nil
 }
 
 func sourceOf(m *policyv1.JwtIssuer) hostsvc.KeySource {
@@ -182,31 +227,44 @@ func rulesOf(cfg *policyv1.JwtAuth) (token.Rules, error) {
 
 // Request implements policy.Policy.
 func (j *jwtAuth) Request(x *exchange.Exchange) policy.Verdict {
-	raw, several := j.find(x)
+	f := j.places.Find(x)
 	switch {
-	case several:
+	case f.Outcome == presented.Unread:
+		return policy.Stop // the reason is recorded
+	case f.Outcome == presented.Several:
 		return refuse(x, j.refusals.several)
-	case len(raw) == 0:
+	case f.Outcome == presented.None:
 		return refuse(x, j.refusals.missing)
 	case x.Directory == nil:
 		return refuse(x, j.refusals.unavailable)
-	case len(raw) > token.MaxBytes:
+	case len(f.Value) > token.MaxBytes:
 		return refuse(x, j.refusals.of(token.Malformed))
 	}
+	v, refusal := j.known(x, f.Value)
+	if refusal == nil && (v.bound != nil || f.Scheme == proofField) {
+		refusal = j.proved(x, v.bound, f.Value, f.Scheme)
+	}
+	if refusal != nil {
+		return refuse(x, refusal)
+	}
+	x.Principal = v.principal
+	return policy.Next
+}
+
+// known returns what came of verifying the token, which is done if that is not remembered or has changed.
+func (j *jwtAuth) known(x *exchange.Exchange, raw []byte) (*verified, *exchange.Refusal) {
 	key := j.cache.Key(raw)
 	v, _ := j.cache.Get(&key, x.Timings.Received).(*verified)
 	if v != nil && v.epoch == j.cache.Epoch(x.Directory) && v.keysHold(x.Timings.Received) {
-		x.Principal = v.principal
-		return policy.Next
+		return v, nil
 	}
 	v, refusal := j.verify(x, raw, v)
 	if refusal != nil {
 		j.cache.Drop(&key)
-		return refuse(x, refusal)
+		return nil, refusal
 	}
 	j.cache.Put(&key, v, v.until(x.Timings.Received), len(raw))
-	x.Principal = v.principal
-	return policy.Next
+	return v, nil
 }
 
 func refuse(x *exchange.Exchange, r *exchange.Refusal) policy.Verdict {
@@ -215,10 +273,17 @@ func refuse(x *exchange.Exchange, r *exchange.Refusal) policy.Verdict {
 }
 
 // Hide implements policy.Hider.
-func (j *jwtAuth) Hide(x *exchange.Exchange) { j.hide(x) }
+func (j *jwtAuth) Hide(x *exchange.Exchange) {
+	j.places.Hide(x)
+	if !j.keep {
+		x.Request.Header.Del(proofField)
+	}
+}
 
 // CredentialFields implements policy.Bearer.
-func (j *jwtAuth) CredentialFields() []string { return j.headers }
+func (j *jwtAuth) CredentialFields() []string {
+	return append(slices.Clip(j.places.Fields()), proofField)
+}
 
 // Invalid implements policy.Uniform.
 func (j *jwtAuth) Invalid() *exchange.Refusal { return j.refusals.invalid }
@@ -230,6 +295,7 @@ func (j *jwtAuth) Challenge() exchange.Header { return j.refusals.challenge }
 type refusals struct {
 	challenge                                    exchange.Header
 	missing, several, invalid, unavailable, keys *exchange.Refusal
+	proof                                        *exchange.Refusal
 	faults                                       map[token.Fault]*exchange.Refusal
 }
 
@@ -245,6 +311,8 @@ func newRefusals(realm string) refusals {
 		faults:      map[token.Fault]*exchange.Refusal{},
 	}
 	r.keys = exchange.NewRefusal(503, "unavailable", "The keys of the token's issuer cannot be had now.", exchange.Field("Retry-After", "5")).Because("token_keys_unavailable")
+	r.proof = exchange.NewRefusal(401, "unauthenticated", "The proof that the token is the caller's is not valid.",
+		exchange.Field("WWW-Authenticate", `DPoP realm="`+realm+`", error="invalid_dpop_proof"`)).Because("token_proof")
 	for _, f := range slices.Concat(token.Faults(), []token.Fault{unknownConsumer, ambiguous}) {
 		r.faults[f] = r.invalid.Because(string(f))
 	}

@@ -18,8 +18,8 @@ type verified struct {
 	key       *jwk.Key  // that it is signed with
 	keys      *jwk.Set  // that had the key, if it was fetched
 	set       *hostsvc.KeySet
-	own       bool   // it is signed by a consumer itself
-	epoch     uint64 // of the directory that the principal is from
+	bound     *token.Bound // nil: to nothing that is to be proved
+	epoch     uint64       // of the directory that the principal is from
 }
 
 // until is when it is to be forgotten.
@@ -59,11 +59,14 @@ func (j *jwtAuth) verify(x *exchange.Exchange, raw []byte, known *verified) (*ve
 	if refusal != nil {
 		return nil, refusal
 	}
-	v := &verified{token: t, set: by.set, own: by.credential != nil, epoch: epoch}
+	v := &verified{token: t, set: by.set, epoch: epoch}
 	if refusal := j.signed(x, by, v, known); refusal != nil {
 		return nil, refusal
 	}
 	if v.ends, fault = by.rules.Check(t, x.Timings.Received); fault != token.OK {
+		return nil, j.refusals.of(fault)
+	}
+	if v.bound, fault = j.senders.bound(t); fault != token.OK {
 		return nil, j.refusals.of(fault)
 	}
 	v.principal, refusal = j.caller(x, v, by.credential)

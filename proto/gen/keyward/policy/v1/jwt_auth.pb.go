@@ -24,6 +24,62 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// JwtProof says whether callers prove that a token is theirs.
+type JwtProof int32
+
+const (
+	JwtProof_JWT_PROOF_UNSPECIFIED JwtProof = 0
+	// What tokens are bound to is not looked at.
+	JwtProof_JWT_PROOF_OFF JwtProof = 1
+	// Tokens that are bound need the proof.
+	JwtProof_JWT_PROOF_OPTIONAL JwtProof = 2
+	// Tokens must be bound, and need the proof.
+	JwtProof_JWT_PROOF_REQUIRED JwtProof = 3
+)
+
+// Enum value maps for JwtProof.
+var (
+	JwtProof_name = map[int32]string{
+		0: "JWT_PROOF_UNSPECIFIED",
+		1: "JWT_PROOF_OFF",
+		2: "JWT_PROOF_OPTIONAL",
+		3: "JWT_PROOF_REQUIRED",
+	}
+	JwtProof_value = map[string]int32{
+		"JWT_PROOF_UNSPECIFIED": 0,
+		"JWT_PROOF_OFF":         1,
+		"JWT_PROOF_OPTIONAL":    2,
+		"JWT_PROOF_REQUIRED":    3,
+	}
+)
+
+func (x JwtProof) Enum() *JwtProof {
+	p := new(JwtProof)
+	*p = x
+	return p
+}
+
+func (x JwtProof) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (JwtProof) Descriptor() protoreflect.EnumDescriptor {
+	return file_keyward_policy_v1_jwt_auth_proto_enumTypes[0].Descriptor()
+}
+
+func (JwtProof) Type() protoreflect.EnumType {
+	return &file_keyward_policy_v1_jwt_auth_proto_enumTypes[0]
+}
+
+func (x JwtProof) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use JwtProof.Descriptor instead.
+func (JwtProof) EnumDescriptor() ([]byte, []int) {
+	return file_keyward_policy_v1_jwt_auth_proto_rawDescGZIP(), []int{0}
+}
+
 // JwtMatch says how a claim is compared.
 type JwtMatch int32
 
@@ -72,11 +128,11 @@ func (x JwtMatch) String() string {
 }
 
 func (JwtMatch) Descriptor() protoreflect.EnumDescriptor {
-	return file_keyward_policy_v1_jwt_auth_proto_enumTypes[0].Descriptor()
+	return file_keyward_policy_v1_jwt_auth_proto_enumTypes[1].Descriptor()
 }
 
 func (JwtMatch) Type() protoreflect.EnumType {
-	return &file_keyward_policy_v1_jwt_auth_proto_enumTypes[0]
+	return &file_keyward_policy_v1_jwt_auth_proto_enumTypes[1]
 }
 
 func (x JwtMatch) Number() protoreflect.EnumNumber {
@@ -85,7 +141,7 @@ func (x JwtMatch) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use JwtMatch.Descriptor instead.
 func (JwtMatch) EnumDescriptor() ([]byte, []int) {
-	return file_keyward_policy_v1_jwt_auth_proto_rawDescGZIP(), []int{0}
+	return file_keyward_policy_v1_jwt_auth_proto_rawDescGZIP(), []int{1}
 }
 
 // JwtProfile says what tokens must be.
@@ -124,11 +180,11 @@ func (x JwtProfile) String() string {
 }
 
 func (JwtProfile) Descriptor() protoreflect.EnumDescriptor {
-	return file_keyward_policy_v1_jwt_auth_proto_enumTypes[1].Descriptor()
+	return file_keyward_policy_v1_jwt_auth_proto_enumTypes[2].Descriptor()
 }
 
 func (JwtProfile) Type() protoreflect.EnumType {
-	return &file_keyward_policy_v1_jwt_auth_proto_enumTypes[1]
+	return &file_keyward_policy_v1_jwt_auth_proto_enumTypes[2]
 }
 
 func (x JwtProfile) Number() protoreflect.EnumNumber {
@@ -137,7 +193,7 @@ func (x JwtProfile) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use JwtProfile.Descriptor instead.
 func (JwtProfile) EnumDescriptor() ([]byte, []int) {
-	return file_keyward_policy_v1_jwt_auth_proto_rawDescGZIP(), []int{1}
+	return file_keyward_policy_v1_jwt_auth_proto_rawDescGZIP(), []int{2}
 }
 
 // JwtConsumerBy says by which of its names a consumer is meant.
@@ -180,11 +236,11 @@ func (x JwtConsumerBy) String() string {
 }
 
 func (JwtConsumerBy) Descriptor() protoreflect.EnumDescriptor {
-	return file_keyward_policy_v1_jwt_auth_proto_enumTypes[2].Descriptor()
+	return file_keyward_policy_v1_jwt_auth_proto_enumTypes[3].Descriptor()
 }
 
 func (JwtConsumerBy) Type() protoreflect.EnumType {
-	return &file_keyward_policy_v1_jwt_auth_proto_enumTypes[2]
+	return &file_keyward_policy_v1_jwt_auth_proto_enumTypes[3]
 }
 
 func (x JwtConsumerBy) Number() protoreflect.EnumNumber {
@@ -193,7 +249,7 @@ func (x JwtConsumerBy) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use JwtConsumerBy.Descriptor instead.
 func (JwtConsumerBy) EnumDescriptor() ([]byte, []int) {
-	return file_keyward_policy_v1_jwt_auth_proto_rawDescGZIP(), []int{2}
+	return file_keyward_policy_v1_jwt_auth_proto_rawDescGZIP(), []int{3}
 }
 
 // JwtAuth identifies callers by JSON Web Tokens (RFC 7519) that issuers have signed, or consumers themselves.
@@ -209,13 +265,16 @@ type JwtAuth struct {
 	// Algorithms that tokens may be signed with: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, Ed25519.
 	// HS256, HS384 and HS512 only for consumers' own keys. Left out: RS256, ES256, EdDSA.
 	Algorithms []string `protobuf:"bytes,2,rep,name=algorithms,proto3" json:"algorithms,omitempty"`
-	// Header fields to look in. In Authorization the token comes after `Bearer`, in others it may. If header, query and cookie
-	// are all left out: Authorization.
+	// Header fields to look in. In Authorization the token comes after `Bearer`, in others it may. If header, query, cookie
+	// and body are all left out: Authorization.
 	Header []string `protobuf:"bytes,3,rep,name=header,proto3" json:"header,omitempty"`
 	// Query parameters to look in. Tokens in URLs end up in logs; prefer a header field.
 	Query []string `protobuf:"bytes,4,rep,name=query,proto3" json:"query,omitempty"`
 	// Cookies to look in.
 	Cookie []string `protobuf:"bytes,5,rep,name=cookie,proto3" json:"cookie,omitempty"`
+	// Fields of a form, or members of a JSON object, to look in: bodies of up to 64 KiB of type application/x-www-form-urlencoded
+	// and application/json.
+	Body []string `protobuf:"bytes,22,rep,name=body,proto3" json:"body,omitempty"`
 	// Remove the token before the request is forwarded.
 	HideCredentials *bool `protobuf:"varint,6,opt,name=hide_credentials,json=hideCredentials,proto3,oneof" json:"hide_credentials,omitempty"`
 	// Realm named in the challenge (RFC 9110 section 11.5).
@@ -250,6 +309,12 @@ type JwtAuth struct {
 	ScopeGroups map[string]string `protobuf:"bytes,20,rep,name=scope_groups,json=scopeGroups,proto3" json:"scope_groups,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Groups of callers to whom neither the token nor the consumer gives one.
 	DefaultGroups []string `protobuf:"bytes,21,rep,name=default_groups,json=defaultGroups,proto3" json:"default_groups,omitempty"`
+	// Whether callers prove to have the key that a token is bound to (DPoP, RFC 9449; `cnf.jkt`). With `optional` tokens that are
+	// bound need a proof, others do not. Each gateway remembers the proofs that it has seen.
+	Dpop JwtProof `protobuf:"varint,23,opt,name=dpop,proto3,enum=keyward.policy.v1.JwtProof" json:"dpop,omitempty"`
+	// The same for client certificates that a token is bound to (RFC 8705; `cnf.x5t#S256`). Clients are asked for one where
+	// `client_certificates` say so, and it counts if those vouch for it.
+	Mtls          JwtProof `protobuf:"varint,24,opt,name=mtls,proto3,enum=keyward.policy.v1.JwtProof" json:"mtls,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -315,6 +380,13 @@ func (x *JwtAuth) GetQuery() []string {
 func (x *JwtAuth) GetCookie() []string {
 	if x != nil {
 		return x.Cookie
+	}
+	return nil
+}
+
+func (x *JwtAuth) GetBody() []string {
+	if x != nil {
+		return x.Body
 	}
 	return nil
 }
@@ -431,7 +503,22 @@ func (x *JwtAuth) GetDefaultGroups() []string {
 	return nil
 }
 
-// JwtIssuer is somebody whose tokens are accepted, and where the keys are. Exactly one of jwks_uri, discovery and public_keys.
+func (x *JwtAuth) GetDpop() JwtProof {
+	if x != nil {
+		return x.Dpop
+	}
+	return JwtProof_JWT_PROOF_UNSPECIFIED
+}
+
+func (x *JwtAuth) GetMtls() JwtProof {
+	if x != nil {
+		return x.Mtls
+	}
+	return JwtProof_JWT_PROOF_UNSPECIFIED
+}
+
+// JwtIssuer is somebody whose tokens are accepted, and where the keys are. Exactly one of jwks_uri, discovery, public_keys and
+// certificate.
 type JwtIssuer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name among the issuers, for people.
@@ -445,6 +532,9 @@ type JwtIssuer struct {
 	Discovery bool `protobuf:"varint,4,opt,name=discovery,proto3" json:"discovery,omitempty"`
 	// Its public keys: PEM (a public key or a certificate), a JWK, or a JWK set. RSA keys have 2048 to 8192 bits.
 	PublicKeys []string `protobuf:"bytes,5,rep,name=public_keys,json=publicKeys,proto3" json:"public_keys,omitempty"`
+	// The certificate whose public key it signs with: one of certificates, of which the versions in use and next count, or the
+	// SHA-256 of one version.
+	Certificate string `protobuf:"bytes,10,opt,name=certificate,proto3" json:"certificate,omitempty"`
 	// Of which the `aud` claim must name one, in the place of the policy's list.
 	Audiences []string `protobuf:"bytes,6,rep,name=audiences,proto3" json:"audiences,omitempty"`
 	// After which time fetched keys are fetched again, sooner if their server says so. 15s to 24h. Left out: 5m.
@@ -520,6 +610,13 @@ func (x *JwtIssuer) GetPublicKeys() []string {
 		return x.PublicKeys
 	}
 	return nil
+}
+
+func (x *JwtIssuer) GetCertificate() string {
+	if x != nil {
+		return x.Certificate
+	}
+	return ""
 }
 
 func (x *JwtIssuer) GetAudiences() []string {
@@ -618,7 +715,7 @@ var File_keyward_policy_v1_jwt_auth_proto protoreflect.FileDescriptor
 
 const file_keyward_policy_v1_jwt_auth_proto_rawDesc = "" +
 	"\n" +
-	" keyward/policy/v1/jwt_auth.proto\x12\x11keyward.policy.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a keyward/options/v1/options.proto\"\x8c\f\n" +
+	" keyward/policy/v1/jwt_auth.proto\x12\x11keyward.policy.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a keyward/options/v1/options.proto\"\xcd\r\n" +
 	"\aJwtAuth\x12J\n" +
 	"\aissuers\x18\x01 \x03(\v2\x1c.keyward.policy.v1.JwtIssuerB\x12\xbaH\x05\x92\x01\x02\x10 \xda\xe7\x18\x06:\x04nameR\aissuers\x12\x98\x01\n" +
 	"\n" +
@@ -626,7 +723,8 @@ const file_keyward_policy_v1_jwt_auth_proto_rawDesc = "" +
 	"algorithms\x12*\n" +
 	"\x06header\x18\x03 \x03(\tB\x12\xbaH\x05\x92\x01\x02\x10\b\xda\xe7\x18\x06\b\a \x01@\x01R\x06header\x12/\n" +
 	"\x05query\x18\x04 \x03(\tB\x19\xbaH\x0e\x92\x01\v\x10\b\"\ar\x05\x10\x01\x18\x80\x01\xda\xe7\x18\x04 \x01@\x01R\x05query\x12*\n" +
-	"\x06cookie\x18\x05 \x03(\tB\x12\xbaH\x05\x92\x01\x02\x10\b\xda\xe7\x18\x06\b\a \x01@\x01R\x06cookie\x12:\n" +
+	"\x06cookie\x18\x05 \x03(\tB\x12\xbaH\x05\x92\x01\x02\x10\b\xda\xe7\x18\x06\b\a \x01@\x01R\x06cookie\x12-\n" +
+	"\x04body\x18\x16 \x03(\tB\x19\xbaH\x0e\x92\x01\v\x10\b\"\ar\x05\x10\x01\x18\x80\x01\xda\xe7\x18\x04 \x01@\x01R\x04body\x12:\n" +
 	"\x10hide_credentials\x18\x06 \x01(\bB\n" +
 	"\xda\xe7\x18\x06\x12\x04trueH\x00R\x0fhideCredentials\x88\x01\x01\x12?\n" +
 	"\x05realm\x18\a \x01(\tB)\xbaH\x19r\x172\x15^[ !#-\\[\\]-~]{1,128}$\xda\xe7\x18\t\x12\akeywardR\x05realm\x127\n" +
@@ -648,13 +746,17 @@ const file_keyward_policy_v1_jwt_auth_proto_rawDesc = "" +
 	"\vscope_claim\x18\x13 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\n" +
 	"scopeClaim\x12k\n" +
 	"\fscope_groups\x18\x14 \x03(\v2+.keyward.policy.v1.JwtAuth.ScopeGroupsEntryB\x1b\xbaH\x18\x9a\x01\x15\x10\x80\x02\"\ar\x05\x10\x01\x18\x80\x02*\ar\x05\x10\x01\x18\x80\x01R\vscopeGroups\x12@\n" +
-	"\x0edefault_groups\x18\x15 \x03(\tB\x19\xbaH\x0e\x92\x01\v\x10 \"\ar\x05\x10\x01\x18\x80\x01\xda\xe7\x18\x04 \x01@\x01R\rdefaultGroups\x1a>\n" +
+	"\x0edefault_groups\x18\x15 \x03(\tB\x19\xbaH\x0e\x92\x01\v\x10 \"\ar\x05\x10\x01\x18\x80\x01\xda\xe7\x18\x04 \x01@\x01R\rdefaultGroups\x12G\n" +
+	"\x04dpop\x18\x17 \x01(\x0e2\x1b.keyward.policy.v1.JwtProofB\x16\xbaH\x05\x82\x01\x02\x10\x01\xda\xe7\x18\n" +
+	"\x12\boptionalR\x04dpop\x12G\n" +
+	"\x04mtls\x18\x18 \x01(\x0e2\x1b.keyward.policy.v1.JwtProofB\x16\xbaH\x05\x82\x01\x02\x10\x01\xda\xe7\x18\n" +
+	"\x12\boptionalR\x04mtls\x1a>\n" +
 	"\x10ScopeGroupsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01:\x19\x92\xe7\x18\x15\n" +
-	"\bjwt-auth\x10\x02\x18\x01\"\x03\x01\x02\x03(\x01B\x13\n" +
+	"\bjwt-auth\x10\x02\x18\x01\"\x03\x01\x02\x03(\x03B\x13\n" +
 	"\x11_hide_credentialsB\x11\n" +
-	"\x0f_require_expiry\"\x97\x05\n" +
+	"\x0f_require_expiry\"\xfe\x05\n" +
 	"\tJwtIssuer\x12\x1a\n" +
 	"\x04name\x18\x01 \x01(\tB\x06\xda\xe7\x18\x02\b\tR\x04name\x12\"\n" +
 	"\x06issuer\x18\x02 \x01(\tB\n" +
@@ -662,21 +764,28 @@ const file_keyward_policy_v1_jwt_auth_proto_rawDesc = "" +
 	"\bjwks_uri\x18\x03 \x01(\tB\x06\xda\xe7\x18\x02\b\x04R\ajwksUri\x12\x1c\n" +
 	"\tdiscovery\x18\x04 \x01(\bR\tdiscovery\x12;\n" +
 	"\vpublic_keys\x18\x05 \x03(\tB\x1a\xbaH\x0f\x92\x01\f\x10\x10\"\br\x06\x10\x01\x18\x80\x80\x04\xda\xe7\x18\x04 \x01@\x01R\n" +
-	"publicKeys\x127\n" +
+	"publicKeys\x124\n" +
+	"\vcertificate\x18\n" +
+	" \x01(\tB\x12\xda\xe7\x18\x0e\x1a\fcertificatesR\vcertificate\x127\n" +
 	"\taudiences\x18\x06 \x03(\tB\x19\xbaH\x0e\x92\x01\v\x10@\"\ar\x05\x10\x01\x18\x80\x04\xda\xe7\x18\x04 \x01@\x01R\taudiences\x12E\n" +
 	"\arefresh\x18\a \x01(\v2\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n" +
 	"\"\x04\b\x80\xa3\x052\x02\b\x0fR\arefresh\x12J\n" +
 	"\vstale_bound\x18\b \x01(\v2\x19.google.protobuf.DurationB\x0e\xbaH\v\xaa\x01\b\"\x04\b\x80\xf5$2\x00R\n" +
 	"staleBound\x12F\n" +
-	"\atimeout\x18\t \x01(\v2\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\v\"\x02\b\x1e2\x05\x10\x80\xc2\xd7/R\atimeout:\xb7\x01\xbaH\xb3\x01\x1a\xb0\x01\n" +
-	"\x0fjwt_issuer.keys\x127give exactly one of jwks_uri, discovery and public_keys\x1ad(this.jwks_uri != '' ? 1 : 0) + (this.discovery ? 1 : 0) + (size(this.public_keys) > 0 ? 1 : 0) == 1\"\xbe\x02\n" +
+	"\atimeout\x18\t \x01(\v2\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\v\"\x02\b\x1e2\x05\x10\x80\xc2\xd7/R\atimeout:\xe8\x01\xbaH\xe4\x01\x1a\xe1\x01\n" +
+	"\x0fjwt_issuer.keys\x12Dgive exactly one of jwks_uri, discovery, public_keys and certificate\x1a\x87\x01(this.jwks_uri != '' ? 1 : 0) + (this.discovery ? 1 : 0) + (size(this.public_keys) > 0 ? 1 : 0) + (this.certificate != '' ? 1 : 0) == 1\"\xbe\x02\n" +
 	"\bJwtClaim\x12\x1e\n" +
 	"\x04name\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x02R\x04name\x12I\n" +
 	"\x05match\x18\x02 \x01(\x0e2\x1b.keyward.policy.v1.JwtMatchB\x16\xbaH\x05\x82\x01\x02\x10\x01\xda\xe7\x18\n" +
 	"\x12\brequiredR\x05match\x12/\n" +
 	"\x06values\x18\x03 \x03(\tB\x17\xbaH\f\x92\x01\t\x10@\"\x05r\x03\x18\x80\x04\xda\xe7\x18\x04 \x01@\x01R\x06values:\x95\x01\xbaH\x91\x01\x1a\x8e\x01\n" +
-	"\x10jwt_claim.values\x12Dvalues go with equals, contains and contains-all, and they need them\x1a4(this.match in [2, 3, 4]) == (size(this.values) > 0)*\x9d\x01\n" +
+	"\x10jwt_claim.values\x12Dvalues go with equals, contains and contains-all, and they need them\x1a4(this.match in [2, 3, 4]) == (size(this.values) > 0)*h\n" +
+	"\bJwtProof\x12\x19\n" +
+	"\x15JWT_PROOF_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rJWT_PROOF_OFF\x10\x01\x12\x16\n" +
+	"\x12JWT_PROOF_OPTIONAL\x10\x02\x12\x16\n" +
+	"\x12JWT_PROOF_REQUIRED\x10\x03*\x9d\x01\n" +
 	"\bJwtMatch\x12\x19\n" +
 	"\x15JWT_MATCH_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12JWT_MATCH_REQUIRED\x10\x01\x12\x14\n" +
@@ -707,35 +816,38 @@ func file_keyward_policy_v1_jwt_auth_proto_rawDescGZIP() []byte {
 	return file_keyward_policy_v1_jwt_auth_proto_rawDescData
 }
 
-var file_keyward_policy_v1_jwt_auth_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_keyward_policy_v1_jwt_auth_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
 var file_keyward_policy_v1_jwt_auth_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_keyward_policy_v1_jwt_auth_proto_goTypes = []any{
-	(JwtMatch)(0),               // 0: keyward.policy.v1.JwtMatch
-	(JwtProfile)(0),             // 1: keyward.policy.v1.JwtProfile
-	(JwtConsumerBy)(0),          // 2: keyward.policy.v1.JwtConsumerBy
-	(*JwtAuth)(nil),             // 3: keyward.policy.v1.JwtAuth
-	(*JwtIssuer)(nil),           // 4: keyward.policy.v1.JwtIssuer
-	(*JwtClaim)(nil),            // 5: keyward.policy.v1.JwtClaim
-	nil,                         // 6: keyward.policy.v1.JwtAuth.ScopeGroupsEntry
-	(*durationpb.Duration)(nil), // 7: google.protobuf.Duration
+	(JwtProof)(0),               // 0: keyward.policy.v1.JwtProof
+	(JwtMatch)(0),               // 1: keyward.policy.v1.JwtMatch
+	(JwtProfile)(0),             // 2: keyward.policy.v1.JwtProfile
+	(JwtConsumerBy)(0),          // 3: keyward.policy.v1.JwtConsumerBy
+	(*JwtAuth)(nil),             // 4: keyward.policy.v1.JwtAuth
+	(*JwtIssuer)(nil),           // 5: keyward.policy.v1.JwtIssuer
+	(*JwtClaim)(nil),            // 6: keyward.policy.v1.JwtClaim
+	nil,                         // 7: keyward.policy.v1.JwtAuth.ScopeGroupsEntry
+	(*durationpb.Duration)(nil), // 8: google.protobuf.Duration
 }
 var file_keyward_policy_v1_jwt_auth_proto_depIdxs = []int32{
-	4,  // 0: keyward.policy.v1.JwtAuth.issuers:type_name -> keyward.policy.v1.JwtIssuer
-	7,  // 1: keyward.policy.v1.JwtAuth.leeway:type_name -> google.protobuf.Duration
-	7,  // 2: keyward.policy.v1.JwtAuth.max_lifetime:type_name -> google.protobuf.Duration
-	5,  // 3: keyward.policy.v1.JwtAuth.claims:type_name -> keyward.policy.v1.JwtClaim
-	1,  // 4: keyward.policy.v1.JwtAuth.profile:type_name -> keyward.policy.v1.JwtProfile
-	2,  // 5: keyward.policy.v1.JwtAuth.consumer_by:type_name -> keyward.policy.v1.JwtConsumerBy
-	6,  // 6: keyward.policy.v1.JwtAuth.scope_groups:type_name -> keyward.policy.v1.JwtAuth.ScopeGroupsEntry
-	7,  // 7: keyward.policy.v1.JwtIssuer.refresh:type_name -> google.protobuf.Duration
-	7,  // 8: keyward.policy.v1.JwtIssuer.stale_bound:type_name -> google.protobuf.Duration
-	7,  // 9: keyward.policy.v1.JwtIssuer.timeout:type_name -> google.protobuf.Duration
-	0,  // 10: keyward.policy.v1.JwtClaim.match:type_name -> keyward.policy.v1.JwtMatch
-	11, // [11:11] is the sub-list for method output_type
-	11, // [11:11] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	5,  // 0: keyward.policy.v1.JwtAuth.issuers:type_name -> keyward.policy.v1.JwtIssuer
+	8,  // 1: keyward.policy.v1.JwtAuth.leeway:type_name -> google.protobuf.Duration
+	8,  // 2: keyward.policy.v1.JwtAuth.max_lifetime:type_name -> google.protobuf.Duration
+	6,  // 3: keyward.policy.v1.JwtAuth.claims:type_name -> keyward.policy.v1.JwtClaim
+	2,  // 4: keyward.policy.v1.JwtAuth.profile:type_name -> keyward.policy.v1.JwtProfile
+	3,  // 5: keyward.policy.v1.JwtAuth.consumer_by:type_name -> keyward.policy.v1.JwtConsumerBy
+	7,  // 6: keyward.policy.v1.JwtAuth.scope_groups:type_name -> keyward.policy.v1.JwtAuth.ScopeGroupsEntry
+	0,  // 7: keyward.policy.v1.JwtAuth.dpop:type_name -> keyward.policy.v1.JwtProof
+	0,  // 8: keyward.policy.v1.JwtAuth.mtls:type_name -> keyward.policy.v1.JwtProof
+	8,  // 9: keyward.policy.v1.JwtIssuer.refresh:type_name -> google.protobuf.Duration
+	8,  // 10: keyward.policy.v1.JwtIssuer.stale_bound:type_name -> google.protobuf.Duration
+	8,  // 11: keyward.policy.v1.JwtIssuer.timeout:type_name -> google.protobuf.Duration
+	1,  // 12: keyward.policy.v1.JwtClaim.match:type_name -> keyward.policy.v1.JwtMatch
+	13, // [13:13] is the sub-list for method output_type
+	13, // [13:13] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_keyward_policy_v1_jwt_auth_proto_init() }
@@ -749,7 +861,7 @@ func file_keyward_policy_v1_jwt_auth_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keyward_policy_v1_jwt_auth_proto_rawDesc), len(file_keyward_policy_v1_jwt_auth_proto_rawDesc)),
-			NumEnums:      3,
+			NumEnums:      4,
 			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
