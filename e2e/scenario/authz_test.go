@@ -30,6 +30,11 @@ routes:
     policies:
       - {type: key-auth}
       - {type: authorize, config: {rules: principal.kind != "anonymous" || request.method == "GET"}}
+  - name: listed
+    service: s
+    hosts: [listed.test]
+    policies: [{type: key-auth}, {type: acl, config: {rules: [{allow: staff}, {allow_labels: {team: [support, sales]}, methods: GET}]}}]
+  - {name: scoped, service: s, hosts: [scoped.test], policies: [{type: key-auth}, {type: acl, config: {require_scopes: admin}}]}
   - {name: plain, service: s, hosts: [plain.test]}
 consumers:
   - {name: guest, policies: [{type: rate-limit, config: {windows: [{limit: 3, window: 3600s}]}}]}
@@ -62,6 +67,21 @@ func TestWhoMayDoWhat(t *testing.T) {
 		} {
 			if code, body := g.Send(t, tt.method, "conditions.test", tt.path, nil, key(tt.who)...); code != tt.want {
 				t.Errorf("%s %s as %s: %d %s, want %d", tt.method, tt.path, tt.who, code, body, tt.want)
+			}
+		}
+	})
+	t.Run("lists", func(t *testing.T) {
+		for _, tt := range []struct {
+			method, host, who string
+			want              int
+		}{
+			{http.MethodPost, "listed.test", "alice", 200},
+			{http.MethodGet, "listed.test", "bob", 200},
+			{http.MethodPost, "listed.test", "bob", 403},
+			{http.MethodGet, "scoped.test", "alice", 403},
+		} {
+			if code, body := g.Send(t, tt.method, tt.host, "/", nil, key(tt.who)...); code != tt.want {
+				t.Errorf("%s %s as %s: %d %s, want %d", tt.method, tt.host, tt.who, code, body, tt.want)
 			}
 		}
 	})

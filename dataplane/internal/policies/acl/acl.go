@@ -1,113 +1,107 @@
-// Package acl enforces the acl policy: it lets identified consumers pass by their groups and names.
+// Package acl enforces the acl policy: it lets callers pass by their groups, names, scopes and labels.
 package acl
 
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"keyward.dev/dataplane/internal/exchange"
 	"keyward.dev/dataplane/internal/policy"
 	policyv1 "keyward.dev/proto/gen/keyward/policy/v1"
 )
 
-type set map[string]struct{}
-
 type acl struct {
-	allow, deny                   set
-	allowConsumers, denyConsumers set
-	rules                         []rule
-	// passOthers: only denials are given
+	allow, deny callers
+	require     []string // scopes, all of them
+	rules       []rule
+	// passOthers: nothing is allowed by name, so what is not denied passes
 	passOthers bool
+	scopeless  *exchange.Refusal // of callers by a token
 }
 
-var (
-	refuseAnonymous = exchange.NewRefusal(401, "unauthenticated", "This route needs an identified consumer.")
-	refuseConsumer  = exchange.NewRefusal(403, "forbidden", "The consumer may not do this.")
-)
-
 type rule struct {
-	allow set
+	allow   callers
+	require []string
 	// methods is nil for all
 	methods set
 }
 
+var (
+	refuseUnknown   = exchange.NewRefusal(401, "unauthenticated", "This route needs an identified caller.")
+	refuseForbidden = exchange.NewRefusal(403, "forbidden", "The consumer may not do this.")
+)
+
 // Build makes the policy.
 func Build(cfg *policyv1.Acl, _ policy.Deps) (policy.Policy, error) {
-	if len(cfg.GetAllow())+len(cfg.GetDeny())+len(cfg.GetAllowConsumers())+len(cfg.GetDenyConsumers())+len(cfg.GetRules()) == 0 {
+	a := &acl{
+		allow:   callersOf(cfg.GetAllow(), cfg.GetAllowConsumers(), cfg.GetAllowScopes(), cfg.GetAllowLabels()),
+		deny:    callersOf(cfg.GetDeny(), cfg.GetDenyConsumers(), cfg.GetDenyScopes(), cfg.GetDenyLabels()),
+		require: cfg.GetRequireScopes(),
+	}
+	if a.allow.empty() && a.deny.empty() && len(a.require)+len(cfg.GetRules()) == 0 {
 		return nil, errors.New("there is nothing to allow or deny")
 	}
-	a := &acl{
-		allow: setOf(cfg.GetAllow()), deny: setOf(cfg.GetDeny()),
-		allowConsumers: setOf(cfg.GetAllowConsumers()), denyConsumers: setOf(cfg.GetDenyConsumers()),
-	}
 	for i, r := range cfg.GetRules() {
-		if len(r.GetAllow()) == 0 {
+		made := rule{
+			allow:   callersOf(r.GetAllow(), r.GetAllowConsumers(), r.GetAllowScopes(), r.GetAllowLabels()),
+			require: r.GetRequireScopes(), methods: setOf(r.GetMethods()),
+		}
+		if made.allow.empty() && len(made.require) == 0 {
 			return nil, fmt.Errorf("rules[%d] allows nobody", i)
 		}
-		a.rules = append(a.rules, rule{allow: setOf(r.GetAllow()), methods: setOf(r.GetMethods())})
+		a.rules = append(a.rules, made)
 	}
-	denials := len(a.deny) + len(a.denyConsumers)
-	a.passOthers = denials > 0 && len(a.allow)+len(a.allowConsumers)+len(a.rules) == 0
+	a.passOthers = a.allow.empty() && len(a.rules) == 0
+	a.scopeless = scopeRefusal(a.require)
 	return a, nil
+}
+
+// scopeRefusal tells callers by a token which scopes they need (RFC 6750 section 3.1).
+func scopeRefusal(scopes []string) *exchange.Refusal {
+	const word, detail = "insufficient_scope", "The token does not grant all scopes that this needs."
+	challenge := `Bearer error="insufficient_scope", scope="` + strings.Join(scopes, " ") + `"`
+	return exchange.NewRefusal(403, word, detail, exchange.Field("WWW-Authenticate", challenge))
 }
 
 // Request implements policy.Policy.
 func (a *acl) Request(x *exchange.Exchange) policy.Verdict {
 	p := x.Principal
-	if p == nil || p.ConsumerUID == "" {
-		x.Refuse(refuseAnonymous)
-		return policy.Stop
+	switch {
+	case p == nil:
+		x.Refuse(refuseUnknown)
+	case a.deny.include(p):
+		x.Refuse(refuseForbidden)
+	case !hasAll(p.Scopes, a.require):
+		if p.Claims == nil {
+			x.Refuse(refuseForbidden)
+		} else {
+			x.Refuse(a.scopeless)
+		}
+	case !a.allowed(p, x.Request.Method):
+		x.Refuse(refuseForbidden)
+	default:
+		return policy.Next
 	}
-	if a.denyConsumers.has(p.Consumer) || a.deny.hasAny(p.Groups) || !a.allowed(p, x.Request.Method) {
-		x.Refuse(refuseConsumer)
-		return policy.Stop
-	}
-	return policy.Next
+	return policy.Stop
 }
 
 func (a *acl) allowed(p *exchange.Principal, method []byte) bool {
-	if a.passOthers || a.allowConsumers.has(p.Consumer) || a.allow.hasAny(p.Groups) {
+	if a.passOthers || a.allow.include(p) {
 		return true
 	}
 	for i := range a.rules {
-		r := &a.rules[i]
-		if r.methods != nil {
-			if _, ok := r.methods[string(method)]; !ok {
-				continue
-			}
-		}
-		if r.allow.hasAny(p.Groups) {
+		if r := &a.rules[i]; r.covers(method) && hasAll(p.Scopes, r.require) && (r.allow.empty() || r.allow.include(p)) {
 			return true
 		}
 	}
 	return false
 }
 
-// setOf returns nil for an empty list.
-func setOf(list []string) set {
-	if len(list) == 0 {
-		return nil
+func (r *rule) covers(method []byte) bool {
+	if r.methods == nil {
+		return true
 	}
-	s := make(set, len(list))
-	for _, v := range list {
-		s[v] = struct{}{}
-	}
-	return s
-}
-
-func (s set) has(v string) bool {
-	_, ok := s[v]
+	_, ok := r.methods[string(method)]
 	return ok
-}
-
-func (s set) hasAny(list []string) bool {
-	if len(s) == 0 {
-		return false
-	}
-	for _, v := range list {
-		if _, ok := s[v]; ok {
-			return true
-		}
-	}
-	return false
 }

@@ -23,8 +23,9 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Acl lets identified consumers pass by their groups and names. What nothing allows is refused with 403; a denial wins
-// over an allowance. A caller without a consumer is refused with 401.
+// Acl lets callers pass by their groups, names, scopes and labels. One allowance is enough; what nothing allows is refused
+// with 403, and a denial wins over an allowance. A caller whom nothing has identified is refused with 401. One who is known
+// but no consumer, as by a token of somebody else's, is judged by the groups and scopes that the token says.
 type Acl struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Groups that may pass. With only denials given, everybody else passes.
@@ -35,8 +36,18 @@ type Acl struct {
 	AllowConsumers []string `protobuf:"bytes,3,rep,name=allow_consumers,json=allowConsumers,proto3" json:"allow_consumers,omitempty"`
 	// Names of consumers that may not.
 	DenyConsumers []string `protobuf:"bytes,4,rep,name=deny_consumers,json=denyConsumers,proto3" json:"deny_consumers,omitempty"`
-	// Groups that may pass with certain methods.
-	Rules         []*AclRule `protobuf:"bytes,5,rep,name=rules,proto3" json:"rules,omitempty"`
+	// Who may pass with certain methods.
+	Rules []*AclRule `protobuf:"bytes,5,rep,name=rules,proto3" json:"rules,omitempty"`
+	// Scopes of which one is enough to pass.
+	AllowScopes []string `protobuf:"bytes,6,rep,name=allow_scopes,json=allowScopes,proto3" json:"allow_scopes,omitempty"`
+	// Scopes with which nobody may pass.
+	DenyScopes []string `protobuf:"bytes,7,rep,name=deny_scopes,json=denyScopes,proto3" json:"deny_scopes,omitempty"`
+	// Scopes all of which are needed, whatever else allows. Given alone, whoever has them passes.
+	RequireScopes []string `protobuf:"bytes,8,rep,name=require_scopes,json=requireScopes,proto3" json:"require_scopes,omitempty"`
+	// Labels of consumers who may pass, with the values of which one is enough: `{team: [support, sales]}`.
+	AllowLabels map[string]*AclLabelValues `protobuf:"bytes,9,rep,name=allow_labels,json=allowLabels,proto3" json:"allow_labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Labels of consumers who may not.
+	DenyLabels    map[string]*AclLabelValues `protobuf:"bytes,10,rep,name=deny_labels,json=denyLabels,proto3" json:"deny_labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -106,20 +117,109 @@ func (x *Acl) GetRules() []*AclRule {
 	return nil
 }
 
-// AclRule allows groups for some methods.
+func (x *Acl) GetAllowScopes() []string {
+	if x != nil {
+		return x.AllowScopes
+	}
+	return nil
+}
+
+func (x *Acl) GetDenyScopes() []string {
+	if x != nil {
+		return x.DenyScopes
+	}
+	return nil
+}
+
+func (x *Acl) GetRequireScopes() []string {
+	if x != nil {
+		return x.RequireScopes
+	}
+	return nil
+}
+
+func (x *Acl) GetAllowLabels() map[string]*AclLabelValues {
+	if x != nil {
+		return x.AllowLabels
+	}
+	return nil
+}
+
+func (x *Acl) GetDenyLabels() map[string]*AclLabelValues {
+	if x != nil {
+		return x.DenyLabels
+	}
+	return nil
+}
+
+// AclLabelValues are values of a label. A bare list, or a single value, will do.
+type AclLabelValues struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The values.
+	Values        []string `protobuf:"bytes,1,rep,name=values,proto3" json:"values,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AclLabelValues) Reset() {
+	*x = AclLabelValues{}
+	mi := &file_keyward_policy_v1_acl_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AclLabelValues) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AclLabelValues) ProtoMessage() {}
+
+func (x *AclLabelValues) ProtoReflect() protoreflect.Message {
+	mi := &file_keyward_policy_v1_acl_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AclLabelValues.ProtoReflect.Descriptor instead.
+func (*AclLabelValues) Descriptor() ([]byte, []int) {
+	return file_keyward_policy_v1_acl_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *AclLabelValues) GetValues() []string {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+// AclRule allows some methods to whom one of its lists names.
 type AclRule struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Groups.
 	Allow []string `protobuf:"bytes,1,rep,name=allow,proto3" json:"allow,omitempty"`
 	// Methods; empty: all.
-	Methods       []string `protobuf:"bytes,2,rep,name=methods,proto3" json:"methods,omitempty"`
+	Methods []string `protobuf:"bytes,2,rep,name=methods,proto3" json:"methods,omitempty"`
+	// Names of consumers.
+	AllowConsumers []string `protobuf:"bytes,3,rep,name=allow_consumers,json=allowConsumers,proto3" json:"allow_consumers,omitempty"`
+	// Scopes of which one is enough.
+	AllowScopes []string `protobuf:"bytes,4,rep,name=allow_scopes,json=allowScopes,proto3" json:"allow_scopes,omitempty"`
+	// Scopes all of which are needed for the rule to allow. Given without the other lists, whoever has them passes.
+	RequireScopes []string `protobuf:"bytes,5,rep,name=require_scopes,json=requireScopes,proto3" json:"require_scopes,omitempty"`
+	// Labels of consumers, with the values of which one is enough.
+	AllowLabels   map[string]*AclLabelValues `protobuf:"bytes,6,rep,name=allow_labels,json=allowLabels,proto3" json:"allow_labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AclRule) Reset() {
 	*x = AclRule{}
-	mi := &file_keyward_policy_v1_acl_proto_msgTypes[1]
+	mi := &file_keyward_policy_v1_acl_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -131,7 +231,7 @@ func (x *AclRule) String() string {
 func (*AclRule) ProtoMessage() {}
 
 func (x *AclRule) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_policy_v1_acl_proto_msgTypes[1]
+	mi := &file_keyward_policy_v1_acl_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -144,7 +244,7 @@ func (x *AclRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AclRule.ProtoReflect.Descriptor instead.
 func (*AclRule) Descriptor() ([]byte, []int) {
-	return file_keyward_policy_v1_acl_proto_rawDescGZIP(), []int{1}
+	return file_keyward_policy_v1_acl_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *AclRule) GetAllow() []string {
@@ -161,22 +261,76 @@ func (x *AclRule) GetMethods() []string {
 	return nil
 }
 
+func (x *AclRule) GetAllowConsumers() []string {
+	if x != nil {
+		return x.AllowConsumers
+	}
+	return nil
+}
+
+func (x *AclRule) GetAllowScopes() []string {
+	if x != nil {
+		return x.AllowScopes
+	}
+	return nil
+}
+
+func (x *AclRule) GetRequireScopes() []string {
+	if x != nil {
+		return x.RequireScopes
+	}
+	return nil
+}
+
+func (x *AclRule) GetAllowLabels() map[string]*AclLabelValues {
+	if x != nil {
+		return x.AllowLabels
+	}
+	return nil
+}
+
 var File_keyward_policy_v1_acl_proto protoreflect.FileDescriptor
 
 const file_keyward_policy_v1_acl_proto_rawDesc = "" +
 	"\n" +
-	"\x1bkeyward/policy/v1/acl.proto\x12\x11keyward.policy.v1\x1a\x1bbuf/validate/validate.proto\x1a keyward/options/v1/options.proto\"\x8d\x04\n" +
+	"\x1bkeyward/policy/v1/acl.proto\x12\x11keyward.policy.v1\x1a\x1bbuf/validate/validate.proto\x1a keyward/options/v1/options.proto\"\xe7\n" +
+	"\n" +
 	"\x03Acl\x12)\n" +
 	"\x05allow\x18\x01 \x03(\tB\x13\xbaH\x06\x92\x01\x03\x10\xe8\a\xda\xe7\x18\x06\b\t \x01@\x01R\x05allow\x12'\n" +
 	"\x04deny\x18\x02 \x03(\tB\x13\xbaH\x06\x92\x01\x03\x10\xe8\a\xda\xe7\x18\x06\b\t \x01@\x01R\x04deny\x12G\n" +
 	"\x0fallow_consumers\x18\x03 \x03(\tB\x1e\xbaH\x06\x92\x01\x03\x10\xe8\a\xda\xe7\x18\x11\b\t\x1a\tconsumers \x01@\x01R\x0eallowConsumers\x12E\n" +
 	"\x0edeny_consumers\x18\x04 \x03(\tB\x1e\xbaH\x06\x92\x01\x03\x10\xe8\a\xda\xe7\x18\x11\b\t\x1a\tconsumers \x01@\x01R\rdenyConsumers\x12:\n" +
-	"\x05rules\x18\x05 \x03(\v2\x1a.keyward.policy.v1.AclRuleB\b\xbaH\x05\x92\x01\x02\x10dR\x05rules:\xe5\x01\xbaH\xcb\x01\x1a\xc8\x01\n" +
-	"\bacl.some\x12Hgive at least one of allow, deny, allow_consumers, deny_consumers, rules\x1arsize(this.allow) + size(this.deny) + size(this.allow_consumers) + size(this.deny_consumers) + size(this.rules) > 0\x92\xe7\x18\x12\n" +
-	"\x03acl\x10\x03\x18\x01\"\x05\x01\x02\x03\x04\x05(\x01\"d\n" +
-	"\aAclRule\x12+\n" +
-	"\x05allow\x18\x01 \x03(\tB\x15\xbaH\b\x92\x01\x05\b\x01\x10\xe8\a\xda\xe7\x18\x06\b\t \x01@\x01R\x05allow\x12,\n" +
-	"\amethods\x18\x02 \x03(\tB\x12\xbaH\x05\x92\x01\x02\x10 \xda\xe7\x18\x06\b\b \x01@\x01R\amethodsB2Z0keyward.dev/proto/gen/keyward/policy/v1;policyv1b\x06proto3"
+	"\x05rules\x18\x05 \x03(\v2\x1a.keyward.policy.v1.AclRuleB\b\xbaH\x05\x92\x01\x02\x10dR\x05rules\x12Z\n" +
+	"\fallow_scopes\x18\x06 \x03(\tB7\xbaH*\x92\x01'\x10\xe8\a\"\"r \x18\x80\x022\x1b^[\\x21\\x23-\\x5B\\x5D-\\x7E]+$\xda\xe7\x18\x06 \x01@\x01P\x01R\vallowScopes\x12X\n" +
+	"\vdeny_scopes\x18\a \x03(\tB7\xbaH*\x92\x01'\x10\xe8\a\"\"r \x18\x80\x022\x1b^[\\x21\\x23-\\x5B\\x5D-\\x7E]+$\xda\xe7\x18\x06 \x01@\x01P\x01R\n" +
+	"denyScopes\x12^\n" +
+	"\x0erequire_scopes\x18\b \x03(\tB7\xbaH*\x92\x01'\x10\xe8\a\"\"r \x18\x80\x022\x1b^[\\x21\\x23-\\x5B\\x5D-\\x7E]+$\xda\xe7\x18\x06 \x01@\x01P\x01R\rrequireScopes\x12Z\n" +
+	"\fallow_labels\x18\t \x03(\v2'.keyward.policy.v1.Acl.AllowLabelsEntryB\x0e\xbaH\x05\x9a\x01\x02\x10@\xda\xe7\x18\x02P\x01R\vallowLabels\x12W\n" +
+	"\vdeny_labels\x18\n" +
+	" \x03(\v2&.keyward.policy.v1.Acl.DenyLabelsEntryB\x0e\xbaH\x05\x9a\x01\x02\x10@\xda\xe7\x18\x02P\x01R\n" +
+	"denyLabels\x1aa\n" +
+	"\x10AllowLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x127\n" +
+	"\x05value\x18\x02 \x01(\v2!.keyward.policy.v1.AclLabelValuesR\x05value:\x028\x01\x1a`\n" +
+	"\x0fDenyLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x127\n" +
+	"\x05value\x18\x02 \x01(\v2!.keyward.policy.v1.AclLabelValuesR\x05value:\x028\x01:\xaf\x03\xbaH\x95\x03\x1a\x92\x03\n" +
+	"\bacl.some\x12\x8e\x01give at least one of allow, deny, allow_consumers, deny_consumers, allow_scopes, deny_scopes, require_scopes, allow_labels, deny_labels, rules\x1a\xf4\x01size(this.allow) + size(this.deny) + size(this.allow_consumers) + size(this.deny_consumers) + size(this.allow_scopes) + size(this.deny_scopes) + size(this.require_scopes) + size(this.allow_labels) + size(this.deny_labels) + size(this.rules) > 0\x92\xe7\x18\x12\n" +
+	"\x03acl\x10\x03\x18\x01\"\x05\x01\x02\x03\x04\x05(\x01\"K\n" +
+	"\x0eAclLabelValues\x12+\n" +
+	"\x06values\x18\x01 \x03(\tB\x13\xbaH\b\x92\x01\x05\b\x01\x10\xe8\a\xda\xe7\x18\x04 \x01@\x01R\x06values:\f\xa2\xe7\x18\b\n" +
+	"\x06values\"\xa2\x06\n" +
+	"\aAclRule\x12)\n" +
+	"\x05allow\x18\x01 \x03(\tB\x13\xbaH\x06\x92\x01\x03\x10\xe8\a\xda\xe7\x18\x06\b\t \x01@\x01R\x05allow\x12,\n" +
+	"\amethods\x18\x02 \x03(\tB\x12\xbaH\x05\x92\x01\x02\x10 \xda\xe7\x18\x06\b\b \x01@\x01R\amethods\x12I\n" +
+	"\x0fallow_consumers\x18\x03 \x03(\tB \xbaH\x06\x92\x01\x03\x10\xe8\a\xda\xe7\x18\x13\b\t\x1a\tconsumers \x01@\x01P\x01R\x0eallowConsumers\x12Z\n" +
+	"\fallow_scopes\x18\x04 \x03(\tB7\xbaH*\x92\x01'\x10\xe8\a\"\"r \x18\x80\x022\x1b^[\\x21\\x23-\\x5B\\x5D-\\x7E]+$\xda\xe7\x18\x06 \x01@\x01P\x01R\vallowScopes\x12^\n" +
+	"\x0erequire_scopes\x18\x05 \x03(\tB7\xbaH*\x92\x01'\x10\xe8\a\"\"r \x18\x80\x022\x1b^[\\x21\\x23-\\x5B\\x5D-\\x7E]+$\xda\xe7\x18\x06 \x01@\x01P\x01R\rrequireScopes\x12^\n" +
+	"\fallow_labels\x18\x06 \x03(\v2+.keyward.policy.v1.AclRule.AllowLabelsEntryB\x0e\xbaH\x05\x9a\x01\x02\x10@\xda\xe7\x18\x02P\x01R\vallowLabels\x1aa\n" +
+	"\x10AllowLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x127\n" +
+	"\x05value\x18\x02 \x01(\v2!.keyward.policy.v1.AclLabelValuesR\x05value:\x028\x01:\xf3\x01\xbaH\xef\x01\x1a\xec\x01\n" +
+	"\racl_rule.some\x12Wgive at least one of allow, allow_consumers, allow_scopes, require_scopes, allow_labels\x1a\x81\x01size(this.allow) + size(this.allow_consumers) + size(this.allow_scopes) + size(this.require_scopes) + size(this.allow_labels) > 0B2Z0keyward.dev/proto/gen/keyward/policy/v1;policyv1b\x06proto3"
 
 var (
 	file_keyward_policy_v1_acl_proto_rawDescOnce sync.Once
@@ -190,18 +344,28 @@ func file_keyward_policy_v1_acl_proto_rawDescGZIP() []byte {
 	return file_keyward_policy_v1_acl_proto_rawDescData
 }
 
-var file_keyward_policy_v1_acl_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_keyward_policy_v1_acl_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_keyward_policy_v1_acl_proto_goTypes = []any{
-	(*Acl)(nil),     // 0: keyward.policy.v1.Acl
-	(*AclRule)(nil), // 1: keyward.policy.v1.AclRule
+	(*Acl)(nil),            // 0: keyward.policy.v1.Acl
+	(*AclLabelValues)(nil), // 1: keyward.policy.v1.AclLabelValues
+	(*AclRule)(nil),        // 2: keyward.policy.v1.AclRule
+	nil,                    // 3: keyward.policy.v1.Acl.AllowLabelsEntry
+	nil,                    // 4: keyward.policy.v1.Acl.DenyLabelsEntry
+	nil,                    // 5: keyward.policy.v1.AclRule.AllowLabelsEntry
 }
 var file_keyward_policy_v1_acl_proto_depIdxs = []int32{
-	1, // 0: keyward.policy.v1.Acl.rules:type_name -> keyward.policy.v1.AclRule
-	1, // [1:1] is the sub-list for method output_type
-	1, // [1:1] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	2, // 0: keyward.policy.v1.Acl.rules:type_name -> keyward.policy.v1.AclRule
+	3, // 1: keyward.policy.v1.Acl.allow_labels:type_name -> keyward.policy.v1.Acl.AllowLabelsEntry
+	4, // 2: keyward.policy.v1.Acl.deny_labels:type_name -> keyward.policy.v1.Acl.DenyLabelsEntry
+	5, // 3: keyward.policy.v1.AclRule.allow_labels:type_name -> keyward.policy.v1.AclRule.AllowLabelsEntry
+	1, // 4: keyward.policy.v1.Acl.AllowLabelsEntry.value:type_name -> keyward.policy.v1.AclLabelValues
+	1, // 5: keyward.policy.v1.Acl.DenyLabelsEntry.value:type_name -> keyward.policy.v1.AclLabelValues
+	1, // 6: keyward.policy.v1.AclRule.AllowLabelsEntry.value:type_name -> keyward.policy.v1.AclLabelValues
+	7, // [7:7] is the sub-list for method output_type
+	7, // [7:7] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_keyward_policy_v1_acl_proto_init() }
@@ -215,7 +379,7 @@ func file_keyward_policy_v1_acl_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keyward_policy_v1_acl_proto_rawDesc), len(file_keyward_policy_v1_acl_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
