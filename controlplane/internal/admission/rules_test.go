@@ -167,7 +167,7 @@ func TestRules(t *testing.T) {
 			"told who calls in a field of keys", "settings: {identity_headers: {consumer: X-Consumer-Name}}\nroutes: [{name: x, service: s, policies: [{type: key-auth, config: {header: X-Consumer-Key}}]}]",
 			"settings: {identity_headers: {consumer: X-Consumer-Key}}\nroutes: [{name: x, service: s, policies: [{type: key-auth, config: {header: x-consumer-key}}]}]",
 			[]string{"settings.identity_headers.consumer"},
-			"would find no keys there",
+			"would find no credentials there",
 		},
 		{
 			"anonymous is a consumer", "routes: [{name: x, service: s, policies: [{type: key-auth}], authn: {anonymous: alice}}]",
