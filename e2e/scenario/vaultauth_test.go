@@ -164,7 +164,7 @@ func TestTheExampleOfVaultAuth(t *testing.T) {
 	document := strings.NewReplacer(
 		"https://vault.example:8200\"", v.Address+"\", ca: vault", "hvs.…", v.Issue("pairs", time.Hour, time.Hour),
 		"http://127.0.0.1:9000", "http://"+harness.Echo(t),
-	).Replace(example(t, "vault-auth")) + fmt.Sprintf("ca-certificates: [{name: vault, certificates: %q}]\nsettings: {require_https: false}\n", ca)
+	).Replace(example(t, "vault-auth")) + fmt.Sprintf("\nca-certificates: [{name: vault, certificates: %q}]\nsettings: {require_https: false}\n", ca)
 	g := c.StartGateway("default")
 	g.AwaitRevision(c.Apply(document))
 	testkit.Await(t, 20*time.Second, func() error {
