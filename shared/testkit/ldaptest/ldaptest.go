@@ -4,6 +4,7 @@
 package ldaptest
 
 import (
+	"bytes"
 	"crypto/x509"
 	"fmt"
 	"net"
@@ -121,7 +122,30 @@ func (s *Server) Stop() {
 }
 
 // Pause makes the directory hang: the system still takes connections for it, and nobody answers on them.
-func (s *Server) Pause() { _ = s.child.Signal(syscall.SIGSTOP) }
+func (s *Server) Pause() {
+	s.t.Helper()
+	_ = s.child.Signal(syscall.SIGSTOP)
+	testkit.Await(s.t, testkit.Deadline, s.stopped) // its threads stop one after the other
+}
+
+// stopped says which thread of the directory still runs.
+func (s *Server) stopped() error {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", s.child.PID()))
+	if err != nil || len(threads) == 0 {
+		return fmt.Errorf("no threads found: %w", err)
+	}
+	for _, file := range threads {
+		stat, err := os.ReadFile(file)
+		if err != nil {
+			return fmt.Errorf("look at a thread: %w", err)
+		}
+		_, state, _ := bytes.Cut(stat, []byte(") "))
+		if !bytes.HasPrefix(state, []byte("T")) {
+			return fmt.Errorf("%s says %.1s", file, state)
+		}
+	}
+	return nil
+}
 
 // Resume ends that.
 func (s *Server) Resume() { _ = s.child.Signal(syscall.SIGCONT) }
