@@ -141,6 +141,10 @@ func (c *call) outlived(rt *runtime.Runtime, now time.Time) string {
 func (c *call) proofGone(rt *runtime.Runtime, now time.Time) string {
 	for _, p := range c.x.Proofs {
 		if p.CredentialUID == "" {
+			// A token or a directory says who it is; whom that means is configured here.
+			if _, ok := rt.Consumers.Get(p.ConsumerUID); p.ConsumerUID != "" && !ok {
+				return "consumer_gone"
+			}
 			continue
 		}
 		is := rt.Directory.Principal(p.CredentialUID)
