@@ -55,12 +55,13 @@ func callersOf(cfg *policyv1.JwtAuth) (callers, error) {
 
 // caller makes the principal of a verified token. It is made once, and again when the directory has changed.
 func (j *jwtAuth) caller(x *exchange.Exchange, v *verified, credential *exchange.Credential) (*exchange.Principal, *exchange.Refusal) {
+	if credential != nil {
+		return j.callers.own(v, credential), nil
+	}
 	c := &j.callers
 	name := token.Name(token.Lookup(v.token.Claims, c.identity))
 	p := exchange.Principal{Kind: exchange.KindUser}
 	switch {
-	case credential != nil:
-		p = *credential.Principal
 	case name == "":
 		return nil, j.refusals.of(token.Subject)
 	case len(c.by) > 0:
@@ -74,16 +75,24 @@ func (j *jwtAuth) caller(x *exchange.Exchange, v *verified, credential *exchange
 			return nil, j.refusals.of(unknownConsumer)
 		}
 	}
-	p.How, p.Subject, p.Claims = credentialType, name, v.token.Claims
+	p.How, p.Subject, p.Claims, p.Expires = credentialType, name, v.token.Claims, v.ends
 	if p.ConsumerUID == "" && machine(v.token.Claims) {
 		p.Kind = exchange.KindMachine
-	}
-	if p.Expires = earlier(p.Expires, v.ends); p.Subject == "" {
-		p.Subject = p.Consumer
 	}
 	p.Scopes = c.scopes(v.token.Claims)
 	c.groups(&p)
 	return &p, nil
+}
+
+// own is the consumer that has signed the token. What it says in there are its own words: they prove who it is, and grant
+// it nothing, whatever groups, scopes or subject it gives itself.
+func (c *callers) own(v *verified, credential *exchange.Credential) *exchange.Principal {
+	p := *credential.Principal
+	p.How, p.Subject, p.Expires = credentialType, p.Consumer, earlier(p.Expires, v.ends)
+	if len(p.Groups) == 0 && len(c.defaults) > 0 {
+		p.Dynamic, p.Groups = true, c.defaults
+	}
+	return &p
 }
 
 func (c *callers) find(x *exchange.Exchange, name string) *exchange.Principal {
