@@ -189,6 +189,9 @@ func plainValue(text string) (*systemv1.ResolvedSecret, error) {
 		return nil, errors.New("what is there is empty")
 	case !utf8.ValidString(text):
 		return nil, errNoText
+	case strings.Contains(text, "PRIVATE KEY-----"):
+		// Passwords are sent to where the configuration says: nobody may have a key sent there.
+		return nil, errors.New("what is there is a private key, which is for certificates only")
 	}
 	return &systemv1.ResolvedSecret{Value: &configv1.Secret{Value: &configv1.Secret_Plaintext{Plaintext: text}}}, nil
 }
