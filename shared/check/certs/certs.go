@@ -101,6 +101,16 @@ func (s *Set) Believed(reference string) []*Version {
 	return out
 }
 
+// Versions are all versions that a reference means: with its name the current, the next and the previous one, with an id the
+// version of that id.
+func (s *Set) Versions(reference string) []*Version {
+	out := s.Believed(reference)
+	if reference == s.Name && s.Previous != nil {
+		out = append(out, s.Previous)
+	}
+	return out
+}
+
 // ID of a certificate: the SHA-256 of its DER form in hex.
 func ID(der []byte) string {
 	sum := sha256.Sum256(der)
