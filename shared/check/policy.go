@@ -34,6 +34,8 @@ func Policy(cfg proto.Message) []problem.Violation {
 		return authorize(cfg)
 	case *policyv1.VaultAuth:
 		return vaultAuth(cfg)
+	case *policyv1.JwtSigner:
+		return jwtSigner(cfg)
 	default:
 		return nil
 	}

@@ -177,6 +177,8 @@ func (a *Admitter) Admit(view View, req Request) (Admitted, error) {
 	j.upgrades()
 	j.identityKeys()
 	j.loggedCredentials()
+	j.signedFields()
+	j.keylessSigners()
 	j.quota()
 	if vs := j.verdict(); len(vs) > 0 {
 		return Admitted{}, problem.Violated(vs)

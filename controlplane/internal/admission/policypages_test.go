@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"testing"
+
+	"keyward.dev/shared/testkit/certtest"
 )
 
 var yamlBlock = regexp.MustCompile("(?s)```yaml\n(group: .*?)```")
@@ -12,6 +14,8 @@ var yamlBlock = regexp.MustCompile("(?s)```yaml\n(group: .*?)```")
 // TestPolicyPagesAreAdmitted applies what the pages about policies show.
 func TestPolicyPagesAreAdmitted(t *testing.T) {
 	t.Parallel()
+	key := certtest.SelfSigned(t, "signing")
+	signing := certificate("signing", "current", key.PEM()+key.KeyPEM(t)) // which pages tell to add first
 	pages, _ := filepath.Glob("../../../docs/policies/*.md")
 	if len(pages) == 0 {
 		t.Error("no pages")
@@ -27,6 +31,7 @@ func TestPolicyPagesAreAdmitted(t *testing.T) {
 		}
 		for _, b := range blocks {
 			g := newGroup(t)
+			g.must(signing)
 			if _, vs := g.apply(string(b[1]), false); len(vs) > 0 {
 				t.Errorf("%s: %v", page, vs)
 				continue

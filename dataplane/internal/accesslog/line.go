@@ -3,6 +3,7 @@ package accesslog
 import (
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	"keyward.dev/dataplane/internal/exchange"
@@ -235,7 +236,8 @@ func (w *line) headers(x *exchange.Exchange, o *Outcome) {
 	began := false
 	for i := range w.view.fields {
 		f := &w.view.fields[i]
-		if !x.Request.Header.Has(f.name) || names(o.Route.Chain.CredentialFields(), f.name) {
+		if !x.Request.Header.Has(f.name) || names(o.Route.Chain.CredentialFields(), f.name) ||
+			strings.EqualFold(x.Minted, f.name) {
 			continue
 		}
 		switch {

@@ -162,6 +162,21 @@ func TestHeadersThatCarryCredentialsAreNeverLogged(t *testing.T) {
 	}
 }
 
+func TestTokensOfTheGatewayAreNotShown(t *testing.T) {
+	t.Parallel()
+	x := request()
+	x.Request.Header.Add(exchange.Field("X-Gateway-Token", "signed"))
+	x.Request.Header.Add(exchange.Field("X-Tenant", "t1"))
+	s := &runtime.AccessLog{Headers: []string{"x-gateway-token", "x-tenant"}}
+	for minted, want := range map[string]int{"": 2, "X-Gateway-Token": 1} {
+		x.Minted = minted
+		got, _ := parse(t, accesslog.Append(nil, x, accesslog.Outcome{Settings: s, Route: open(t)}))["headers"].(map[string]any)
+		if len(got) != want || got["x-tenant"] != "t1" {
+			t.Errorf("with %q minted: %v", minted, got)
+		}
+	}
+}
+
 func TestHeaderValuesAreBounded(t *testing.T) {
 	t.Parallel()
 	x := request()

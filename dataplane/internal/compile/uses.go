@@ -110,15 +110,28 @@ func (g group) Egress() *hostsvc.EgressRules {
 
 // Certificate implements policy.Group.
 func (g group) Certificate(reference string) ([]*certs.Version, error) {
-	g.noted = append(g.noted, refTo(kindCerts, reference))
-	versions, err := g.meantVersions(reference)
-	if err != nil {
-		return nil, fmt.Errorf("certificate %s %w", reference, err)
-	}
-	return versions, nil
+	return g.meantVersions(reference, (*certs.Set).Believed)
 }
 
-func (b *build) meantVersions(reference string) ([]*certs.Version, error) {
+// Versions implements policy.Group.
+func (g group) Versions(reference string) ([]*certs.Version, error) {
+	return g.meantVersions(reference, (*certs.Set).Versions)
+}
+
+// meantVersions notes that a certificate was asked for, and picks those of its versions that are meant.
+func (g group) meantVersions(reference string, pick func(*certs.Set, string) []*certs.Version) ([]*certs.Version, error) {
+	g.noted = append(g.noted, refTo(kindCerts, reference))
+	set, err := g.meantSet(reference)
+	if err == nil {
+		if versions := pick(set, reference); len(versions) > 0 {
+			return versions, nil
+		}
+		err = errors.New("has no such version")
+	}
+	return nil, fmt.Errorf("certificate %s %w", reference, err)
+}
+
+func (b *build) meantSet(reference string) (*certs.Set, error) {
 	r := b.meant(reference)
 	if r == nil {
 		return nil, errors.New("does not exist")
@@ -134,10 +147,7 @@ func (b *build) meantVersions(reference string) ([]*certs.Version, error) {
 	case set == nil:
 		return nil, errors.New("has not been issued yet")
 	}
-	if versions := set.Believed(reference); len(versions) > 0 {
-		return versions, nil
-	}
-	return nil, errors.New("has no such version")
+	return set, nil
 }
 
 // clear puts what references mean in the place of secrets in a configuration, which is not changed itself. It answers what

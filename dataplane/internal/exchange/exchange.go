@@ -27,7 +27,10 @@ type Exchange struct {
 	Vouched []string
 	// Proofs are the credentials by which authentication has let the request in: one for each policy of the alternative that
 	// passed. What lasts longer ends when one of them does.
-	Proofs  []*Principal
+	Proofs []*Principal
+	// Minted names the header field that carries a token which the gateway has made for the upstream; empty: none does. It is
+	// never written down.
+	Minted  string
 	Timings Timings
 	// Trace is what other servers know the exchange by.
 	Trace Trace

@@ -23,6 +23,8 @@ type Services struct {
 	KeySets *KeySets
 	// Tokens remembers what came of verifying tokens.
 	Tokens *TokenTable
+	// Signing is for policies that sign tokens.
+	Signing *Signing
 	// Proofs remembers proofs that a token is one's own, which are used once.
 	Proofs *ProofTable
 	// Egress are the rules in force for calls of the gateway's own; nil before the first configuration.
@@ -54,7 +56,7 @@ func New(c Config) *Services {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Services{Limiters: NewLimiterTable(c.MaxLimiterEntries), Logins: NewLogins(), Tokens: NewTokenTable(0), Proofs: NewProofTable(0)}
+	s := &Services{Limiters: NewLimiterTable(c.MaxLimiterEntries), Logins: NewLogins(), Tokens: NewTokenTable(0), Proofs: NewProofTable(0), Signing: NewSigning()}
 	fetcher := &keyFetcher{rules: s.Egress.Load}
 	s.KeySets = NewKeySets(fetcher.fetch, c.Log)
 	s.Replays, s.Strangers = NewReplayTable(c.MaxReplayEntries), strangers()

@@ -9,7 +9,9 @@ import (
 	"keyward.dev/dataplane/internal/policies/cors"
 	"keyward.dev/dataplane/internal/policies/hmacauth"
 	"keyward.dev/dataplane/internal/policies/iprestriction"
+	"keyward.dev/dataplane/internal/policies/jwks"
 	"keyward.dev/dataplane/internal/policies/jwtauth"
+	"keyward.dev/dataplane/internal/policies/jwtsigner"
 	"keyward.dev/dataplane/internal/policies/keyauth"
 	"keyward.dev/dataplane/internal/policies/ldapauth"
 	"keyward.dev/dataplane/internal/policies/mtlsauth"
@@ -28,7 +30,9 @@ func All() []policy.Factory {
 		policy.Of(cors.Build),
 		policy.Of(hmacauth.Build),
 		policy.Of(iprestriction.Build),
+		policy.Of(jwks.Build),
 		policy.Of(jwtauth.Build),
+		policy.Of(jwtsigner.Build),
 		policy.Of(keyauth.Build),
 		policy.Of(ldapauth.Build),
 		policy.Of(mtlsauth.Build),

@@ -93,6 +93,8 @@ type Group interface {
 	// Certificate returns what a reference means: of a name the versions in use and next, of an id that version; with private
 	// keys where they are known. There is at least one.
 	Certificate(reference string) ([]*certs.Version, error)
+	// Versions returns all versions of a certificate that a name means, the one in use first; of an id that version.
+	Versions(reference string) ([]*certs.Version, error)
 	// Egress says where the gateway's own calls may go.
 	Egress() *hostsvc.EgressRules
 }

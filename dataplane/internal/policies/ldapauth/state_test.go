@@ -74,6 +74,8 @@ func (g group) Authorities(string) ([]*x509.Certificate, error) {
 
 func (group) Certificate(string) ([]*certs.Version, error) { return nil, errors.New("does not exist") }
 
+func (group) Versions(string) ([]*certs.Version, error) { return nil, errors.New("does not exist") }
+
 func (group) Egress() *hostsvc.EgressRules { return nil }
 
 // build is what each push does.

@@ -26,12 +26,21 @@ func (g group) Authorities(name string) ([]*x509.Certificate, error) {
 
 // Certificate implements policy.Group.
 func (g group) Certificate(reference string) ([]*certs.Version, error) {
+	return g.versions(reference, (*certs.Set).Believed)
+}
+
+// Versions implements policy.Group.
+func (g group) Versions(reference string) ([]*certs.Version, error) {
+	return g.versions(reference, (*certs.Set).Versions)
+}
+
+func (g group) versions(reference string, pick func(*certs.Set, string) []*certs.Version) ([]*certs.Version, error) {
 	for _, m := range g.certificates {
 		set, violations := certs.Open(m)
 		if len(violations) > 0 {
 			return nil, fmt.Errorf("certificate %s: %v", m.GetName(), violations)
 		}
-		if versions := set.Believed(reference); len(versions) > 0 {
+		if versions := pick(set, reference); len(versions) > 0 {
 			return versions, nil
 		}
 	}

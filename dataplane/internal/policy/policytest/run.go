@@ -123,7 +123,7 @@ func (w *world) serve(t testing.TB, x *exchange.Exchange, req section, upstream 
 	w.routeChain.Response(x)
 	o := outcome(x, v)
 	o.ReadBody = body.asked
-	return w.unfill(w.describe(x, v, log.Bytes())), o
+	return w.unfill(w.read(t, w.describe(x, v, log.Bytes()))), o
 }
 
 func outcome(x *exchange.Exchange, v policy.Verdict) Outcome {

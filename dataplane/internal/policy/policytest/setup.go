@@ -20,6 +20,7 @@ import (
 	optionsv1 "keyward.dev/proto/gen/keyward/options/v1"
 	"keyward.dev/shared/catalog"
 	"keyward.dev/shared/check/chain"
+	"keyward.dev/shared/testkit/certtest"
 )
 
 // world is a compiled config section.
@@ -31,6 +32,7 @@ type world struct {
 	term      *directory.Term
 	keys      map[string]string // by placeholder
 	signers   signers
+	certs     map[string]*certtest.Cert
 
 	settings  *configv1.Settings
 	service   *configv1.Service

@@ -14,7 +14,7 @@ import (
 // signers are the keys that tokens of a case are signed with, by their names: the algorithm in lower case, and more.
 type signers map[string]*tokentest.Key
 
-var tokenPlaceholder = regexp.MustCompile(`\$(JWK|SECRET)_[a-z0-9_]+|\$TOKEN\([^\n]*\)`)
+var tokenPlaceholder = regexp.MustCompile(`\$(JWK|SECRET|CHAIN|PRIVATE)_[a-z0-9_]+|\$TOKEN\([^\n]*\)`)
 
 // mint puts generated keys and tokens in the place of their placeholders, the same ones wherever these are the same.
 func (w *world) mint(t testing.TB, b []byte) []byte {
@@ -39,6 +39,11 @@ func (w *world) minted(t testing.TB, placeholder string) string {
 	}
 	if name, ok := strings.CutPrefix(placeholder, "$SECRET_"); ok {
 		return base64.RawURLEncoding.EncodeToString(w.signer(t, name).Secret)
+	}
+	for _, kind := range []string{"CHAIN", "PRIVATE"} {
+		if name, ok := strings.CutPrefix(placeholder, "$"+kind+"_"); ok {
+			return w.certified(t, kind, name)
+		}
 	}
 	name, rest, _ := strings.Cut(strings.TrimSuffix(strings.TrimPrefix(placeholder, "$TOKEN("), ")"), " ")
 	var parts []map[string]any
