@@ -9,6 +9,7 @@ package configv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	_ "keyward.dev/proto/gen/keyward/options/v1"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -257,13 +258,13 @@ var File_keyward_config_v1_secret_proto protoreflect.FileDescriptor
 
 const file_keyward_config_v1_secret_proto_rawDesc = "" +
 	"\n" +
-	"\x1ekeyward/config/v1/secret.proto\x12\x11keyward.config.v1\"\xde\x01\n" +
+	"\x1ekeyward/config/v1/secret.proto\x12\x11keyward.config.v1\x1a keyward/options/v1/options.proto\"\xe6\x01\n" +
 	"\x06Secret\x12\x1e\n" +
 	"\tplaintext\x18\x01 \x01(\tH\x00R\tplaintext\x12\x12\n" +
 	"\x03ref\x18\x02 \x01(\tH\x00R\x03ref\x12=\n" +
 	"\n" +
-	"keyed_hash\x18\x04 \x01(\v2\x1c.keyward.config.v1.KeyedHashH\x00R\tkeyedHash\x12F\n" +
-	"\rpassword_hash\x18\x05 \x01(\v2\x1f.keyward.config.v1.PasswordHashH\x00R\fpasswordHash\x12\x10\n" +
+	"keyed_hash\x18\x04 \x01(\v2\x1c.keyward.config.v1.KeyedHashH\x00R\tkeyedHash\x12N\n" +
+	"\rpassword_hash\x18\x05 \x01(\v2\x1f.keyward.config.v1.PasswordHashB\x06\xda\xe7\x18\x02P\x01H\x00R\fpasswordHash\x12\x10\n" +
 	"\x03set\x18\x03 \x01(\bR\x03setB\a\n" +
 	"\x05value\"3\n" +
 	"\tKeyedHash\x12\x12\n" +
