@@ -51,6 +51,26 @@ func FoldField(name string) string {
 	}, name)
 }
 
+// FoldsTo reports whether FoldField makes folded of a name.
+func FoldsTo(name []byte, folded string) bool {
+	if len(name) != len(folded) {
+		return false
+	}
+	for i, c := range name {
+		switch {
+		case 'A' <= c && c <= 'Z':
+			c |= 0x20
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9':
+		default:
+			c = '-'
+		}
+		if c != folded[i] {
+			return false
+		}
+	}
+	return true
+}
+
 // gatewayFields are those that gateways write, or that carry credentials or the body: to take them away from requests would
 // be another thing than to keep callers from forging them.
 func gatewayFields() []string {

@@ -22,7 +22,7 @@ type Fields struct {
 
 type field struct {
 	name   []byte
-	folded []byte
+	folded string
 	says   says
 }
 
@@ -33,7 +33,7 @@ type says func(b value, p *exchange.Principal) (_ value, ok bool)
 func New(m *configv1.IdentityHeaders) *Fields {
 	f := &Fields{}
 	for _, h := range check.IdentityHeaders(m) {
-		f.fields = append(f.fields, field{name: []byte(h.Name), folded: []byte(check.FoldField(h.Name)), says: sayer(h.Says)})
+		f.fields = append(f.fields, field{name: []byte(h.Name), folded: check.FoldField(h.Name), says: sayer(h.Says)})
 		f.lengths |= bit(len(h.Name))
 	}
 	if len(f.fields) == 0 {
@@ -50,31 +50,11 @@ func (f *Fields) Claims(name []byte) bool {
 		return false
 	}
 	for i := range f.fields {
-		if sameFolded(name, f.fields[i].folded) {
+		if check.FoldsTo(name, f.fields[i].folded) {
 			return true
 		}
 	}
 	return false
-}
-
-// sameFolded compares a name with the folded form of another.
-func sameFolded(name, folded []byte) bool {
-	if len(name) != len(folded) {
-		return false
-	}
-	for i, c := range name {
-		switch {
-		case 'A' <= c && c <= 'Z':
-			c |= 0x20
-		case 'a' <= c && c <= 'z', '0' <= c && c <= '9':
-		default:
-			c = '-'
-		}
-		if c != folded[i] {
-			return false
-		}
-	}
-	return true
 }
 
 // Remove takes away what a client says of itself.

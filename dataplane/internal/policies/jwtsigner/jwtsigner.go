@@ -147,27 +147,10 @@ func refuse(x *exchange.Exchange, r *exchange.Refusal) policy.Verdict {
 // removeClaimed removes what a client says in the token's field, or in one that servers may take for it.
 func (j *jwtSigner) removeClaimed(h *exchange.Headers) {
 	for i := range slices.Backward(*h) {
-		if name := (*h)[i].Name; len(name) == len(j.folded) && sameFolded(name, j.folded) {
+		if check.FoldsTo((*h)[i].Name, j.folded) {
 			h.DelAt(i)
 		}
 	}
-}
-
-// sameFolded compares a name with the folded form of one as long (check.FoldField).
-func sameFolded(name []byte, folded string) bool {
-	for i, c := range name {
-		switch {
-		case 'A' <= c && c <= 'Z':
-			c |= 0x20
-		case 'a' <= c && c <= 'z', '0' <= c && c <= '9':
-		default:
-			c = '-'
-		}
-		if c != folded[i] {
-			return false
-		}
-	}
-	return true
 }
 
 // signed is a token for somebody.
