@@ -86,6 +86,12 @@ func TestARealVaultIsFollowed(t *testing.T) {
 	}
 	w.pass(time.Minute)
 	v.Write("sys/remount", map[string]any{"from": "two", "to": "away"})
+	testkit.Await(t, testkit.Deadline, func() error { // Vault answers before it has moved it
+		if mounts := v.Read("sys/mounts"); mounts["away/"] == nil || mounts["two/"] != nil {
+			return errors.New("it is not away yet")
+		}
+		return nil
+	})
 	r.run(t, w)
 	r.check(t, w, "the engine is away, which is no empty folder", true, "2=alice")
 	v.Write("sys/remount", map[string]any{"from": "away", "to": "two"})
