@@ -19,7 +19,7 @@ LDFLAGS  := -X keyward.dev/shared/telemetry.version=$(VERSION)
 GOBUILD  := $(if $(FIPS),GOFIPS140=v1.0.0 )go
 PRODUCT  := -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 TOOL     := $(CURDIR)/.tools/tool
-FUZZTIME ?= $(if $(FULL),1m,5s)
+FUZZTIME ?= $(if $(FULL),1m,2s)
 
 export KEYWARD_BIN := $(CURDIR)/bin
 
@@ -114,7 +114,7 @@ fips: ## the scenarios with the FIPS 140-3 module, and everything refused that i
 	KEYWARD_FIPS=1 go -C e2e test -count=1 -timeout 40m ./scenario && KEYWARD_FIPS=1 go -C e2e test -count=1 -timeout 20m -run "Cache|Bundle|Certificates|Backup" ./resilience
 	@$(MAKE) build
 
-fuzz: ## fuzz every target for FUZZTIME (5s; 1m with FULL=1)
+fuzz: ## fuzz every target for FUZZTIME (2s; 1m with FULL=1)
 	@.tools/fuzz $(FUZZTIME) $(UNIT)
 
 bench: build ## run the benchmarks; OUT=FILE writes JSON lines, CHECK=1 fails on a missed budget, BENCH=REGEXP chooses
