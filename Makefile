@@ -54,15 +54,15 @@ GENERATE = tools=$$(for t in buf protoc-gen-go protoc-gen-go-grpc; do dirname "$
 generate: ## regenerate the code from the protos (needs Node's npm once, for buf; no network after setup)
 	@$(GENERATE); \
 	mkdir -p proto/gen && rm -rf proto/gen/* && cp -r "$$out"/gen/. proto/gen/ && cp "$$out/keyward.binpb" proto/descriptors/
-	@go -C .tools/reference run . >docs/reference.md
+	@go -C .tools/reference run . $(CURDIR)/docs
 
 generate-check: ## fail if the generated code is not what the protos say
 	@if ! $(TOOL) --have buf && ! command -v npm >/dev/null; then \
 		echo 'generate-check: NOT CHECKED: buf is not there and there is no npm to get it'; exit $(if $(FULL),1,0); fi; \
 	$(GENERATE); \
-	go -C .tools/reference run . >"$$out/reference.md"; \
+	cp -r docs "$$out/docs" && go -C .tools/reference run . "$$out/docs"; \
 	stale() { diff -rq "$$1" "$$2" || { echo 'generate-check: run "make generate" and commit the result'; exit 1; }; }; \
-	stale "$$out/gen" proto/gen; stale "$$out/keyward.binpb" proto/descriptors/keyward.binpb; stale "$$out/reference.md" docs/reference.md; \
+	stale "$$out/gen" proto/gen; stale "$$out/keyward.binpb" proto/descriptors/keyward.binpb; stale "$$out/docs" docs; \
 	(cd proto && PATH="$$tools:$$PATH" buf lint) && echo 'generate-check: ok'
 
 # The generated code is left as its generator wrote it.

@@ -1,11 +1,13 @@
-// Command reference writes docs/reference.md: every kind, policy and credential type with its fields, defaults and rules,
-// from the comments and options of the protos. `make generate` runs it.
+// Command reference writes the parts of the documentation that the protos' comments and options say: reference.md, with
+// every kind, policy and credential type, and on the page of each policy its parameters, where the page has the marks for
+// them. `make generate` runs it:  reference DOCS-DIRECTORY
 package main
 
 import (
 	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -17,13 +19,17 @@ import (
 )
 
 func main() {
-	if err := run(); err != nil {
+	if len(os.Args) != 2 {
+		fmt.Fprintln(os.Stderr, "usage: reference DOCS-DIRECTORY")
+		os.Exit(2)
+	}
+	if err := run(os.Args[1]); err != nil {
 		fmt.Fprintln(os.Stderr, "reference:", err)
 		os.Exit(1)
 	}
 }
 
-func run() error {
+func run(docs string) error {
 	cat, err := catalog.New()
 	if err != nil {
 		return err
@@ -32,7 +38,15 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	w := &writer{comments: comments, seen: map[protoreflect.FullName]bool{}}
+	if err := os.WriteFile(filepath.Join(docs, "reference.md"), reference(cat, comments), 0o644); err != nil {
+		return err
+	}
+	return pages(filepath.Join(docs, "policies"), cat, comments)
+}
+
+// reference is the whole of reference.md.
+func reference(cat *catalog.Catalog, comments descriptors.Comments) []byte {
+	w := newWriter(comments)
 	w.line("# Reference")
 	w.line("")
 	w.line("Generated from the contract in `proto`; `keyward explain KIND` and `keyward explain policy TYPE` print the same.")
@@ -64,13 +78,8 @@ func run() error {
 		w.section("### `"+c.Type+"` credential", c.Config.Descriptor())
 	}
 	w.line("## Parts")
-	for len(w.queue) > 0 {
-		next := w.queue[0]
-		w.queue = w.queue[1:]
-		w.section("### "+string(next.Name()), next)
-	}
-	_, err = os.Stdout.Write(w.out.Bytes())
-	return err
+	w.parts()
+	return w.out.Bytes()
 }
 
 // writer writes sections and remembers the messages that are yet to be explained.
@@ -79,6 +88,19 @@ type writer struct {
 	comments descriptors.Comments
 	seen     map[protoreflect.FullName]bool
 	queue    []protoreflect.MessageDescriptor
+}
+
+func newWriter(comments descriptors.Comments) *writer {
+	return &writer{comments: comments, seen: map[protoreflect.FullName]bool{}}
+}
+
+// parts explains the messages that were met.
+func (w *writer) parts() {
+	for len(w.queue) > 0 {
+		next := w.queue[0]
+		w.queue = w.queue[1:]
+		w.section("### "+string(next.Name()), next)
+	}
 }
 
 func (w *writer) line(format string, args ...any) {
@@ -95,6 +117,10 @@ func (w *writer) section(title string, md protoreflect.MessageDescriptor) {
 	w.line("")
 	w.line("%s", w.comments.Of(md))
 	w.line("")
+	w.fields(md)
+}
+
+func (w *writer) fields(md protoreflect.MessageDescriptor) {
 	w.line("| field | value | default | meaning |")
 	w.line("|---|---|---|---|")
 	for i := range md.Fields().Len() {
