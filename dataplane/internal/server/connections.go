@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"keyward.dev/dataplane/internal/conn"
 )
 
 var errTooMany = errors.New("too many connections")
@@ -28,6 +30,7 @@ type caps struct {
 // is closed.
 type client struct {
 	*net.TCPConn
+	prompt  *conn.Prompt // reads and writes for TLS; nil: not over TLS, or there is no such way
 	caps    *caps
 	remote  netip.AddrPort
 	address net.Addr
@@ -83,6 +86,22 @@ func (c *caps) handshake() bool {
 
 func (c *client) setRemote(a netip.AddrPort) {
 	c.remote, c.address = a, net.TCPAddrFromAddrPort(a)
+}
+
+// Read reads into p.
+func (c *client) Read(p []byte) (int, error) {
+	if c.prompt != nil {
+		return c.prompt.Read(p)
+	}
+	return c.TCPConn.Read(p)
+}
+
+// Write writes p.
+func (c *client) Write(p []byte) (int, error) {
+	if c.prompt != nil {
+		return c.prompt.Write(p)
+	}
+	return c.TCPConn.Write(p)
 }
 
 // RemoteAddr returns the client's address.

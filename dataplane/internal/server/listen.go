@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"keyward.dev/dataplane/internal/challenge"
+	"keyward.dev/dataplane/internal/conn"
 	"keyward.dev/dataplane/internal/runtime"
 	"keyward.dev/dataplane/internal/sockets"
 )
@@ -109,6 +110,7 @@ func (b *bound) greet(c *client) {
 
 // secure shakes hands first.
 func (b *bound) secure(c *client) {
+	c.prompt = conn.NewPrompt(c.TCPConn)
 	secure := tls.Server(c, b.server.shake.base)
 	if err := b.handshake(c, secure); err != nil {
 		_ = c.Close()

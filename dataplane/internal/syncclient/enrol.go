@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"keyward.dev/dataplane/internal/conn"
 	syncv1 "keyward.dev/proto/gen/keyward/sync/v1"
 	"keyward.dev/shared/mtls"
 )
@@ -245,9 +246,23 @@ func (c *Client) tls() mtls.Config {
 	}
 }
 
+// promptly shakes hands over a connection that is read and written promptly: for a stream on which little comes, what it
+// wakes would cost more than what comes.
+type promptly struct {
+	credentials.TransportCredentials
+}
+
+func (p promptly) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	return p.TransportCredentials.ClientHandshake(ctx, authority, conn.Promptly(raw))
+}
+
+func (p promptly) Clone() credentials.TransportCredentials {
+	return promptly{p.TransportCredentials.Clone()}
+}
+
 func (c *Client) dial(address string, t *tls.Config) (*grpc.ClientConn, error) {
 	conn, err := grpc.NewClient("passthrough:///"+address,
-		grpc.WithTransportCredentials(credentials.NewTLS(t)),
+		grpc.WithTransportCredentials(promptly{credentials.NewTLS(t)}),
 		grpc.WithContextDialer(func(ctx context.Context, a string) (net.Conn, error) {
 			conn, err := c.cfg.Dial(ctx, a)
 			if err == nil {

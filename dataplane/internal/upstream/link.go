@@ -73,7 +73,7 @@ func (s *service) dial(ctx context.Context, t *target) (net.Conn, *socket, error
 }
 
 func (s *socket) handshake(ctx context.Context, config *tls.Config) (*tls.Conn, error) {
-	s.tls = true
+	s.tls, s.prompt = true, conn.NewPrompt(s.TCPConn)
 	over := tls.Client(s, config)
 	if err := over.HandshakeContext(ctx); err != nil {
 		return nil, &handshakeError{err}

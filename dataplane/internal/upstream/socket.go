@@ -4,13 +4,16 @@ import (
 	"io"
 	"net"
 	"syscall"
+
+	"keyward.dev/dataplane/internal/conn"
 )
 
 // socket is a TCP connection that can be asked, without waiting, whether something has come. TLS may run over it; then it
 // also knows how the stream ended, which crypto/tls does not tell: without close_notify the end may be anybody's.
 type socket struct {
 	*net.TCPConn
-	raw syscall.RawConn
+	prompt *conn.Prompt // reads and writes for TLS; nil: not over TLS, or there is no such way
+	raw    syscall.RawConn
 
 	// look is a read that does not wait. The function is made once, so that looking allocates nothing.
 	look struct {
@@ -50,9 +53,12 @@ func (errNothing) Temporary() bool { return true }
 func (s *socket) Read(p []byte) (int, error) {
 	var n int
 	var err error
-	if s.probing {
+	switch {
+	case s.probing:
 		n, err = s.readNow(p)
-	} else {
+	case s.prompt != nil:
+		n, err = s.prompt.Read(p)
+	default:
 		n, err = s.TCPConn.Read(p)
 	}
 	if err == io.EOF { //nolint:errorlint // net never wraps it
@@ -62,6 +68,14 @@ func (s *socket) Read(p []byte) (int, error) {
 		s.records.add(p[:n])
 	}
 	return n, err
+}
+
+// Write is what crypto/tls writes with.
+func (s *socket) Write(p []byte) (int, error) {
+	if s.prompt != nil {
+		return s.prompt.Write(p)
+	}
+	return s.TCPConn.Write(p)
 }
 
 // readNow reads what is there.
