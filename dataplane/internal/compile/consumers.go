@@ -7,10 +7,12 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"keyward.dev/dataplane/internal/credentials"
+	"keyward.dev/dataplane/internal/hostsvc"
 	"keyward.dev/dataplane/internal/policy/directory"
 	"keyward.dev/dataplane/internal/runtime"
 	"keyward.dev/dataplane/internal/shardmap"
 	"keyward.dev/dataplane/internal/state"
+	"keyward.dev/dataplane/internal/token"
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
 	systemv1 "keyward.dev/proto/gen/keyward/system/v1"
 	"keyward.dev/shared/check/chain"
@@ -168,9 +170,17 @@ func (b *build) changedCredentials() {
 			made, _ := b.clients.Get(got.bound.Key)
 			got.credential.Bound = made.Demand.Key // the same for all that are bound to the same
 		}
+		b.holdKeys(&got.credential)
 		b.directory.PutCredential(got.credential)
 	}
 	b.everyRoute = b.everyRoute || !sameTypes(b.prev.Bound, b.rt.Bound)
+}
+
+// holdKeys has the keys of a consumer fetched that are kept elsewhere, before the first of its tokens comes.
+func (b *build) holdKeys(c *directory.Credential) {
+	if own, ok := c.Material.(*token.OwnKey); ok && own.URL != "" {
+		own.Held = b.deps.Host.KeySets.Hold(hostsvc.KeysAt(own.URL))
+	}
 }
 
 // readable is a credential for the directory, or why there is none.

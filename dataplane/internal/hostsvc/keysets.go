@@ -25,6 +25,8 @@ const (
 	// up names must not decide how often its server is asked.
 	keySetBurst = 3
 	keySetEvery = 10 * time.Second
+	// maxWithdrawn bounds the names of keys that are known to count no more, of each set.
+	maxWithdrawn = 64
 	// keySetRetry is until a fetch that failed is tried again; it doubles up to keySetMaxRetry.
 	keySetRetry    = time.Second
 	keySetMaxRetry = 30 * time.Second
@@ -72,13 +74,19 @@ type KeySet struct {
 	known  atomic.Pointer[knownKeys] // nil: never fetched
 	wanted atomic.Int64              // when somebody last wanted it, in seconds
 
+	// holders is how many say that it is going to be wanted.
+	holders atomic.Int64
+
 	// All guarded by the table's mu.
 	round    chan struct{} // closed when the fetch that is under way or waits for its turn has ended; nil: there is none
 	next     time.Time     // when it is to be fetched again, or after a failure may be
 	failures int
-	failed   bool // the last fetch
+	failed   bool   // the last fetch
+	begun    uint64 // the number of the fetch that began last
+	answered uint64 // of the last that brought a set
 	tokens   float64
 	refilled time.Time
+	owing    bool // somebody was told to come again because no token was left
 }
 
 // knownKeys is what was fetched last. It is never changed.
@@ -86,6 +94,8 @@ type knownKeys struct {
 	keys *jwk.Set
 	body string
 	ends time.Time // it is not believed any more then
+	// withdrawn are the names of keys that sets before had and this one has not, the newest last.
+	withdrawn []string
 }
 
 // NewKeySets returns an empty table.
@@ -162,7 +172,7 @@ func (k *KeySet) Keys() *jwk.Set {
 		return s
 	}
 	round, _ := k.again(now, false)
-	k.await(round)
+	k.await(round, now.Add(k.source.Timeout))
 	return k.Current(time.Now())
 }
 
@@ -177,59 +187,12 @@ func (k *KeySet) Current(now time.Time) *jwk.Set {
 	return nil
 }
 
-// Newer is for a token whose key is not in the set that was tried. It has the set fetched again, within bounds, until it has
-// the key, and returns what there is then. Sure is false if nobody can say whether the key has been added meanwhile.
-func (k *KeySet) Newer(tried *jwk.Set, has func(*jwk.Set) bool) (s *jwk.Set, sure bool) {
-	const rounds = 2 // one that was under way may have been answered before the key was added
-	for range rounds {
-		if s = k.Current(time.Now()); s != nil && s != tried && has(s) {
-			return s, true
-		}
-		tried = s
-		round, began := k.again(time.Now(), true)
-		if k.await(round); round == nil || began {
-			break
-		}
-	}
-	k.table.mu.Lock()
-	sure = !k.failed && k.round == nil
-	k.table.mu.Unlock()
-	s = k.Current(time.Now())
-	if s != nil && s != tried && has(s) {
-		sure = true
-	}
-	return s, sure
-}
-
-// again has the set fetched again, for an unknown key only if one of the few fetches for such is left. Began is false if that
-// was under way already.
-func (k *KeySet) again(now time.Time, unknown bool) (round <-chan struct{}, began bool) {
-	t := k.table
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if k.round != nil {
-		return k.round, false
-	}
-	if unknown {
-		k.tokens = min(keySetBurst, k.tokens+now.Sub(k.refilled).Seconds()/keySetEvery.Seconds())
-		k.refilled = now
-		if k.tokens < 1 {
-			return nil, false
-		}
-	}
-	round = t.enqueue(k, now)
-	if unknown && round != nil {
-		k.tokens--
-	}
-	return round, true
-}
-
-// await waits for the end of a fetch, and no longer than one may take.
-func (k *KeySet) await(round <-chan struct{}) {
+// await waits for the end of a fetch, until then.
+func (k *KeySet) await(round <-chan struct{}, until time.Time) {
 	if round == nil {
 		return
 	}
-	timer := time.NewTimer(k.source.Timeout)
+	timer := time.NewTimer(time.Until(until))
 	defer timer.Stop()
 	select {
 	case <-round:
@@ -271,10 +234,14 @@ func (t *KeySets) scan(now time.Time) {
 	defer t.mu.Unlock()
 	for s, k := range t.sets {
 		switch {
-		case now.Unix()-k.wanted.Load() > int64(keySetForgotten.Seconds()) && k.round == nil:
+		case now.Unix()-k.wanted.Load() > int64(keySetForgotten.Seconds()) && k.round == nil && k.holders.Load() == 0:
 			delete(t.sets, s)
 		case !now.Before(k.next):
 			t.enqueue(k, now)
+		case k.owing && k.round == nil && k.token(now):
+			if t.enqueue(k, now) != nil {
+				k.tokens--
+			}
 		}
 	}
 }
@@ -282,6 +249,11 @@ func (t *KeySets) scan(now time.Time) {
 func (t *KeySets) renew(ctx context.Context, k *KeySet) {
 	ctx, cancel := context.WithTimeout(ctx, k.source.Timeout)
 	defer cancel()
+	t.mu.Lock()
+	k.begun++
+	number := k.begun
+	k.owing = false
+	t.mu.Unlock()
 	got, err := t.fetch(ctx, k.source)
 	var keys *jwk.Set
 	before := k.known.Load()
@@ -309,7 +281,7 @@ func (t *KeySets) renew(ctx context.Context, k *KeySet) {
 	if got.MaxAge > 0 {
 		age = max(min(age, got.MaxAge), min(age, keySetMinAge))
 	}
-	k.failures = 0
+	k.failures, k.answered = 0, number
 	k.next = now.Add(age - age/10) // ahead of its end, so that nobody waits
-	k.known.Store(&knownKeys{keys: keys, body: string(got.Body), ends: now.Add(age + k.source.Stale)})
+	k.known.Store(&knownKeys{keys: keys, body: string(got.Body), ends: now.Add(age + k.source.Stale), withdrawn: withdrawn(before, keys)})
 }

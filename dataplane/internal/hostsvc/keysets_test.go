@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -167,24 +168,110 @@ func TestAnUnknownKeyHasTheSetFetchedAgainWithinBounds(t *testing.T) {
 		k := table.Open(source())
 		k.Keys()
 		i.set(func(i *issuer) { i.body = tokentest.Set(tokentest.NewKey(t, jwk.EdDSA, "two")) })
-		if s, sure := newer(k); ids(s) != "two " || !sure {
-			t.Errorf("Newer() = %q, %v", ids(s), sure)
+		if s, answer := newer(k); ids(s) != "two " || answer != hostsvc.KeyKnown {
+			t.Errorf("Newer() = %q, %v", ids(s), answer)
 		}
 		for range 1000 {
-			if _, sure := newer(k); !sure {
-				t.Fatal("nobody knows, though the set was fetched a moment ago")
-			}
+			newer(k)
 		}
 		if n := i.count(); n != 4 {
 			t.Errorf("%d fetches, want the first and 3", n)
 		}
-		pass(10 * time.Second)
+		pass(hostsvc.KeyAgain)
 		for range 1000 {
 			newer(k)
 		}
 		if n := i.count(); n != 5 {
-			t.Errorf("%d fetches 10 seconds later, want one more", n)
+			t.Errorf("%d fetches when the next is due, want one more", n)
 		}
+	})
+}
+
+// Whoever makes up names of keys uses up the fetches for such; a key that is really added meanwhile is not said not to be there,
+// and is there soon, whoever asks.
+func TestMadeUpKeysDoNotHideNewOnes(t *testing.T) {
+	underKeys(t, func(t *testing.T, table *hostsvc.KeySets, i *issuer) {
+		k := table.Open(source())
+		k.Keys()
+		none := func(*jwk.Set) bool { return false }
+		known := 0
+		for range 100 {
+			if _, answer := k.Newer(k.Keys(), "made-up", none); answer == hostsvc.KeyKnown {
+				known++
+			}
+		}
+		if known != 3 {
+			t.Errorf("%d times it was said that a key is not there, want once for each fetch", known)
+		}
+		i.set(func(i *issuer) { i.body = tokentest.Set(tokentest.NewKey(t, jwk.EdDSA, "two")) })
+		if s, answer := newer(k); ids(s) != "one " || answer != hostsvc.KeyLater {
+			t.Errorf("Newer() = %q, %v: it was not looked for", ids(s), answer)
+		}
+		pass(hostsvc.KeyAgain)
+		synctest.Wait()
+		if got := ids(k.Current(time.Now())); got != "two " {
+			t.Errorf("keys %q when to come again was said to be good", got)
+		}
+		n := i.count()
+		pass(time.Minute)
+		if got := i.count() - n; got > 0 {
+			t.Errorf("%d fetches that nobody asked for", got)
+		}
+	})
+}
+
+func TestAWithdrawnKeyNeedsNoFetch(t *testing.T) {
+	underKeys(t, func(t *testing.T, table *hostsvc.KeySets, i *issuer) {
+		k := table.Open(source())
+		k.Keys()
+		one, two := tokentest.NewKey(t, jwk.EdDSA, "one"), tokentest.NewKey(t, jwk.EdDSA, "two")
+		i.set(func(i *issuer) { i.body = tokentest.Set(two) })
+		newer(k)
+		is := func(name string) func(*jwk.Set) bool {
+			return func(s *jwk.Set) bool { return s.Keys[0].ID == name }
+		}
+		n := i.count()
+		for range 100 {
+			if _, answer := k.Newer(k.Keys(), "one", is("one")); answer != hostsvc.KeyKnown {
+				t.Fatalf("answer %v for a key that was there and is no more", answer)
+			}
+		}
+		if i.count() != n {
+			t.Errorf("%d fetches for it", i.count()-n)
+		}
+		i.set(func(i *issuer) { i.body = tokentest.Set(one) })
+		if s, answer := k.Newer(k.Keys(), "three", is("one")); ids(s) != "one " || answer != hostsvc.KeyKnown {
+			t.Errorf("Newer() = %q, %v when it is back", ids(s), answer)
+		}
+		if _, answer := k.Newer(k.Keys(), "two", is("two")); answer != hostsvc.KeyKnown {
+			t.Errorf("answer %v for the other one, which was withdrawn", answer)
+		}
+	})
+}
+
+func TestWhoMustNotWaitDoesNot(t *testing.T) {
+	underKeys(t, func(t *testing.T, table *hostsvc.KeySets, i *issuer) {
+		held := table.Hold(source())
+		k := table.Open(source())
+		synctest.Wait()
+		if got := ids(k.Current(time.Now())); got != "one " {
+			t.Fatalf("keys %q of a set that is held, before anybody asked", got)
+		}
+		i.set(func(i *issuer) { i.body, i.takes = tokentest.Set(tokentest.NewKey(t, jwk.EdDSA, "two")), time.Second })
+		two := func(s *jwk.Set) bool { return s.Keys[0].ID == "two" }
+		begin := time.Now()
+		if _, answer := k.Later(k.Current(begin), "two", two); answer != hostsvc.KeyUnsure || time.Since(begin) > 0 {
+			t.Errorf("answer %v after %v", answer, time.Since(begin))
+		}
+		pass(2 * time.Second)
+		if s, answer := k.Later(nil, "two", two); ids(s) != "two " || answer != hostsvc.KeyKnown {
+			t.Errorf("Later() = %q, %v when it was fetched", ids(s), answer)
+		}
+		pass(3 * time.Hour)
+		if got := ids(k.Current(time.Now())); got != "two " || table.Len() != 1 {
+			t.Errorf("keys %q after hours in which nobody asked", got)
+		}
+		runtime.KeepAlive(held)
 	})
 }
 
@@ -197,8 +284,8 @@ func TestARoundThatBeganBeforeTheRotationIsNotTheLastWord(t *testing.T) {
 		go newer(k)
 		synctest.Wait()
 		i.set(func(i *issuer) { i.body = tokentest.Set(tokentest.NewKey(t, jwk.EdDSA, "two")) })
-		if s, sure := newer(k); ids(s) != "two " || !sure {
-			t.Errorf("Newer() = %q, %v", ids(s), sure)
+		if s, answer := newer(k); ids(s) != "two " || answer != hostsvc.KeyKnown {
+			t.Errorf("Newer() = %q, %v", ids(s), answer)
 		}
 	})
 }
@@ -213,8 +300,8 @@ func TestAnOutageIsLivedThroughUntilTheSetIsStale(t *testing.T) {
 		if got := ids(k.Keys()); got != "one " || time.Since(begin) != 0 {
 			t.Errorf("keys %q after %v, want the last at once", got, time.Since(begin))
 		}
-		if s, sure := newer(k); ids(s) != "one " || sure || time.Since(begin) > 6*time.Second {
-			t.Errorf("Newer() = %q, %v: nobody can know", ids(s), sure)
+		if s, answer := newer(k); ids(s) != "one " || answer != hostsvc.KeyUnsure || time.Since(begin) > 6*time.Second {
+			t.Errorf("Newer() = %q, %v: nobody can know", ids(s), answer)
 		}
 		pass(2 * time.Minute)
 		if got := ids(k.Keys()); got != "none" {
@@ -248,8 +335,8 @@ func TestGarbageIsAFailure(t *testing.T) {
 		k := table.Open(source())
 		k.Keys()
 		i.set(func(i *issuer) { i.body = []byte("<html>") })
-		if s, sure := newer(k); ids(s) != "one " || sure {
-			t.Errorf("Newer() = %q, %v", ids(s), sure)
+		if s, answer := newer(k); ids(s) != "one " || answer != hostsvc.KeyUnsure {
+			t.Errorf("Newer() = %q, %v", ids(s), answer)
 		}
 	})
 }
@@ -271,8 +358,8 @@ func TestTheTableIsBounded(t *testing.T) {
 func pass(d time.Duration) { <-time.After(d) }
 
 // newer asks for a set without the key called one.
-func newer(k *hostsvc.KeySet) (*jwk.Set, bool) {
-	return k.Newer(k.Current(time.Now()), func(s *jwk.Set) bool { return s.Keys[0].ID != "one" })
+func newer(k *hostsvc.KeySet) (*jwk.Set, hostsvc.KeyAnswer) {
+	return k.Newer(k.Current(time.Now()), "two", func(s *jwk.Set) bool { return s.Keys[0].ID != "one" })
 }
 
 // All who wait for the same rotation have the set fetched once.
@@ -285,13 +372,13 @@ func TestARotationIsFetchedOnce(t *testing.T) {
 		var all sync.WaitGroup
 		for range 50 {
 			all.Go(func() {
-				if s, sure := k.Newer(tried, two); ids(s) != "two " || !sure {
-					t.Errorf("Newer() = %q, %v", ids(s), sure)
+				if s, answer := k.Newer(tried, "two", two); ids(s) != "two " || answer != hostsvc.KeyKnown {
+					t.Errorf("Newer() = %q, %v", ids(s), answer)
 				}
 			})
 		}
 		all.Wait()
-		if s, _ := k.Newer(tried, two); ids(s) != "two " {
+		if s, _ := k.Newer(tried, "two", two); ids(s) != "two " {
 			t.Errorf("Newer() = %q for who comes late", ids(s))
 		}
 		if n := i.count(); n != 2 {

@@ -9,4 +9,6 @@ type OwnKey struct {
 	URL  string
 	// Algorithm is the only one that counts; empty: those that the policy allows.
 	Algorithm jwk.Algorithm
+	// Held keeps what is fetched from URL; it is for nothing else.
+	Held any
 }

@@ -146,6 +146,33 @@ func TestARotationLosesNothing(t *testing.T) {
 	}
 }
 
+// Whoever makes up names of keys uses up the fetches for such: what is really added meanwhile is not called wrong.
+func TestMadeUpNamesOfKeysRefuseNobodyElse(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	one, two := tokentest.NewKey(t, jwk.ES256, "one"), tokentest.NewKey(t, jwk.ES256, "two")
+	w.publish(nil, one)
+	p := w.build(t, fetched())
+	statuses := map[int]int{}
+	for range 20 {
+		_, status, _ := w.ask(p, one.Token(map[string]any{"kid": "made up"}, w.claims(nil)))
+		statuses[status]++
+	}
+	if statuses[401] != 3 || statuses[503] != 17 {
+		t.Errorf("statuses %v, want 401 for what was looked up, 503 for what was not", statuses)
+	}
+	w.publish(nil, one, two)
+	if _, status, why := w.ask(p, two.Token(nil, w.claims(nil))); status != 503 || why != "token_key_not_looked_up" {
+		t.Errorf("a new key that was not looked up: %d %s", status, why)
+	}
+	if _, status, why := w.ask(p, two.Token(nil, w.claims(map[string]any{"exp": 1000}))); status != 401 || why != string(token.Expired) {
+		t.Errorf("a token that no key would save: %d %s", status, why)
+	}
+	if _, status, why := w.ask(p, one.Token(nil, w.claims(map[string]any{"sub": "bob"}))); status != 200 {
+		t.Errorf("a key that is known: %d %s", status, why)
+	}
+}
+
 func TestKeysWithoutNamesMayRotate(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -25,9 +26,6 @@ const (
 	credentialType = "jwt-auth"
 	defaultHeader  = "Authorization"
 	defaultRealm   = "keyward"
-	defaultRefresh = 5 * time.Minute
-	defaultStale   = time.Hour
-	defaultTimeout = 5 * time.Second
 	// remembered is for how long a token is at most remembered that has no end, or a far one.
 	remembered = time.Hour
 )
@@ -38,6 +36,7 @@ type jwtAuth struct {
 	host       *hostsvc.Services
 	cache      *hostsvc.TokenCache
 	issuers    map[string]*issuer
+	waits      bool // for keys of issuers
 	algorithms []jwk.Algorithm
 	own        token.Rules // of tokens that consumers sign
 	callers    callers
@@ -117,7 +116,6 @@ func placesOf(cfg *policyv1.JwtAuth) *presented.Places {
 
 // withIssuers adds the issuers.
 func (j *jwtAuth) withIssuers(cfg *policyv1.JwtAuth, rules token.Rules, group policy.Group) (policy.Policy, error) {
-	fetches := false
 	for _, m := range cfg.GetIssuers() {
 		i := &issuer{rules: rules}
 		i.rules.Issuer = m.GetIssuer()
@@ -133,13 +131,13 @@ func (j *jwtAuth) withIssuers(cfg *policyv1.JwtAuth, rules token.Rules, group po
 			return nil, fmt.Errorf("issuer %s: %w", m.GetIssuer(), err)
 		}
 		if m.GetJwksUri() != "" || m.GetDiscovery() {
-			i.set, fetches = j.host.KeySets.Open(sourceOf(m)), true
+			i.set, j.waits = j.host.KeySets.Open(sourceOf(m)), true
 		}
 		if (i.set == nil) == (len(i.keys) == 0) {
 			return nil, fmt.Errorf("issuer %s needs keys, in one way", m.GetIssuer())
 		}
 	}
-	if fetches {
+	if j.waits {
 		return waiting{j}, nil
 	}
 	return j, nil
@@ -173,7 +171,7 @@ func keysOf(m *policyv1.JwtIssuer, group policy.Group) ([]*jwk.Key, error) {
 }
 
 func sourceOf(m *policyv1.JwtIssuer) hostsvc.KeySource {
-	s := hostsvc.KeySource{URL: m.GetJwksUri(), Refresh: defaultRefresh, Stale: defaultStale, Timeout: defaultTimeout}
+	s := hostsvc.KeysAt(m.GetJwksUri())
 	if m.GetDiscovery() {
 		s.Issuer = m.GetIssuer()
 	}
@@ -293,10 +291,11 @@ func (j *jwtAuth) Challenge() exchange.Header { return j.refusals.challenge }
 
 // refusals are the answers. What is wrong with a token is for the log: a caller who may try would learn what is known here.
 type refusals struct {
-	challenge                                    exchange.Header
-	missing, several, invalid, unavailable, keys *exchange.Refusal
-	proof                                        *exchange.Refusal
-	faults                                       map[token.Fault]*exchange.Refusal
+	challenge                              exchange.Header
+	missing, several, invalid, unavailable *exchange.Refusal
+	keys, later                            *exchange.Refusal
+	proof                                  *exchange.Refusal
+	faults                                 map[token.Fault]*exchange.Refusal
 }
 
 func newRefusals(realm string) refusals {
@@ -311,6 +310,8 @@ func newRefusals(realm string) refusals {
 		faults:      map[token.Fault]*exchange.Refusal{},
 	}
 	r.keys = exchange.NewRefusal(503, "unavailable", "The keys of the token's issuer cannot be had now.", exchange.Field("Retry-After", "5")).Because("token_keys_unavailable")
+	again := strconv.Itoa(int(hostsvc.KeyAgain.Seconds()))
+	r.later = exchange.NewRefusal(503, "unavailable", "Whether the token's key has been added cannot be looked up now.", exchange.Field("Retry-After", again)).Because("token_key_not_looked_up")
 	r.proof = exchange.NewRefusal(401, "unauthenticated", "The proof that the token is the caller's is not valid.",
 		exchange.Field("WWW-Authenticate", `DPoP realm="`+realm+`", error="invalid_dpop_proof"`)).Because("token_proof")
 	for _, f := range slices.Concat(token.Faults(), []token.Fault{unknownConsumer, ambiguous}) {

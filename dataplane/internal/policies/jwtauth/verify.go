@@ -104,7 +104,7 @@ func (j *jwtAuth) trusted(x *exchange.Exchange, t *token.Token) (trust, *exchang
 		by.algorithms = []jwk.Algorithm{own.Algorithm}
 	}
 	if own.URL != "" {
-		by.set, by.prompt = j.host.KeySets.Open(hostsvc.KeySource{URL: own.URL, Refresh: defaultRefresh, Stale: defaultStale, Timeout: defaultTimeout}), len(j.issuers) == 0
+		by.set, by.prompt = j.host.KeySets.Open(hostsvc.KeysAt(own.URL)), !j.waits
 	}
 	return by, nil
 }
@@ -134,7 +134,7 @@ func (j *jwtAuth) signed(x *exchange.Exchange, by trust, v, known *verified) *ex
 	var fault token.Fault
 	v.key, fault = v.token.Verify(keys, by.algorithms)
 	if by.set != nil && lacks(v.token, fault) {
-		return j.rotated(by, v)
+		return j.rotated(x, by, v)
 	}
 	if fault != token.OK {
 		return j.refusals.of(fault)
@@ -154,15 +154,16 @@ func (j *jwtAuth) current(x *exchange.Exchange, by trust) *jwk.Set {
 	return by.set.Keys()
 }
 
-// rotated is for a token whose key the set does not have: it may have been added meanwhile.
-func (j *jwtAuth) rotated(by trust, v *verified) *exchange.Refusal {
+// rotated is for a token whose key the set does not have: it may have been added meanwhile. One that would not count with any
+// key needs none.
+func (j *jwtAuth) rotated(x *exchange.Exchange, by trust, v *verified) *exchange.Refusal {
 	if !slices.Contains(by.algorithms, v.token.Algorithm) {
 		return j.refusals.of(token.Algorithm)
 	}
-	newer, sure := by.set.Newer(v.keys, func(s *jwk.Set) bool {
-		_, fault := v.token.Verify(s.Keys, by.algorithms)
-		return fault == token.OK
-	})
+	if _, fault := by.rules.Check(v.token, x.Timings.Received); fault != token.OK {
+		return j.refusals.of(fault)
+	}
+	newer, answer := j.newer(by, v)
 	if newer == nil {
 		return j.refusals.keys
 	}
@@ -172,8 +173,22 @@ func (j *jwtAuth) rotated(by trust, v *verified) *exchange.Refusal {
 	switch {
 	case fault == token.OK:
 		return nil
-	case lacks(v.token, fault) && !sure:
-		return j.refusals.keys
+	case !lacks(v.token, fault) || answer == hostsvc.KeyKnown:
+		return j.refusals.of(fault)
+	case answer == hostsvc.KeyLater:
+		return j.refusals.later
 	}
-	return j.refusals.of(fault)
+	return j.refusals.keys
+}
+
+// newer has the keys fetched again. Who must not wait has that done for the next time only.
+func (j *jwtAuth) newer(by trust, v *verified) (*jwk.Set, hostsvc.KeyAnswer) {
+	has := func(s *jwk.Set) bool {
+		_, fault := v.token.Verify(s.Keys, by.algorithms)
+		return fault == token.OK
+	}
+	if by.prompt {
+		return by.set.Later(v.keys, v.token.KeyID, has)
+	}
+	return by.set.Newer(v.keys, v.token.KeyID, has)
 }
