@@ -33,8 +33,8 @@ const (
 // they are 403, 200, 200 and 404.
 type verdicts [4]int
 
-// keyRefused is what they are without the key: other routes are not concerned.
-var keyRefused = verdicts{403, 401, 200, 404}
+// keyUnknown is what they are when nobody can say whose the key is: not that it is none, and other routes are not concerned.
+var keyUnknown = verdicts{403, 503, 200, 404}
 
 // tampering is what somebody with write access to the database may do, and what has to come of it.
 var tampering = []struct {
@@ -75,9 +75,9 @@ var tampering = []struct {
 		name: "another group's keyring", says: "default", group: true,
 		sql: `update keyrings set wrapped = (select wrapped from keyrings k join groups g on g.uid = k.group_uid where g.name = 'second') where group_uid = (select uid from groups where name = 'default')`,
 	},
-	{name: "the key's consumer", sql: `update resources set sealed = ` + flip + ` where kind = 'consumers' and name = 'load'`, says: "load", want: keyRefused},
-	{name: "the key", sql: `update resources set sealed = ` + flip + ` where kind = 'credentials' and name = 'load/k'`, says: "load/k", want: keyRefused},
-	{name: "the pepper", sql: `update resources set sealed = ` + flip + ` where kind = 'pepper-terms' and group_uid = (select uid from groups where name = 'default')`, says: "pepper-terms", want: verdicts{403, 503, 200, 404}},
+	{name: "the key's consumer", sql: `update resources set sealed = ` + flip + ` where kind = 'consumers' and name = 'load'`, says: "load", want: keyUnknown},
+	{name: "the key", sql: `update resources set sealed = ` + flip + ` where kind = 'credentials' and name = 'load/k'`, says: "load/k", want: keyUnknown},
+	{name: "the pepper", sql: `update resources set sealed = ` + flip + ` where kind = 'pepper-terms' and group_uid = (select uid from groups where name = 'default')`, says: "pepper-terms", want: keyUnknown},
 	{name: "the service", sql: `update resources set sealed = ` + flip + ` where kind = 'services' and name = 'hello'`, says: "hello", want: verdicts{503, 503, 503, 404}},
 	{name: "the settings", sql: `update resources set sealed = ` + flip + ` where kind = 'settings'`, says: "settings"},
 	{name: "an older version of the keyring", sql: `update keyrings set version = version + 1 where group_uid = (select uid from groups where name = 'default')`, says: "default", group: true},

@@ -110,7 +110,7 @@ type anyKey struct{}
 func (anyKey) Credential(string, []byte) *exchange.Credential {
 	return &exchange.Credential{Principal: &exchange.Principal{Consumer: "alice", ConsumerUID: "a"}}
 }
-func (anyKey) Complete() bool { return true }
+func (anyKey) Complete(string) bool { return true }
 
 func (anyKey) Knows(string) bool { return true }
 

@@ -103,7 +103,7 @@ func TestCredentialsNameCertificates(t *testing.T) {
 		{name: "san", config: &credentialv1.MtlsAuth{Identity: &credentialv1.MtlsAuth_San{San: "DNS:ledger.example"}}, status: 200},
 		{name: "subject", config: &credentialv1.MtlsAuth{Identity: &credentialv1.MtlsAuth_Subject{Subject: "CN=ledger"}}, status: 200},
 		{name: "another", config: &credentialv1.MtlsAuth{Identity: &credentialv1.MtlsAuth_Subject{Subject: "CN=other"}}, status: 401},
-		{name: "nothing", config: &credentialv1.MtlsAuth{}, status: 401, fault: true},
+		{name: "nothing", config: &credentialv1.MtlsAuth{}, status: 503, fault: true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -4,7 +4,8 @@
 //
 // What does not compile is closed and reported, never left out. A route whose matching is unclear closes its hosts, and
 // everything if not even its hosts are known; a route of which a policy, its service or the settings are unclear keeps
-// its place and answers 503. Credentials and consumers are always those of the new set: who cannot be read is nobody.
+// its place and answers 503. Credentials and consumers are always those of the new set: who cannot be read is nobody, and
+// while there are such, nobody who is not found is told to be wrong.
 package compile
 
 import (

@@ -83,13 +83,14 @@ func TestFailClosed(t *testing.T) {
 		{name: "unreadable route", change: lose("r1"), want: all503, faults: []string{"routes/guarded: the control plane could not open it"}},
 		{name: "unreadable service", change: lose("svc"), want: guarded503, faults: []string{"services/hello: the control plane could not open it"}},
 		{
+			// Whose the keys are cannot be said, nor whether one that is not found is a key; that is no refusal.
 			name: "unreadable consumer", change: lose("c1"),
-			want:   want{no(401), no(401), no(403), no(401), ok("open"), ok("elsewhere")},
+			want:   want{no(503), no(503), no(403), no(401), ok("open"), ok("elsewhere")},
 			faults: []string{"consumers/alice: the control plane could not open it"},
 		},
 		{
 			name: "unreadable credential", change: lose("k1"),
-			want:   want{no(401), no(401), no(403), no(401), ok("open"), ok("elsewhere")},
+			want:   want{no(503), no(503), no(403), no(401), ok("open"), ok("elsewhere")},
 			faults: []string{"credentials/alice/k1: the control plane could not open it"},
 		},
 		{

@@ -56,7 +56,7 @@ func (b *build) group(r *state.Record) {
 }
 
 // changedConsumers compiles the consumers that changed, and works out again what applies to each if a group did. A
-// consumer that cannot be read is nobody: its credentials find no one.
+// consumer that cannot be read is nobody: its credentials find no one, and whoever is not found is told that it cannot be known.
 func (b *build) changedConsumers() {
 	if b.staleGroups {
 		b.rt.Profiles, b.rt.Granted = shardmap.New[*runtime.Profile](), &runtime.Granted{}
@@ -64,6 +64,7 @@ func (b *build) changedConsumers() {
 	for _, ch := range b.changes[kindConsumers] {
 		b.forget(kindConsumers, ch.uid())
 		b.consumers.Delete(ch.uid())
+		b.directory.SetReadable(ch.uid())
 		if before, _ := ch.names(); before != "" {
 			b.directory.RemoveConsumer(before)
 		}
@@ -82,6 +83,7 @@ func (b *build) consumer(r *state.Record, got reading[*configv1.Consumer], profi
 	m := got.m
 	if got.reason != "" {
 		b.fault(r, got.reason)
+		b.directory.SetUnreadableConsumer(r.UID)
 		return
 	}
 	c := &runtime.Consumer{UID: r.UID, Name: r.Name, Groups: m.GetGroups()}
@@ -144,7 +146,8 @@ func (b *build) profile(c *runtime.Consumer, profiles *shardmap.Editor[*runtime.
 	return p
 }
 
-// changedCredentials enters the credentials that changed into the directory. One that cannot be read is found by nobody.
+// changedCredentials enters the credentials that changed into the directory. One that cannot be read is found by nobody, and
+// while there is one whoever is not found is told that it cannot be known.
 func (b *build) changedCredentials() {
 	if len(b.changes[kindCredentials]) == 0 {
 		return
@@ -152,6 +155,7 @@ func (b *build) changedCredentials() {
 	b.rt.Bound = maps.Clone(b.prev.Bound)
 	for _, ch := range b.changes[kindCredentials] {
 		b.forget(kindCredentials, ch.uid())
+		b.directory.SetReadable(ch.uid())
 		if was := b.directory.RemoveCredential(ch.uid()); was != nil && was.Bound != "" {
 			b.binds(was.How, &runtime.Demand{Key: was.Bound}, -1)
 		}
@@ -160,6 +164,7 @@ func (b *build) changedCredentials() {
 		b.made(r.Kind, r.UID, got.refs)
 		if got.reason != "" {
 			b.fault(r, got.reason)
+			b.directory.SetUnreadable(r.UID, got.credential.Type)
 			continue
 		}
 		if got.fault != "" {
@@ -197,6 +202,7 @@ func (b *build) readCredential(r *state.Record) (got readable) {
 	if reason != "" {
 		return readable{reason: reason}
 	}
+	got.credential.Type = m.GetType()
 	if to := m.GetBoundCertificate(); len(to) > 0 {
 		got.bound = runtime.NewDemand(to, nil)
 	}

@@ -4,6 +4,7 @@ import (
 	"keyward.dev/dataplane/internal/credentials"
 	"keyward.dev/dataplane/internal/state"
 	systemv1 "keyward.dev/proto/gen/keyward/system/v1"
+	"keyward.dev/shared/check/tokenpair"
 )
 
 // changedStored enters what was read in credential stores into the directory: pairs of tokens that changed, like credentials of
@@ -12,11 +13,13 @@ func (b *build) changedStored() {
 	for _, ch := range b.changes[kindStored] {
 		b.forget(kindStored, ch.uid())
 		b.directory.RemoveCredential(ch.uid())
+		b.directory.SetReadable(ch.uid())
 	}
 	for r, got := range ahead(after(b.changes[kindStored]), readStored) {
 		switch {
 		case got.reason != "":
 			b.fault(r, got.reason)
+			b.directory.SetUnreadable(r.UID, tokenpair.Type)
 		case got.credential.Consumer != "":
 			b.directory.PutCredential(got.credential)
 		}

@@ -84,12 +84,13 @@ func TestStoredPairsComeAndGo(t *testing.T) {
 		{"nothing is known", nil, nil, map[int]int{1: 503, 2: 503}, 0},
 		{"pairs, of a store that was not read to its end", []statetest.Record{stored(term, 1, "alice")}, nil, map[int]int{1: 503}, 0},
 		{"the store is known", []statetest.Record{storeState(true), ending}, nil, map[int]int{1: 0, 2: 0, 3: 401}, 0},
-		{"a pair that cannot be read is nobody's", []statetest.Record{broken}, nil, map[int]int{1: 0, 3: 401}, 1},
-		{"of a consumer that is not there", []statetest.Record{stored(term, 4, "carol")}, nil, map[int]int{1: 0, 4: 401}, 1},
-		{"an unrelated change", []statetest.Record{record("services", "t", "t", &configv1.Service{Name: "t", Url: "http://127.0.0.1:8"})}, nil, map[int]int{1: 0, 2: 0}, 1},
-		{"a pair is removed", nil, []statetest.Record{stored(term, 1, "alice")}, map[int]int{1: 401, 2: 0}, 1},
-		{"a twin counts no more", []statetest.Record{record(tokenpair.KindEntry, "entry-2", "corp.2", &systemv1.StoredCredential{Store: "corp", Consumer: "alice"})}, nil, map[int]int{2: 401}, 1},
-		{"too old", []statetest.Record{storeState(false), ending}, nil, map[int]int{1: 503, 2: 503}, 1},
+		{"a pair cannot be read", []statetest.Record{broken}, nil, map[int]int{1: 0, 3: 503, 9: 503}, 1},
+		{"it is removed", nil, []statetest.Record{broken}, map[int]int{1: 0, 3: 401}, 0},
+		{"of a consumer that is not there", []statetest.Record{stored(term, 4, "carol")}, nil, map[int]int{1: 0, 4: 401}, 0},
+		{"an unrelated change", []statetest.Record{record("services", "t", "t", &configv1.Service{Name: "t", Url: "http://127.0.0.1:8"})}, nil, map[int]int{1: 0, 2: 0}, 0},
+		{"a pair is removed", nil, []statetest.Record{stored(term, 1, "alice")}, map[int]int{1: 401, 2: 0}, 0},
+		{"a twin counts no more", []statetest.Record{record(tokenpair.KindEntry, "entry-2", "corp.2", &systemv1.StoredCredential{Store: "corp", Consumer: "alice"})}, nil, map[int]int{2: 401}, 0},
+		{"too old", []statetest.Record{storeState(false), ending}, nil, map[int]int{1: 503, 2: 503}, 0},
 	} {
 		rt, faults = c.Build(statetest.Fold(t, folder, source.Change(step.put, step.drop)), rt)
 		got := map[int]int{}

@@ -159,9 +159,9 @@ type Directory interface {
 	// Credential returns the credential of this type whose secret was presented, or nil. Validity times are the
 	// caller's to check.
 	Credential(typ string, presented []byte) *Credential
-	// Complete is false while something that credentials are looked up by cannot be read: then one that is not found may
-	// be known all the same.
-	Complete() bool
+	// Complete is false while something of what credentials of this type are found by cannot be read, such as one of them or
+	// its consumer: then one that is not found may be known all the same. The empty type stands for consumers.
+	Complete(typ string) bool
 	// Knows reports whether everything is known that is in a credential store, so that what is not found is not there.
 	Knows(store string) bool
 	// Identified returns the credential of this type that says something which is no secret, by the hash of it, or nil.

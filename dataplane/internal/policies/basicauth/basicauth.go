@@ -140,7 +140,7 @@ func (b *basicAuth) find(x *exchange.Exchange, l *login) *exchange.Refusal {
 	name := exchange.NameHash(credentialType, l.user)
 	c, several := x.Directory.Identified(credentialType, (*[32]byte)(x.Copy(name[:]))) // where it costs no allocation
 	switch {
-	case c == nil && !several && !x.Directory.Complete():
+	case c == nil && !several && !x.Directory.Complete(credentialType):
 		return refuseUnavailable // not to know is not to refuse
 	case c == nil:
 		b.logins.Verified.Proof(&l.proof, l.user)

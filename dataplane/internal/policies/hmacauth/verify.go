@@ -27,7 +27,7 @@ func (h *hmacAuth) verify(x *exchange.Exchange, w *scratch, base []byte) *exchan
 			d.Verify(base, s.Value)
 		}
 	}
-	if c == nil && !x.Directory.Complete() {
+	if c == nil && !x.Directory.Complete(credentialType) {
 		return refuseUnavailable // not to know is not to refuse
 	}
 	return refuseInvalid

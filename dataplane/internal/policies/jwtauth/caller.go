@@ -69,7 +69,7 @@ func (j *jwtAuth) caller(x *exchange.Exchange, v *verified, credential *exchange
 		switch {
 		case found != nil:
 			p = *found
-		case !x.Directory.Complete():
+		case !x.Directory.Complete(""):
 			return nil, j.refusals.unavailable
 		case !c.optional:
 			return nil, j.refusals.of(unknownConsumer)

@@ -87,7 +87,7 @@ func (j *jwtAuth) trusted(x *exchange.Exchange, t *token.Token) (trust, *exchang
 	switch {
 	case several:
 		return trust{}, j.refusals.of(ambiguous)
-	case c == nil && !x.Directory.Complete():
+	case c == nil && !x.Directory.Complete(credentialType):
 		return trust{}, j.refusals.unavailable // not to know is not to refuse
 	case c == nil || !c.ValidAt(x.Timings.Received):
 		return trust{}, j.refusals.of(token.Issuer)

@@ -68,7 +68,7 @@ func (k *keyAuth) Request(x *exchange.Exchange) policy.Verdict {
 		return policy.Stop
 	}
 	c := x.Directory.Credential(credentialType, key)
-	if c == nil && !x.Directory.Complete() {
+	if c == nil && !x.Directory.Complete(credentialType) {
 		x.Refuse(refuseUnavailable) // not to know is not to refuse
 		return policy.Stop
 	}

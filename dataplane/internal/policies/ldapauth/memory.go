@@ -134,7 +134,7 @@ func (p *ldapAuth) make(who *person, d exchange.Directory) (*exchange.Principal,
 	switch {
 	case known != nil:
 		made = *known
-	case !d.Complete():
+	case !d.Complete(""):
 		return nil, refuseIncomplete
 	case !p.optional:
 		return nil, refuseNoConsumer

@@ -91,6 +91,9 @@ func (m *mtlsAuth) Request(x *exchange.Exchange) policy.Verdict {
 		x.Principal = c.Principal
 		return policy.Next
 	}
+	if !x.Directory.Complete(credentialType) {
+		return refuse(x, refuseUnavailable) // not to know is not to refuse
+	}
 	return refuse(x, refuseUnknown)
 }
 

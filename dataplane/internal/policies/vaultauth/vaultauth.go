@@ -103,7 +103,7 @@ func (v *vaultAuth) find(x *exchange.Exchange, access, secret *presented.Found) 
 	}
 	pair := tokenpair.Append(x.Alloc(tokenpair.Size(v.store, access.Value, secret.Value)), v.store, access.Value, secret.Value)
 	c := x.Directory.Credential(tokenpair.Type, pair)
-	if c == nil && !x.Directory.Complete() {
+	if c == nil && !x.Directory.Complete(tokenpair.Type) {
 		return nil, refuseUnavailable // not to know is not to refuse
 	}
 	if c == nil || !c.ValidAt(x.Timings.Received) {

@@ -24,15 +24,16 @@ const shardCount = 1024
 // Directory finds credentials by type and presented secret. It implements exchange.Directory.
 type Directory struct {
 	// edit counts the edits that led here; what an edit made itself carries its number.
-	edit      uint64
-	terms     []*Term
-	lost      bool // a term cannot be read
-	samples   *samples
-	stores    map[string]bool // credential stores of which everything is known; never changed
-	byHash    [shardCount]hashShard
-	byUID     [shardCount]map[string]*entry
-	consumers [shardCount]map[string]*consumerEntry
-	others    [shardCount]map[otherName]string // names of consumers by the other names they have
+	edit       uint64
+	terms      []*Term
+	lost       bool // a term cannot be read
+	samples    *samples
+	unreadable unreadable
+	stores     map[string]bool // credential stores of which everything is known; never changed
+	byHash     [shardCount]hashShard
+	byUID      [shardCount]map[string]*entry
+	consumers  [shardCount]map[string]*consumerEntry
+	others     [shardCount]map[otherName]string // names of consumers by the other names they have
 }
 
 // otherName is a name of a consumer besides that under which it is configured.
@@ -124,9 +125,6 @@ func (d *Directory) Identified(typ string, hash *[32]byte) (c *exchange.Credenti
 	}
 }
 
-// Complete implements exchange.Directory.
-func (d *Directory) Complete() bool { return !d.lost }
-
 // Principal returns for whom the credential speaks now, nil if it is not there or belongs to no consumer.
 func (d *Directory) Principal(uid string) *exchange.Principal {
 	e := d.byUID[nameShard(uid)][uid]
@@ -170,7 +168,10 @@ func nameShard(s string) int {
 // Editor makes a new directory from an old one. It is used by one goroutine and once.
 type Editor struct {
 	d     *Directory
-	owned struct{ byHash, byUID, consumers, others [shardCount]bool }
+	owned struct {
+		byHash, byUID, consumers, others [shardCount]bool
+		unreadable                       bool
+	}
 }
 
 // Edit begins a new directory that starts as d.
