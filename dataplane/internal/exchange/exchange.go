@@ -28,6 +28,8 @@ type Exchange struct {
 	// Proofs are the credentials by which authentication has let the request in: one for each policy of the alternative that
 	// passed. What lasts longer ends when one of them does.
 	Proofs []*Principal
+	// Spent is what this request has used up that counts once.
+	Spent []Spent
 	// Minted names the header field that carries a token which the gateway has made for the upstream; empty: none does. It is
 	// never written down.
 	Minted  string
@@ -126,6 +128,12 @@ type Principal struct {
 	Expires time.Time
 	// Bound is the key of the certificates, as Client knows it, of which the client has to have one; empty: it needs none.
 	Bound string
+}
+
+// Spent is something that counts once, among what a key or issuer has made, in a table of such.
+type Spent struct {
+	In      any
+	Key, ID string
 }
 
 // RouteInfo names what a request matched.
@@ -262,6 +270,7 @@ func (x *Exchange) Reset() {
 	clear(resp)
 	clear(reports)
 	clear(x.Proofs)
+	clear(x.Spent)
 	for i := range x.Progress {
 		p := &x.Progress[i]
 		clear(p.Slots[:cap(p.Slots)])
@@ -271,9 +280,9 @@ func (x *Exchange) Reset() {
 	x.arena.reset()
 	// Field by field: a composite literal would be made on the stack first, which is deep enough already.
 	progress, memory, vouched, heads := x.Progress, x.arena, x.Vouched[:0], [2]Headers{x.saved.reqHead, x.saved.respHead}
-	proofs := x.Proofs[:0]
+	proofs, spent := x.Proofs[:0], x.Spent[:0]
 	*x = Exchange{}
-	x.Proofs = proofs
+	x.Proofs, x.Spent = proofs, spent
 	x.Progress, x.arena, x.Vouched, x.saved.reqHead, x.saved.respHead = progress, memory, vouched, heads[0], heads[1]
 	x.Request.Header, x.Response.Header, x.Reports = req[:0], resp[:0], reports[:0]
 }

@@ -25,8 +25,8 @@ type Services struct {
 	Tokens *TokenTable
 	// Signing is for policies that sign tokens.
 	Signing *Signing
-	// Proofs remembers proofs that a token is one's own, which are used once.
-	Proofs *ProofTable
+	// Proofs remembers proofs that a token is one's own, which are used once; Once tokens that are.
+	Proofs, Once *ProofTable
 	// Egress are the rules in force for calls of the gateway's own; nil before the first configuration.
 	Egress atomic.Pointer[EgressRules]
 	// Kept holds what is found again after a push, such as the connections to directories.
@@ -56,7 +56,7 @@ func New(c Config) *Services {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Services{Limiters: NewLimiterTable(c.MaxLimiterEntries), Logins: NewLogins(), Tokens: NewTokenTable(0), Proofs: NewProofTable(0), Signing: NewSigning()}
+	s := &Services{Limiters: NewLimiterTable(c.MaxLimiterEntries), Logins: NewLogins(), Tokens: NewTokenTable(0), Proofs: NewProofTable(0), Once: NewProofTable(maxSingleUse), Signing: NewSigning()}
 	fetcher := &keyFetcher{rules: s.Egress.Load}
 	s.KeySets = NewKeySets(fetcher.fetch, c.Log)
 	s.Replays, s.Strangers = NewReplayTable(c.MaxReplayEntries), strangers()

@@ -52,9 +52,9 @@ func BoundTo(t *Token) (b Bound, fault Fault) {
 type Proof struct {
 	// Thumbprint is that of the key.
 	Thumbprint string
-	// ID, Method, URL and Token are jti, htm, htu and ath.
-	ID, Method, URL, Token string
-	Issued                 time.Time
+	// ID, Method, URL, Token and Nonce are jti, htm, htu, ath and nonce.
+	ID, Method, URL, Token, Nonce string
+	Issued                        time.Time
 }
 
 // maxProofID is the longest jti.
@@ -82,7 +82,7 @@ func ParseProof(raw []byte, allowed []jwk.Algorithm) (*Proof, Fault) {
 	if !t.signedBy(key) {
 		return nil, Signature
 	}
-	p := &Proof{ID: t.Text("jti"), Method: t.Text("htm"), URL: t.Text("htu"), Token: t.Text("ath")}
+	p := &Proof{ID: t.Text("jti"), Method: t.Text("htm"), URL: t.Text("htu"), Token: t.Text("ath"), Nonce: t.Text("nonce")}
 	p.Thumbprint, _ = key.Thumbprint()
 	if p.Issued, ok = date(t.Claims["iat"]); !ok || p.ID == "" || len(p.ID) > maxProofID || p.Method == "" || p.URL == "" {
 		return nil, Malformed

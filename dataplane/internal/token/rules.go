@@ -23,6 +23,8 @@ type Rules struct {
 	MaxLifetime time.Duration
 	// AccessToken asks for an access token of RFC 9068.
 	AccessToken bool
+	// ID asks for a jti, by which a token is told from others of its issuer.
+	ID bool
 	// Required are claims that must be there.
 	Required []string
 	// Claims are more rules about single claims.
@@ -66,6 +68,9 @@ func (r *Rules) Check(t *Token, now time.Time) (until time.Time, fault Fault) {
 	}
 	if fault := r.checkAudience(t.Claims["aud"]); fault != OK {
 		return time.Time{}, fault
+	}
+	if r.ID && t.Text("jti") == "" {
+		return time.Time{}, NoID
 	}
 	until, fault = r.checkTimes(t, now)
 	if fault == OK {

@@ -42,6 +42,8 @@ const (
 	TooLong      Fault = "token_lifetime"
 	Claim        Fault = "token_claim"
 	Confirmation Fault = "token_sender"
+	NoID         Fault = "token_without_id"
+	Used         Fault = "token_used"
 )
 
 // Token is a parsed token of which nothing may be believed before Verify.
@@ -129,6 +131,6 @@ func (t *Token) Text(claim string) string {
 func Faults() []Fault {
 	return []Fault{
 		Malformed, Algorithm, Critical, NoKey, Signature, Type, Issuer, Audience, Subject, Expired, NoExpiry, TooEarly, FromFuture,
-		TooLong, Claim, Confirmation,
+		TooLong, Claim, Confirmation, NoID, Used,
 	}
 }

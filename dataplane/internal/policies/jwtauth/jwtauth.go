@@ -41,6 +41,7 @@ type jwtAuth struct {
 	own        token.Rules // of tokens that consumers sign
 	callers    callers
 	senders    senders
+	once       *hostsvc.ProofTable // of tokens that count once; nil: they count until they end
 	refusals   refusals
 }
 
@@ -95,6 +96,12 @@ func Build(cfg *policyv1.JwtAuth, d policy.Deps) (policy.Policy, error) {
 	}
 	if j.senders, err = sendersOf(cfg, j.algorithms, d.Host.Proofs); err != nil {
 		return nil, err
+	}
+	if cfg.GetOneTime() {
+		if cfg.RequireExpiry != nil && !cfg.GetRequireExpiry() {
+			return nil, errors.New("one_time needs tokens that end")
+		}
+		j.once = d.Host.Once
 	}
 	return j.withIssuers(cfg, rules, d.Group)
 }
@@ -190,7 +197,7 @@ func sourceOf(m *policyv1.JwtIssuer) hostsvc.KeySource {
 func rulesOf(cfg *policyv1.JwtAuth) (token.Rules, error) {
 	r := token.Rules{
 		Audiences: cfg.GetAudiences(), Subjects: cfg.GetSubjects(), Leeway: cfg.GetLeeway().AsDuration(),
-		Expires: cfg.RequireExpiry == nil || cfg.GetRequireExpiry(), MaxLifetime: cfg.GetMaxLifetime().AsDuration(),
+		Expires: cfg.RequireExpiry == nil || cfg.GetRequireExpiry(), MaxLifetime: cfg.GetMaxLifetime().AsDuration(), ID: cfg.GetOneTime(),
 	}
 	switch cfg.GetProfile() {
 	case policyv1.JwtProfile_JWT_PROFILE_UNSPECIFIED, policyv1.JwtProfile_JWT_PROFILE_ANY:
@@ -241,6 +248,9 @@ func (j *jwtAuth) Request(x *exchange.Exchange) policy.Verdict {
 	v, refusal := j.known(x, f.Value)
 	if refusal == nil && (v.bound != nil || f.Scheme == proofField) {
 		refusal = j.proved(x, v.bound, f.Value, f.Scheme)
+	}
+	if refusal == nil && j.once != nil {
+		refusal = j.single(x, v)
 	}
 	if refusal != nil {
 		return refuse(x, refusal)
@@ -294,7 +304,8 @@ type refusals struct {
 	challenge                              exchange.Header
 	missing, several, invalid, unavailable *exchange.Refusal
 	keys, later                            *exchange.Refusal
-	proof                                  *exchange.Refusal
+	proof, full                            *exchange.Refusal
+	realm                                  string
 	faults                                 map[token.Fault]*exchange.Refusal
 }
 
@@ -302,6 +313,7 @@ func newRefusals(realm string) refusals {
 	challenge := `Bearer realm="` + realm + `"`
 	wrong := exchange.Field("WWW-Authenticate", challenge+`, error="invalid_token"`)
 	r := refusals{
+		realm:       realm,
 		challenge:   exchange.Field("WWW-Authenticate", challenge),
 		missing:     exchange.NewRefusal(401, "unauthenticated", "This route needs a bearer token.").Absent(),
 		several:     exchange.NewRefusal(401, "unauthenticated", "The request presents more than one token."),
@@ -310,6 +322,7 @@ func newRefusals(realm string) refusals {
 		faults:      map[token.Fault]*exchange.Refusal{},
 	}
 	r.keys = exchange.NewRefusal(503, "unavailable", "The keys of the token's issuer cannot be had now.", exchange.Field("Retry-After", "5")).Because("token_keys_unavailable")
+	r.full = r.unavailable.Because("token_uses_full")
 	again := strconv.Itoa(int(hostsvc.KeyAgain.Seconds()))
 	r.later = exchange.NewRefusal(503, "unavailable", "Whether the token's key has been added cannot be looked up now.", exchange.Field("Retry-After", again)).Because("token_key_not_looked_up")
 	r.proof = exchange.NewRefusal(401, "unauthenticated", "The proof that the token is the caller's is not valid.",

@@ -26,10 +26,11 @@ type senders struct {
 	dpop, mtls policyv1.JwtProof
 	algorithms []jwk.Algorithm
 	proofs     *hostsvc.ProofTable
+	nonce      bool // proofs need one of ours
 }
 
 func sendersOf(cfg *policyv1.JwtAuth, algorithms []jwk.Algorithm, proofs *hostsvc.ProofTable) (senders, error) {
-	s := senders{dpop: cfg.GetDpop(), mtls: cfg.GetMtls(), algorithms: publicOnly(algorithms), proofs: proofs}
+	s := senders{dpop: cfg.GetDpop(), mtls: cfg.GetMtls(), algorithms: publicOnly(algorithms), proofs: proofs, nonce: cfg.GetDpopUseNonce()}
 	for _, p := range []*policyv1.JwtProof{&s.dpop, &s.mtls} {
 		switch *p {
 		case policyv1.JwtProof_JWT_PROOF_UNSPECIFIED:
@@ -38,6 +39,9 @@ func sendersOf(cfg *policyv1.JwtAuth, algorithms []jwk.Algorithm, proofs *hostsv
 		default:
 			return s, errors.New("dpop or mtls is not known")
 		}
+	}
+	if s.nonce && s.dpop == policyv1.JwtProof_JWT_PROOF_OFF {
+		return s, errors.New("dpop_use_nonce goes with dpop")
 	}
 	return s, nil
 }
@@ -126,14 +130,33 @@ func (j *jwtAuth) hasKey(x *exchange.Exchange, b *token.Bound, raw []byte) *exch
 		p.Issued.Before(early), p.Issued.After(late):
 		return j.refusals.proof
 	}
-	fresh, ok := j.senders.proofs.Use(p.Thumbprint, p.ID, now, p.Issued.Add(proofAge))
-	switch {
-	case !ok:
-		return j.refusals.unavailable
-	case !fresh:
-		return j.refusals.proof
+	if j.senders.nonce {
+		if r := j.hasNonce(x, p.Nonce); r != nil {
+			return r
+		}
 	}
+	return once(x, j.senders.proofs, p.Thumbprint, p.ID, p.Issued.Add(proofAge), j.refusals.full, j.refusals.proof)
+}
+
+// once takes what counts once, which alternatives of one route may look at more than once for one request.
+func once(x *exchange.Exchange, t *hostsvc.ProofTable, key, id string, until time.Time, full, used *exchange.Refusal) *exchange.Refusal {
+	spent := exchange.Spent{In: t, Key: key, ID: id}
+	if slices.Contains(x.Spent, spent) {
+		return nil
+	}
+	switch fresh, ok := t.Use(key, id, x.Timings.Received, until); {
+	case !ok:
+		return full
+	case !fresh:
+		return used
+	}
+	x.Spent = append(x.Spent, spent)
 	return nil
+}
+
+// single returns nil if the token was not used before, where tokens count once.
+func (j *jwtAuth) single(x *exchange.Exchange, v *verified) *exchange.Refusal {
+	return once(x, j.once, v.token.Text("iss"), v.token.Text("jti"), v.ends, j.refusals.full, j.refusals.of(token.Used))
 }
 
 // isTarget reports whether a proof is for this request: the same scheme, host and path. Query and fragment do not count, and

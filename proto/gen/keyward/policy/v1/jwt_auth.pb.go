@@ -314,7 +314,12 @@ type JwtAuth struct {
 	Dpop JwtProof `protobuf:"varint,23,opt,name=dpop,proto3,enum=keyward.policy.v1.JwtProof" json:"dpop,omitempty"`
 	// The same for client certificates that a token is bound to (RFC 8705; `cnf.x5t#S256`). Clients are asked for one where
 	// `client_certificates` say so, and it counts if those vouch for it.
-	Mtls          JwtProof `protobuf:"varint,24,opt,name=mtls,proto3,enum=keyward.policy.v1.JwtProof" json:"mtls,omitempty"`
+	Mtls JwtProof `protobuf:"varint,24,opt,name=mtls,proto3,enum=keyward.policy.v1.JwtProof" json:"mtls,omitempty"`
+	// Proofs of `dpop` need a nonce that a gateway has given (RFC 9449 section 9): whoever comes without one is answered 401 with
+	// `use_dpop_nonce` and one in DPoP-Nonce, which counts for five minutes at every gateway of the group.
+	DpopUseNonce bool `protobuf:"varint,25,opt,name=dpop_use_nonce,json=dpopUseNonce,proto3" json:"dpop_use_nonce,omitempty"`
+	// Each token counts for one request, at each gateway. Tokens need a `jti` then, and an end.
+	OneTime       bool `protobuf:"varint,26,opt,name=one_time,json=oneTime,proto3" json:"one_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -517,6 +522,20 @@ func (x *JwtAuth) GetMtls() JwtProof {
 	return JwtProof_JWT_PROOF_UNSPECIFIED
 }
 
+func (x *JwtAuth) GetDpopUseNonce() bool {
+	if x != nil {
+		return x.DpopUseNonce
+	}
+	return false
+}
+
+func (x *JwtAuth) GetOneTime() bool {
+	if x != nil {
+		return x.OneTime
+	}
+	return false
+}
+
 // JwtIssuer is somebody whose tokens are accepted, and where the keys are. Exactly one of jwks_uri, discovery, public_keys and
 // certificate.
 type JwtIssuer struct {
@@ -715,7 +734,7 @@ var File_keyward_policy_v1_jwt_auth_proto protoreflect.FileDescriptor
 
 const file_keyward_policy_v1_jwt_auth_proto_rawDesc = "" +
 	"\n" +
-	" keyward/policy/v1/jwt_auth.proto\x12\x11keyward.policy.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a keyward/options/v1/options.proto\"\xcd\r\n" +
+	" keyward/policy/v1/jwt_auth.proto\x12\x11keyward.policy.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a keyward/options/v1/options.proto\"\xb2\x10\n" +
 	"\aJwtAuth\x12J\n" +
 	"\aissuers\x18\x01 \x03(\v2\x1c.keyward.policy.v1.JwtIssuerB\x12\xbaH\x05\x92\x01\x02\x10 \xda\xe7\x18\x06:\x04nameR\aissuers\x12\x98\x01\n" +
 	"\n" +
@@ -750,10 +769,14 @@ const file_keyward_policy_v1_jwt_auth_proto_rawDesc = "" +
 	"\x04dpop\x18\x17 \x01(\x0e2\x1b.keyward.policy.v1.JwtProofB\x16\xbaH\x05\x82\x01\x02\x10\x01\xda\xe7\x18\n" +
 	"\x12\boptionalR\x04dpop\x12G\n" +
 	"\x04mtls\x18\x18 \x01(\x0e2\x1b.keyward.policy.v1.JwtProofB\x16\xbaH\x05\x82\x01\x02\x10\x01\xda\xe7\x18\n" +
-	"\x12\boptionalR\x04mtls\x1a>\n" +
+	"\x12\boptionalR\x04mtls\x12,\n" +
+	"\x0edpop_use_nonce\x18\x19 \x01(\bB\x06\xda\xe7\x18\x02P\x01R\fdpopUseNonce\x12!\n" +
+	"\bone_time\x18\x1a \x01(\bB\x06\xda\xe7\x18\x02P\x01R\aoneTime\x1a>\n" +
 	"\x10ScopeGroupsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01:\x19\x92\xe7\x18\x15\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01:\xac\x02\xbaH\x8f\x02\x1a\x98\x01\n" +
+	"\x11jwt_auth.one_time\x12?one_time needs tokens that end: leave out require_expiry: false\x1aB!this.one_time || !has(this.require_expiry) || this.require_expiry\x1ar\n" +
+	"\x17jwt_auth.dpop_use_nonce\x12/dpop_use_nonce needs dpop: optional or required\x1a&!this.dpop_use_nonce || this.dpop != 1\x92\xe7\x18\x15\n" +
 	"\bjwt-auth\x10\x02\x18\x01\"\x03\x01\x02\x03(\x03B\x13\n" +
 	"\x11_hide_credentialsB\x11\n" +
 	"\x0f_require_expiry\"\xfe\x05\n" +
