@@ -339,10 +339,18 @@ func TestTheKeyOfACertificate(t *testing.T) {
 	w.group = certificates{versions: map[string][]*certs.Version{"idp": {version(current), version(next)}}}
 	cfg := &policyv1.JwtAuth{Issuers: []*policyv1.JwtIssuer{{Name: "i", Issuer: "i", Certificate: "idp"}}}
 	p := w.build(t, cfg)
+	raw := current.Token(nil, w.claims(nil))
+	if _, status, why := w.ask(p, raw); status != 200 {
+		t.Errorf("%d %s", status, why)
+	}
 	for k, want := range map[*tokentest.Key]int{current: 200, next: 200, tokentest.NewKey(t, jwk.ES256, "a"): 401} {
 		if _, status, why := w.ask(p, k.Token(nil, w.claims(nil))); status != want {
 			t.Errorf("%d %s, want %d", status, why, want)
 		}
+	}
+	w.group = certificates{versions: map[string][]*certs.Version{"idp": {version(next)}}}
+	if _, status, why := w.ask(w.build(t, cfg), raw); status != 401 {
+		t.Errorf("%d %s for a token that was verified with a certificate that is gone", status, why)
 	}
 	cfg.Issuers[0].Certificate = "other"
 	if _, err := jwtauth.Build(cfg, policy.Deps{Host: w.host, Group: w.group}); err == nil {

@@ -71,14 +71,8 @@ func Build(cfg *policyv1.JwtAuth, d policy.Deps) (policy.Policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	scope, err := (proto.MarshalOptions{Deterministic: true}).Marshal(cfg)
-	if err != nil {
-		return nil, errors.New("its config cannot be written")
-	}
-	b := d.Binding
 	j := &jwtAuth{
 		places: placesOf(cfg), keep: cfg.HideCredentials != nil && !cfg.GetHideCredentials(), host: d.Host, issuers: map[string]*issuer{}, own: rules, refusals: newRefusals(realm),
-		cache:      d.Host.Tokens.Bind(b.Type, b.Name, b.OwnerKind, b.OwnerUID, string(scope)),
 		algorithms: jwk.Default(),
 	}
 	if j.callers, err = callersOf(cfg); err != nil {
@@ -103,7 +97,34 @@ func Build(cfg *policyv1.JwtAuth, d policy.Deps) (policy.Policy, error) {
 		}
 		j.once = d.Host.Once
 	}
-	return j.withIssuers(cfg, rules, d.Group)
+	if err := j.addIssuers(cfg, rules, d.Group); err != nil {
+		return nil, err
+	}
+	scope, err := j.scope(cfg)
+	if err != nil {
+		return nil, err
+	}
+	b := d.Binding
+	j.cache = d.Host.Tokens.Bind(b.Type, b.Name, b.OwnerKind, b.OwnerUID, scope)
+	if j.waits {
+		return waiting{j}, nil
+	}
+	return j, nil
+}
+
+// scope is equal for policies that find the same of a token: of one configuration, and with the same of what that only names.
+func (j *jwtAuth) scope(cfg *policyv1.JwtAuth) (string, error) {
+	text, err := (proto.MarshalOptions{Deterministic: true}).Marshal(cfg)
+	if err != nil {
+		return "", errors.New("its config cannot be written")
+	}
+	for _, m := range cfg.GetIssuers() {
+		for _, k := range j.issuers[m.GetIssuer()].keys {
+			print, _ := k.Thumbprint()
+			text = fmt.Appendf(text, "\x00%s %q", print, m.GetIssuer())
+		}
+	}
+	return string(text), nil
 }
 
 // placesOf says where tokens are looked for.
@@ -121,8 +142,7 @@ func placesOf(cfg *policyv1.JwtAuth) *presented.Places {
 	return presented.New(c)
 }
 
-// withIssuers adds the issuers.
-func (j *jwtAuth) withIssuers(cfg *policyv1.JwtAuth, rules token.Rules, group policy.Group) (policy.Policy, error) {
+func (j *jwtAuth) addIssuers(cfg *policyv1.JwtAuth, rules token.Rules, group policy.Group) error {
 	for _, m := range cfg.GetIssuers() {
 		i := &issuer{rules: rules}
 		i.rules.Issuer = m.GetIssuer()
@@ -130,24 +150,21 @@ func (j *jwtAuth) withIssuers(cfg *policyv1.JwtAuth, rules token.Rules, group po
 			i.rules.Audiences = m.GetAudiences()
 		}
 		if m.GetIssuer() == "" || j.issuers[m.GetIssuer()] != nil {
-			return nil, errors.New("issuers must have names of their own in issuer")
+			return errors.New("issuers must have names of their own in issuer")
 		}
 		j.issuers[m.GetIssuer()] = i
 		var err error
 		if i.keys, err = keysOf(m, group); err != nil {
-			return nil, fmt.Errorf("issuer %s: %w", m.GetIssuer(), err)
+			return fmt.Errorf("issuer %s: %w", m.GetIssuer(), err)
 		}
 		if m.GetJwksUri() != "" || m.GetDiscovery() {
 			i.set, j.waits = j.host.KeySets.Open(sourceOf(m)), true
 		}
 		if (i.set == nil) == (len(i.keys) == 0) {
-			return nil, fmt.Errorf("issuer %s needs keys, in one way", m.GetIssuer())
+			return fmt.Errorf("issuer %s needs keys, in one way", m.GetIssuer())
 		}
 	}
-	if j.waits {
-		return waiting{j}, nil
-	}
-	return j, nil
+	return nil
 }
 
 // keysOf returns the keys that are not fetched.
