@@ -2,8 +2,13 @@ package hostsvc_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
+	"io"
+	"log"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -13,6 +18,7 @@ import (
 	"keyward.dev/dataplane/internal/hostsvc"
 	"keyward.dev/dataplane/internal/token/tokentest"
 	"keyward.dev/shared/check/jwk"
+	"keyward.dev/shared/testkit/certtest"
 )
 
 // identityProvider answers as one does, and as some should not.
@@ -39,6 +45,58 @@ func identityProvider(t *testing.T, set []byte) *httptest.Server {
 	mux.HandleFunc("/away", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, other.URL, http.StatusFound) })
 	mux.HandleFunc("/slow", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	return s
+}
+
+// TestFetchingKeysOverTLS has a server with a certificate of an authority of one's own.
+func TestFetchingKeysOverTLS(t *testing.T) {
+	t.Parallel()
+	set := tokentest.Set(tokentest.NewKey(t, jwk.EdDSA, "k"))
+	ca, stranger := certtest.CA(t, "ca"), certtest.CA(t, "stranger")
+	leaf := ca.Issue(t, "id", certtest.Template(func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)} }))
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/jwks" {
+			_, _ = w.Write(set)
+			return
+		}
+		fmt.Fprintf(w, `{"issuer":%q,"jwks_uri":%q}`, "https://"+r.Host, "https://"+r.Host+"/jwks")
+	}))
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{leaf.Cert.Raw}, PrivateKey: leaf.Key}}, MinVersion: tls.VersionTLS12}
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	for _, tt := range []struct {
+		name        string
+		source      hostsvc.KeySource
+		authorities string
+		want        string
+	}{
+		{"its authority", hostsvc.KeySource{URL: s.URL + "/jwks"}, string(ca.Cert.Raw), "k "},
+		{"one of two", hostsvc.KeySource{URL: s.URL + "/jwks"}, string(stranger.Cert.Raw) + string(ca.Cert.Raw), "k "},
+		{"also of the metadata", hostsvc.KeySource{Issuer: s.URL}, string(ca.Cert.Raw), "k "},
+		{"another", hostsvc.KeySource{URL: s.URL + "/jwks"}, string(stranger.Cert.Raw), "none"},
+		{"those of the machine", hostsvc.KeySource{URL: s.URL + "/jwks"}, "", "none"},
+		{"garbage", hostsvc.KeySource{URL: s.URL + "/jwks"}, "x", "none"},
+		{"another name", hostsvc.KeySource{URL: strings.Replace(s.URL, "127.0.0.1", "localhost", 1) + "/jwks"}, string(ca.Cert.Raw), "none"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			services := hostsvc.New(hostsvc.Config{})
+			rules, err := hostsvc.NewEgressRules(nil, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			services.Egress.Store(rules)
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() { done <- services.KeySets.Run(ctx) }()
+			tt.source.Authorities, tt.source.Refresh, tt.source.Timeout = tt.authorities, time.Minute, 5*time.Second
+			if got := ids(services.KeySets.Open(tt.source).Keys()); got != tt.want {
+				t.Errorf("keys %q, want %q", got, tt.want)
+			}
+			cancel()
+			<-done
+		})
+	}
 }
 
 func TestFetchingKeys(t *testing.T) {

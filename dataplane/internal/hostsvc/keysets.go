@@ -44,6 +44,8 @@ type KeySource struct {
 	Stale time.Duration
 	// Timeout bounds a fetch, and how long anybody waits for one.
 	Timeout time.Duration
+	// Authorities vouch for the servers: their certificates in DER, one behind the other; empty: those of the machine do.
+	Authorities string
 }
 
 // Fetched is what came of fetching a set.

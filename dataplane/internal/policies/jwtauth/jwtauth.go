@@ -4,6 +4,7 @@
 package jwtauth
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -43,13 +44,6 @@ type jwtAuth struct {
 	senders    senders
 	once       *hostsvc.ProofTable // of tokens that count once; nil: they count until they end
 	refusals   refusals
-}
-
-// issuer is whose tokens are accepted, under which rules.
-type issuer struct {
-	rules token.Rules
-	keys  []*jwk.Key      // nil: they are fetched
-	set   *hostsvc.KeySet // nil: they are not
 }
 
 // waiting is the policy with issuers whose keys are fetched, for which the first request may wait.
@@ -119,6 +113,7 @@ func (j *jwtAuth) scope(cfg *policyv1.JwtAuth) (string, error) {
 		return "", errors.New("its config cannot be written")
 	}
 	for _, m := range cfg.GetIssuers() {
+		text = fmt.Appendf(text, "\x00%x", sha256.Sum256([]byte(j.issuers[m.GetIssuer()].authorities)))
 		for _, k := range j.issuers[m.GetIssuer()].keys {
 			print, _ := k.Thumbprint()
 			text = fmt.Appendf(text, "\x00%s %q", print, m.GetIssuer())
@@ -140,75 +135,6 @@ func placesOf(cfg *policyv1.JwtAuth) *presented.Places {
 		c.Header = []string{defaultHeader}
 	}
 	return presented.New(c)
-}
-
-func (j *jwtAuth) addIssuers(cfg *policyv1.JwtAuth, rules token.Rules, group policy.Group) error {
-	for _, m := range cfg.GetIssuers() {
-		i := &issuer{rules: rules}
-		i.rules.Issuer = m.GetIssuer()
-		if len(m.GetAudiences()) > 0 {
-			i.rules.Audiences = m.GetAudiences()
-		}
-		if m.GetIssuer() == "" || j.issuers[m.GetIssuer()] != nil {
-			return errors.New("issuers must have names of their own in issuer")
-		}
-		j.issuers[m.GetIssuer()] = i
-		var err error
-		if i.keys, err = keysOf(m, group); err != nil {
-			return fmt.Errorf("issuer %s: %w", m.GetIssuer(), err)
-		}
-		if m.GetJwksUri() != "" || m.GetDiscovery() {
-			i.set, j.waits = j.host.KeySets.Open(sourceOf(m)), true
-		}
-		if (i.set == nil) == (len(i.keys) == 0) {
-			return fmt.Errorf("issuer %s needs keys, in one way", m.GetIssuer())
-		}
-	}
-	return nil
-}
-
-// keysOf returns the keys that are not fetched.
-func keysOf(m *policyv1.JwtIssuer, group policy.Group) ([]*jwk.Key, error) {
-	var all []*jwk.Key
-	for _, text := range m.GetPublicKeys() {
-		keys, err := jwk.Parse(text)
-		if err != nil {
-			return nil, fmt.Errorf("public key %w", err)
-		}
-		all = append(all, keys...)
-	}
-	if m.GetCertificate() == "" {
-		return all, nil
-	}
-	versions, err := group.Certificate(m.GetCertificate())
-	if err != nil {
-		return nil, err
-	}
-	for _, v := range versions {
-		k, err := jwk.FromPublic(v.Chain[0].PublicKey, "", "")
-		if err != nil {
-			return nil, fmt.Errorf("the key of certificate %s %w", m.GetCertificate(), err)
-		}
-		all = append(all, k)
-	}
-	return all, nil
-}
-
-func sourceOf(m *policyv1.JwtIssuer) hostsvc.KeySource {
-	s := hostsvc.KeysAt(m.GetJwksUri())
-	if m.GetDiscovery() {
-		s.Issuer = m.GetIssuer()
-	}
-	if m.Refresh != nil {
-		s.Refresh = m.GetRefresh().AsDuration()
-	}
-	if m.StaleBound != nil {
-		s.Stale = m.GetStaleBound().AsDuration()
-	}
-	if m.Timeout != nil {
-		s.Timeout = m.GetTimeout().AsDuration()
-	}
-	return s
 }
 
 func rulesOf(cfg *policyv1.JwtAuth) (token.Rules, error) {

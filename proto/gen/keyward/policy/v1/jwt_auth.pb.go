@@ -545,7 +545,7 @@ type JwtIssuer struct {
 	// What the `iss` claim must be, to the letter. No two issuers of a policy have the same.
 	Issuer string `protobuf:"bytes,2,opt,name=issuer,proto3" json:"issuer,omitempty"`
 	// Where its keys are published as a JWK set (RFC 7517): an https URL, or http to a loopback address. Gateways fetch it
-	// themselves, within `upstream_networks`, and verify TLS by the roots of their machine.
+	// themselves, within `upstream_networks`, and verify TLS by `ca`, or the roots of their machine.
 	JwksUri string `protobuf:"bytes,3,opt,name=jwks_uri,json=jwksUri,proto3" json:"jwks_uri,omitempty"`
 	// Its metadata say where its keys are (OpenID Connect Discovery, RFC 8414). The issuer is then a URL.
 	Discovery bool `protobuf:"varint,4,opt,name=discovery,proto3" json:"discovery,omitempty"`
@@ -561,7 +561,10 @@ type JwtIssuer struct {
 	// For how long the last keys are believed after that if they cannot be fetched. At most 7 days. Left out: 1h.
 	StaleBound *durationpb.Duration `protobuf:"bytes,8,opt,name=stale_bound,json=staleBound,proto3" json:"stale_bound,omitempty"`
 	// How long fetching keys may take, and how long a request waits for it. 100ms to 30s. Left out: 5s.
-	Timeout       *durationpb.Duration `protobuf:"bytes,9,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	Timeout *durationpb.Duration `protobuf:"bytes,9,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// Authorities that vouch for the host its keys are fetched from, and for that of its metadata: names of ca-certificates. Left
+	// out: the roots of the gateway's machine.
+	Ca            []string `protobuf:"bytes,11,rep,name=ca,proto3" json:"ca,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -662,6 +665,13 @@ func (x *JwtIssuer) GetStaleBound() *durationpb.Duration {
 func (x *JwtIssuer) GetTimeout() *durationpb.Duration {
 	if x != nil {
 		return x.Timeout
+	}
+	return nil
+}
+
+func (x *JwtIssuer) GetCa() []string {
+	if x != nil {
+		return x.Ca
 	}
 	return nil
 }
@@ -779,7 +789,7 @@ const file_keyward_policy_v1_jwt_auth_proto_rawDesc = "" +
 	"\x17jwt_auth.dpop_use_nonce\x12/dpop_use_nonce needs dpop: optional or required\x1a&!this.dpop_use_nonce || this.dpop != 1\x92\xe7\x18\x15\n" +
 	"\bjwt-auth\x10\x02\x18\x01\"\x03\x01\x02\x03(\x03B\x13\n" +
 	"\x11_hide_credentialsB\x11\n" +
-	"\x0f_require_expiry\"\xfe\x05\n" +
+	"\x0f_require_expiry\"\xc0\a\n" +
 	"\tJwtIssuer\x12\x1a\n" +
 	"\x04name\x18\x01 \x01(\tB\x06\xda\xe7\x18\x02\b\tR\x04name\x12\"\n" +
 	"\x06issuer\x18\x02 \x01(\tB\n" +
@@ -795,7 +805,9 @@ const file_keyward_policy_v1_jwt_auth_proto_rawDesc = "" +
 	"\"\x04\b\x80\xa3\x052\x02\b\x0fR\arefresh\x12J\n" +
 	"\vstale_bound\x18\b \x01(\v2\x19.google.protobuf.DurationB\x0e\xbaH\v\xaa\x01\b\"\x04\b\x80\xf5$2\x00R\n" +
 	"staleBound\x12F\n" +
-	"\atimeout\x18\t \x01(\v2\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\v\"\x02\b\x1e2\x05\x10\x80\xc2\xd7/R\atimeout:\xe8\x01\xbaH\xe4\x01\x1a\xe1\x01\n" +
+	"\atimeout\x18\t \x01(\v2\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\v\"\x02\b\x1e2\x05\x10\x80\xc2\xd7/R\atimeout\x123\n" +
+	"\x02ca\x18\v \x03(\tB#\xbaH\x05\x92\x01\x02\x10\x10\xda\xe7\x18\x17\x1a\x0fca-certificates \x01@\x01P\x01R\x02ca:\xf5\x02\xbaH\xf1\x02\x1a\x8a\x01\n" +
+	"\rjwt_issuer.ca\x12<ca goes with jwks_uri and discovery: nothing else is fetched\x1a;size(this.ca) == 0 || this.jwks_uri != '' || this.discovery\x1a\xe1\x01\n" +
 	"\x0fjwt_issuer.keys\x12Dgive exactly one of jwks_uri, discovery, public_keys and certificate\x1a\x87\x01(this.jwks_uri != '' ? 1 : 0) + (this.discovery ? 1 : 0) + (size(this.public_keys) > 0 ? 1 : 0) + (this.certificate != '' ? 1 : 0) == 1\"\xbe\x02\n" +
 	"\bJwtClaim\x12\x1e\n" +
 	"\x04name\x18\x01 \x01(\tB\n" +
