@@ -124,6 +124,8 @@ func New(ctx context.Context, s Settings, stdout io.Writer, log *slog.Logger, so
 		BodyBytes:         func() int64 { return g.server.Stats().BodyBytes },
 		Ambiguous:         services.Ambiguous.Load,
 		AmbiguousLogins:   services.AmbiguousLogins.Load,
+		Logins:            policies.Authentication(),
+		Authentication:    services.Stats,
 		HandshakeFailures: func() map[string]uint64 { return g.server.HandshakeFailures() },
 		Responders:        g.responders,
 		File:              g.certificateFile(),

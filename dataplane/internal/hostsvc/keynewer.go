@@ -26,7 +26,13 @@ const KeyAgain = keySetEvery + 2*keySetScan
 // Newer is for a token whose key is not in the set that was tried. It has the set fetched again, within bounds, until it has
 // the key, and returns what there is then. That there is no such key is known only from a fetch that began after the question,
 // or if its issuer has withdrawn the key of that name: one that is asked for too often may have been added meanwhile.
-func (k *KeySet) Newer(tried *jwk.Set, name string, has func(*jwk.Set) bool) (s *jwk.Set, answer KeyAnswer) {
+func (k *KeySet) Newer(tried *jwk.Set, name string, has func(*jwk.Set) bool) (*jwk.Set, KeyAnswer) {
+	s, answer := k.newer(tried, name, has)
+	k.table.tally.answered(answer, s != nil && has(s))
+	return s, answer
+}
+
+func (k *KeySet) newer(tried *jwk.Set, name string, has func(*jwk.Set) bool) (s *jwk.Set, answer KeyAnswer) {
 	now := time.Now()
 	asked, ends := k.fetches(), now.Add(k.source.Timeout)
 	s = k.Current(now)
@@ -56,9 +62,10 @@ func (k *KeySet) Newer(tried *jwk.Set, name string, has func(*jwk.Set) bool) (s 
 }
 
 // Later is Newer for who must not wait: it has the set fetched again, within the same bounds, and says what is known now.
-func (k *KeySet) Later(tried *jwk.Set, name string, has func(*jwk.Set) bool) (*jwk.Set, KeyAnswer) {
+func (k *KeySet) Later(tried *jwk.Set, name string, has func(*jwk.Set) bool) (s *jwk.Set, answer KeyAnswer) {
+	defer func() { k.table.tally.answered(answer, s != nil && has(s)) }()
 	now := time.Now()
-	s := k.Current(now)
+	s = k.Current(now)
 	if s != nil && (s != tried && has(s) || k.withdrew(name)) {
 		return s, KeyKnown
 	}

@@ -64,6 +64,7 @@ type KeySets struct {
 	fetch FetchKeys
 	log   *slog.Logger
 	queue chan *KeySet
+	tally keyTally
 
 	mu   sync.Mutex
 	sets map[KeySource]*KeySet // guarded by mu
@@ -96,6 +97,8 @@ type knownKeys struct {
 	keys *jwk.Set
 	body string
 	ends time.Time // it is not believed any more then
+	// fetched is when it was confirmed last.
+	fetched time.Time
 	// withdrawn are the names of keys that sets before had and this one has not, the newest last.
 	withdrawn []string
 }
@@ -274,6 +277,7 @@ func (t *KeySets) renew(ctx context.Context, k *KeySet) {
 		k.round = nil
 	}()
 	if k.failed = err != nil; k.failed {
+		t.tally.failed.Add(1)
 		k.next = now.Add(min(keySetMaxRetry, keySetRetry<<min(k.failures, 10)))
 		k.failures++
 		t.log.WarnContext(ctx, "keys of an issuer cannot be fetched", "url", k.source.URL, "issuer", k.source.Issuer, "failures", k.failures, "err", err)
@@ -283,7 +287,8 @@ func (t *KeySets) renew(ctx context.Context, k *KeySet) {
 	if got.MaxAge > 0 {
 		age = max(min(age, got.MaxAge), min(age, keySetMinAge))
 	}
+	t.tally.fetched.Add(1)
 	k.failures, k.answered = 0, number
 	k.next = now.Add(age - age/10) // ahead of its end, so that nobody waits
-	k.known.Store(&knownKeys{keys: keys, body: string(got.Body), ends: now.Add(age + k.source.Stale), withdrawn: withdrawn(before, keys)})
+	k.known.Store(&knownKeys{keys: keys, body: string(got.Body), ends: now.Add(age + k.source.Stale), withdrawn: withdrawn(before, keys), fetched: now})
 }

@@ -28,6 +28,7 @@ type proofShard struct {
 	// swept is when those that have ended were last dropped from a full table.
 	swept int64
 	max   int
+	full  uint64 // how often there was no room
 	_     [24]byte
 }
 
@@ -63,6 +64,7 @@ func (t *ProofTable) Use(key, id string, now, until time.Time) (fresh, ok bool) 
 		s.sweep(now.Unix())
 	}
 	if len(s.seen) >= s.max {
+		s.full++
 		return false, false
 	}
 	s.seen[name] = until.Unix()
@@ -80,16 +82,4 @@ func (s *proofShard) sweep(now int64) {
 			delete(s.seen, name)
 		}
 	}
-}
-
-// Len returns how many proofs are remembered, some of which may have ended.
-func (t *ProofTable) Len() int {
-	n := 0
-	for i := range t.shards {
-		s := &t.shards[i]
-		s.mu.Lock()
-		n += len(s.seen)
-		s.mu.Unlock()
-	}
-	return n
 }

@@ -3,6 +3,7 @@ package hostsvc
 import (
 	"hash/maphash"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -20,6 +21,7 @@ type ReplayTable struct {
 	base         time.Time
 	seed1, seed2 maphash.Seed
 	shards       [replayShards]replayShard
+	full         atomic.Uint64 // how often there was no room
 }
 
 type replayShard struct {
@@ -114,6 +116,7 @@ func (r *Replays) Take(owner string, name []byte, now, until time.Time) Replay {
 	}
 	i, ok := s.free(at)
 	if !ok {
+		t.full.Add(1)
 		return ReplayUnsure
 	}
 	s.entries[i] = replayEntry{key: key, until: int64(until.Sub(t.base))}

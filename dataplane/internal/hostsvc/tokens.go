@@ -37,7 +37,9 @@ type tokenShard struct {
 	bytes   int
 	max     int
 	hand    int
-	_       [24]byte
+	// hits and misses count questions.
+	hits, misses uint64
+	_            [24]byte
 }
 
 // tokenEntry is free without a value.
@@ -149,13 +151,16 @@ func (c *TokenCache) Get(key *TokenKey, now time.Time) any {
 	defer s.mu.Unlock()
 	i, ok := s.index[*key]
 	if !ok {
+		s.misses++
 		return nil
 	}
 	e := &s.entries[i]
 	if now.UnixNano() >= e.until {
 		s.drop(i)
+		s.misses++
 		return nil
 	}
+	s.hits++
 	e.used = true
 	return e.value
 }

@@ -19,6 +19,7 @@ import (
 	"keyward.dev/dataplane/internal/policies/requestsizelimit"
 	"keyward.dev/dataplane/internal/policies/vaultauth"
 	"keyward.dev/dataplane/internal/policy"
+	optionsv1 "keyward.dev/proto/gen/keyward/options/v1"
 )
 
 // All returns the factories of all policies.
@@ -40,4 +41,14 @@ func All() []policy.Factory {
 		policy.Of(requestsizelimit.Build),
 		policy.Of(vaultauth.Build),
 	}
+}
+
+// Authentication returns the types of those that say who calls.
+func Authentication() (types []string) {
+	for _, f := range All() {
+		if f.Phase == optionsv1.Phase_PHASE_AUTHN {
+			types = append(types, f.Type)
+		}
+	}
+	return types
 }

@@ -39,10 +39,10 @@ func newMetrics(c Config) *metrics {
 			Namespace: namespace, Subsystem: subsystem, Name: "config_info", Help: "Always 1; the labels say which configuration is in force.",
 		}, []string{"epoch", "digest"}),
 		panics:   prometheus.NewCounterVec(counter("policy_panics_total", "Requests answered 500 because a policy panicked."), []string{"policy"}),
-		requests: newRequests(c.maxRoutes()),
+		requests: newRequests(c.maxRoutes(), c.Logins),
 		reports:  newReports(),
 	}
-	c.Registry.MustRegister(m.revision, m.lastSuccess, m.faults, m.applyErrors, m.info, m.panics, m.requests, m.reports)
+	c.Registry.MustRegister(m.revision, m.lastSuccess, m.faults, m.applyErrors, m.info, m.panics, m.requests, m.requests.logins, m.reports)
 	m.ask(c)
 	return m
 }
@@ -71,6 +71,9 @@ func (m *metrics) ask(c Config) {
 	}
 	if c.HandshakeFailures != nil {
 		c.Registry.MustRegister(newHandshakeFailures(c.HandshakeFailures))
+	}
+	if c.Authentication != nil {
+		c.Registry.MustRegister(newAuthentication(c.Authentication))
 	}
 	if c.Responders != nil && c.Runtime != nil {
 		c.Registry.MustRegister(newRevocations(c))

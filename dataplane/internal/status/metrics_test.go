@@ -38,7 +38,9 @@ func lasted(route string, d time.Duration) *exchange.Exchange {
 func TestNamesOfMetrics(t *testing.T) {
 	t.Parallel()
 	s, _, reg, _ := fixture()
-	s.Observe(lasted("r", time.Second), accesslog.Outcome{Status: 200})
+	in := lasted("r", time.Second)
+	in.Principal = &exchange.Principal{How: "key-auth"}
+	s.Observe(in, accesslog.Outcome{Status: 200})
 	s.Reported(lasted("r", 0), &exchange.PolicyRef{Type: "acl"}, nil)
 	s.Panicked(lasted("r", 0), nil, "boom")
 	s.Applied(&runtime.Runtime{Set: statetest.Set(t)}, nil, time.Unix(1000, 0))

@@ -58,6 +58,7 @@ type requests struct {
 	near    sync.Pool // of *stripe: a pool hands out what was last used on the processor it runs on
 	next    atomic.Uint32
 	routes  *table[string, series]
+	logins  *logins
 
 	duration, total, bytesIn, bytesOut *prometheus.Desc
 }
@@ -75,7 +76,7 @@ type series struct {
 	classes [classes]atomic.Pointer[histogram]
 }
 
-func newRequests(maxRoutes int) *requests {
+func newRequests(maxRoutes int, authenticate []string) *requests {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc(prometheus.BuildFQName(namespace, subsystem, name), help, labels, nil)
 	}
@@ -91,6 +92,7 @@ func newRequests(maxRoutes int) *requests {
 	for i := range r.stripes {
 		r.stripes[i].index = i
 	}
+	r.logins = newLogins(authenticate, len(r.stripes))
 	r.routes.get("") // requests that match no route always have their own
 	r.near.New = func() any { return &r.stripes[int(r.next.Add(1))%len(r.stripes)] }
 	return r
@@ -110,6 +112,7 @@ func (r *requests) observe(x *exchange.Exchange, o *accesslog.Outcome) {
 	if o.BytesOut > 0 {
 		s.out.Add(uint64(o.BytesOut))
 	}
+	r.logins.observe(s.index, x)
 	r.routes.get(x.Route.Name).of(c, len(r.stripes)).add(s.index, x.Timings.Done.Sub(x.Timings.Received))
 	r.near.Put(s)
 }

@@ -18,6 +18,7 @@ import (
 
 	"keyward.dev/dataplane/internal/accesslog"
 	"keyward.dev/dataplane/internal/exchange"
+	"keyward.dev/dataplane/internal/hostsvc"
 	"keyward.dev/dataplane/internal/revocation"
 	"keyward.dev/dataplane/internal/runtime"
 )
@@ -45,6 +46,10 @@ type Config struct {
 	Ambiguous func() uint64
 	// AmbiguousLogins counts the logins at directories that were refused because they are those of several users.
 	AmbiguousLogins func() uint64
+	// Logins are the types of the policies that authenticate.
+	Logins []string
+	// Authentication says how the services do that such policies have in common.
+	Authentication func() hostsvc.Stats
 	// HandshakeFailures are the TLS handshakes that failed, by reason.
 	HandshakeFailures func() map[string]uint64
 	// Responders keep what they have said of clients' certificates; nil: nobody is asked.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http/httptest"
 	"testing"
 	"time"
@@ -28,6 +29,7 @@ func fixture() (*status.Status, *runtime.Holder, *prometheus.Registry, *bool) {
 		Registry: reg, Runtime: holder, Version: "v1", Engine: "keyward", Draining: func() bool { return *draining },
 		InFlight: func() int64 { return 3 }, Dropped: func() uint64 { return 2 }, Connections: func() int64 { return 4 },
 		Handshakes: func() int64 { return 5 }, Refused: func() uint64 { return 6 }, Ambiguous: func() uint64 { return 9 }, BodyBytes: func() int64 { return 10 },
+		Logins: []string{"jwt-auth", "key-auth"}, Authentication: authentication,
 		MaxRoutes: 3, Log: slog.New(slog.DiscardHandler),
 		ControlPlane:      func() status.ControlPlane { return status.ControlPlane{Connected: true, Refused: 7, Epochs: 3} },
 		HandshakeFailures: func() map[string]uint64 { return map[string]uint64{"timeout": 8} },
@@ -219,6 +221,7 @@ func TestMetrics(t *testing.T) {
 		"keyward_gateway_tls_handshakes_in_progress":                                                "5",
 		"keyward_gateway_would_have_refused_total,binding=acl,owner=r,owner_kind=routes,policy=acl": "1",
 	}
+	maps.Copy(want, authenticationSeries())
 	if diff := cmp.Diff(want, gathered(t, reg)); diff != "" {
 		t.Errorf("metrics (-want +got):\n%s", diff)
 	}
