@@ -29,7 +29,7 @@ type rule struct {
 
 var (
 	refuseUnknown   = exchange.NewRefusal(401, "unauthenticated", "This route needs an identified caller.")
-	refuseForbidden = exchange.NewRefusal(403, "forbidden", "The consumer may not do this.")
+	refuseForbidden = exchange.NewRefusal(403, "forbidden", "The caller may not do this.")
 )
 
 // Build makes the policy.
