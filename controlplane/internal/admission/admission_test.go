@@ -1,6 +1,7 @@
 package admission_test
 
 import (
+	"encoding/base64"
 	"fmt"
 	"slices"
 	"strings"
@@ -390,6 +391,39 @@ func TestWarnings(t *testing.T) {
 	}
 	if len(a.Audit) != 1 || !strings.Contains(a.Audit[0], "credentials/w/k") || strings.Contains(a.Audit[0], "weak,") {
 		t.Errorf("audit %q", a.Audit)
+	}
+}
+
+func TestWeakSecretsAreToldOf(t *testing.T) {
+	t.Parallel()
+	strong, weak := strings.Repeat("s", 32), strings.Repeat("w", 20)
+	for _, tt := range []struct {
+		name, config, then string
+		want               int
+	}{
+		{"strong", "{key_id: k, secret: " + strong + "}", "", 0},
+		{"strong all the same", "{key_id: k, secret: " + strong + ", allow_weak: true}", "", 0},
+		{"weak", "{key_id: k, secret: " + weak + ", allow_weak: true}", "", 1},
+		{"weak, in Base64", "{key_id: k, base64: true, allow_weak: true, secret: " + base64.StdEncoding.EncodeToString([]byte(weak)) + "}", "", 1},
+		{"weak, and kept", "{key_id: k, secret: " + weak + ", allow_weak: true}", "{key_id: l, secret: {set: true}, allow_weak: true}", 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			g := newGroup(t)
+			g.must(base)
+			var a admission.Admitted
+			for _, config := range []string{tt.config, tt.then} {
+				if config != "" {
+					a = g.must("consumers: [{name: w, credentials: [{name: k, type: hmac-auth, config: " + config + "}]}]")
+				}
+			}
+			if len(a.Warnings) != tt.want || len(a.Audit) != tt.want {
+				t.Fatalf("warnings %v, audit %q, want %d", a.Warnings, a.Audit, tt.want)
+			}
+			if tt.want == 1 && (a.Warnings[0].Path != "consumers[0].credentials[0].config.secret" || a.Audit[0] != "weak secret allowed for credentials/w/k") {
+				t.Errorf("warnings %v, audit %q", a.Warnings, a.Audit)
+			}
+		})
 	}
 }
 

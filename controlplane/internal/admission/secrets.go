@@ -173,9 +173,13 @@ func (j *judge) noteWeak(e *entry, plaintext string) {
 	if check.Key(plaintext, false) == "" {
 		return
 	}
-	ref := catalog.Ref(e.kind.Name, e.name)
-	j.audit = append(j.audit, "weak key allowed for "+ref)
-	j.warnings = append(j.warnings, problem.Violation{Path: e.freshPath, Reason: "a weak key, let in by allow_weak"})
+	j.weak(e, e.freshPath, "key", "a weak key, let in by allow_weak")
+}
+
+// weak tells, whoever applies it and the audit trail, of a secret of that sort that is weaker than it should be.
+func (j *judge) weak(e *entry, path, sort, reason string) {
+	j.audit = append(j.audit, "weak "+sort+" allowed for "+catalog.Ref(e.kind.Name, e.name))
+	j.warnings = append(j.warnings, problem.Violation{Path: path, Reason: reason})
 }
 
 // keys tells API keys that two credentials of the group would share: a key says who calls. A key given in the clear is

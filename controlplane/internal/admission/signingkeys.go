@@ -1,6 +1,8 @@
 package admission
 
 import (
+	"google.golang.org/protobuf/proto"
+
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
 	credentialv1 "keyward.dev/proto/gen/keyward/credential/v1"
 
@@ -30,6 +32,14 @@ func (j *judge) signingKey(e *entry) {
 	case secret.GetPlaintext() != "":
 		if _, fault := signingkey.Secret(m, secret.GetPlaintext()); fault != nil {
 			j.fail(at(fault.Field), "%s", fault.Reason)
+			return
 		}
+		strict := proto.CloneOf(m)
+		strict.AllowWeak = false
+		if _, fault := signingkey.Secret(strict, secret.GetPlaintext()); fault != nil {
+			j.weak(e, at("secret"), "secret", "a weak secret, let in by allow_weak")
+		}
+	case secret.GetRef() != "" && m.GetAllowWeak():
+		j.weak(e, at("secret"), "secret", "what it refers to may be a weak secret: allow_weak lets it in")
 	}
 }

@@ -42,7 +42,7 @@ type HmacAuth struct {
 	// out) or `hmac-sha512`; `ed25519`, `ecdsa-p256-sha256`, `ecdsa-p384-sha384`, `rsa-pss-sha512` (with a public key of that
 	// kind, as if left out) or `rsa-v1_5-sha256`.
 	Algorithm string `protobuf:"bytes,5,opt,name=algorithm,proto3" json:"algorithm,omitempty"`
-	// Accept a secret of 14 to 31 bytes.
+	// Accept a secret of 14 to 31 bytes. Audited.
 	AllowWeak     bool `protobuf:"varint,6,opt,name=allow_weak,json=allowWeak,proto3" json:"allow_weak,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
