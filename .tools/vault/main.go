@@ -15,10 +15,12 @@ import (
 	k8s "github.com/hashicorp/vault-plugin-auth-kubernetes"
 	kv "github.com/hashicorp/vault-plugin-secrets-kv"
 	"github.com/hashicorp/vault/builtin/credential/approle"
+	"github.com/hashicorp/vault/builtin/logical/database"
 	"github.com/hashicorp/vault/builtin/logical/pki"
 	"github.com/hashicorp/vault/builtin/logical/transit"
 	vaulthttp "github.com/hashicorp/vault/http"
 	"github.com/hashicorp/vault/internalshared/configutil"
+	"github.com/hashicorp/vault/plugins/database/postgresql"
 	"github.com/hashicorp/vault/sdk/helper/consts"
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/hashicorp/vault/sdk/physical/file"
@@ -69,21 +71,33 @@ func newCore(data, address string) (*vault.Core, error) {
 	if err != nil {
 		return nil, err
 	}
-	engines := map[string]logical.Factory{"kv": kv.VersionedKVFactory, "transit": transit.Factory, "pki": pki.Factory}
+	engines := map[string]logical.Factory{"kv": kv.VersionedKVFactory, "transit": transit.Factory, "pki": pki.Factory, "database": database.Factory}
 	logins := map[string]logical.Factory{"approle": approle.Factory, "kubernetes": k8s.Factory}
 	return vault.NewCore(&vault.CoreConfig{
 		Physical:           storage,
 		Logger:             logger,
 		LogicalBackends:    engines,
 		CredentialBackends: logins,
-		BuiltinRegistry:    builtins{consts.PluginTypeSecrets: engines, consts.PluginTypeCredential: logins},
-		DisableMlock:       true,
-		RedirectAddr:       address,
+		BuiltinRegistry: builtins{
+			consts.PluginTypeSecrets: factories(engines), consts.PluginTypeCredential: factories(logins),
+			consts.PluginTypeDatabase: {"postgresql-database-plugin": postgresql.New},
+		},
+		DisableMlock: true,
+		RedirectAddr: address,
 	})
 }
 
 // builtins is the registry of plugins: what is linked in, and nothing else.
-type builtins map[consts.PluginType]map[string]logical.Factory
+type builtins map[consts.PluginType]map[string]func() (any, error)
+
+// factories are engines or ways to log in as plugins: each is made by its factory.
+func factories(all map[string]logical.Factory) map[string]func() (any, error) {
+	out := map[string]func() (any, error){}
+	for name, factory := range all {
+		out[name] = func() (any, error) { return factory, nil }
+	}
+	return out
+}
 
 func (b builtins) Contains(name string, kind consts.PluginType) bool {
 	_, found := b[kind][name]
@@ -91,8 +105,8 @@ func (b builtins) Contains(name string, kind consts.PluginType) bool {
 }
 
 func (b builtins) Get(name string, kind consts.PluginType) (func() (any, error), bool) {
-	factory, found := b[kind][name]
-	return func() (any, error) { return factory, nil }, found
+	make, found := b[kind][name]
+	return make, found
 }
 
 func (b builtins) Keys(kind consts.PluginType) []string {
