@@ -87,13 +87,8 @@ func TestAReplicaWaitsForWhoKeepsItsSettings(t *testing.T) {
 	bootstrap(t, db, kek, settings.Secret{})
 	v, in := kept(t, db.Runtime)
 	v.Seal()
-	status := testkit.Addr(t)
-	s := app.Settings{
-		Database: app.Database{URL: in("url")}, KEK: app.KEK{Lookup: func(string) (string, bool) { return kek, true }},
-		AdminListen: "127.0.0.1:0", SyncListen: "127.0.0.1:0", StatusListen: status, TrustDomain: "keyward.test", Replica: "r",
-		CertTTL: time.Hour, StreamMaxAge: time.Hour, FullSets: 128, Tickets: app.Tickets{Rotation: time.Hour}, Keyrings: app.Keyrings{MaxAge: 24 * time.Hour}, Retention: app.Retention{HistoryKeep: 10000, Interval: time.Minute},
-		Bundles: app.Bundles{Interval: time.Minute, TTL: time.Hour},
-	}
+	s, status := replica(t, kek)
+	s.Database = app.Database{URL: in("url")}
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- app.Serve(ctx, s, slog.New(slog.DiscardHandler)) }()
@@ -105,18 +100,7 @@ func TestAReplicaWaitsForWhoKeepsItsSettings(t *testing.T) {
 				t.Fatalf("Serve() = %v", err)
 			default:
 			}
-			resp, err := http.Get("http://" + status + "/readyz") //nolint:noctx // on this machine
-			if err != nil {
-				return err
-			}
-			body, err := io.ReadAll(resp.Body)
-			if err := errors.Join(err, resp.Body.Close()); err != nil {
-				return err
-			}
-			if resp.StatusCode != code || !strings.Contains(string(body), why) {
-				return fmt.Errorf("%d %s", resp.StatusCode, body)
-			}
-			return nil
+			return answers(t, status, code, why)
 		})
 	}
 	ready(503, "waiting for who keeps a secret")
@@ -126,6 +110,36 @@ func TestAReplicaWaitsForWhoKeepsItsSettings(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Errorf("Serve() = %v", err)
 	}
+}
+
+// replica are settings of a replica without a database, and where it tells its status.
+func replica(t *testing.T, kek string) (s app.Settings, status string) {
+	t.Helper()
+	status = testkit.Addr(t)
+	s = app.Settings{
+		KEK:         app.KEK{Lookup: func(string) (string, bool) { return kek, true }},
+		AdminListen: "127.0.0.1:0", SyncListen: "127.0.0.1:0", StatusListen: status, TrustDomain: "keyward.test", Replica: "r",
+		CertTTL: time.Hour, StreamMaxAge: time.Hour, FullSets: 128, Tickets: app.Tickets{Rotation: time.Hour}, Keyrings: app.Keyrings{MaxAge: 24 * time.Hour}, Retention: app.Retention{HistoryKeep: 10000, Interval: time.Minute},
+		Bundles: app.Bundles{Interval: time.Minute, TTL: time.Hour},
+	}
+	return s, status
+}
+
+// answers asks whether a replica is ready.
+func answers(t *testing.T, status string, code int, why string) error {
+	t.Helper()
+	resp, err := http.Get("http://" + status + "/readyz") //nolint:noctx // on this machine
+	if err != nil {
+		return err
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err := errors.Join(err, resp.Body.Close()); err != nil {
+		return err
+	}
+	if resp.StatusCode != code || !strings.Contains(string(body), why) {
+		return fmt.Errorf("%d %s", resp.StatusCode, body)
+	}
+	return nil
 }
 
 // rotating is a database whose runtime role may write to the table load, and no connection to it lives long.

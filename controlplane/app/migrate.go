@@ -41,6 +41,7 @@ func (m *Migrate) Flags(fs *flag.FlagSet) {
 func (m *Migrate) Check() error {
 	var faults settings.Faults
 	m.Database.Check(&faults)
+	m.Database.checkOwner(&faults)
 	checkSecret(&faults, "runtime-password", m.RuntimePassword)
 	if m.Down < 0 {
 		faults.Addf("down", "must not be negative")

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"keyward.dev/controlplane/internal/vaultkv"
+	"keyward.dev/controlplane/internal/vaultlease"
 	"keyward.dev/shared/run"
 	"keyward.dev/shared/settings"
 )
@@ -17,17 +18,27 @@ import (
 type places struct {
 	lookup settings.Lookup
 	mu     sync.Mutex
-	vaults map[string]*vaultkv.Secret // by location; guarded by mu
+	vaults map[string]*vaultkv.Secret  // by location; guarded by mu
+	leases map[string]*vaultlease.Held // by location without the field; guarded by mu
 }
 
 func newPlaces(lookup settings.Lookup) *places {
-	return &places{lookup: lookup, vaults: map[string]*vaultkv.Secret{}}
+	return &places{lookup: lookup, vaults: map[string]*vaultkv.Secret{}, leases: map[string]*vaultlease.Held{}}
 }
 
 // checkSecret names what is wrong with where a secret is, without asking anybody.
 func checkSecret(faults *settings.Faults, name string, s settings.Secret) {
+	if leasedAt(s) != "" {
+		faults.Addf(name, "is of what Vault makes and ends again, which can be database-user and database-password only")
+		return
+	}
+	checkLeasable(faults, name, s)
+}
+
+// checkLeasable is checkSecret for one that may be made by Vault.
+func checkLeasable(faults *settings.Faults, name string, s settings.Secret) {
 	if at := s.Vault(); at != "" {
-		_, err := newPlaces(os.LookupEnv).open(at)
+		_, err := newPlaces(os.LookupEnv).asked(at)
 		faults.Add(name, err)
 	}
 }
@@ -59,11 +70,11 @@ func (p *places) read(ctx context.Context, name string, s settings.Secret) (stri
 		}
 		return again.Reveal(), nil
 	}
-	kept, err := p.open(at)
+	from, err := p.asked(at)
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", name, err)
 	}
-	text, err := kept.Read(ctx)
+	text, err := from.read(ctx)
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", name, err)
 	}
@@ -82,15 +93,20 @@ func (p *places) settled(ctx context.Context, name string, s settings.Secret) (s
 // run keeps the logins valid that are needed for secrets, until ctx ends.
 func (p *places) run(ctx context.Context, log *slog.Logger, secrets ...settings.Secret) error {
 	var tasks []run.Task
+	running := map[*vaultlease.Held]bool{}
 	for _, s := range secrets {
 		if s.Vault() == "" {
 			continue
 		}
-		kept, err := p.open(s.Vault())
+		from, err := p.asked(s.Vault())
 		if err != nil {
 			return err
 		}
-		tasks = append(tasks, func(ctx context.Context) error { return kept.Run(ctx, log) })
+		if from.held != nil && running[from.held] {
+			continue
+		}
+		running[from.held] = true
+		tasks = append(tasks, func(ctx context.Context) error { return from.run(ctx, log) })
 	}
 	if len(tasks) == 0 {
 		<-ctx.Done()
@@ -100,4 +116,6 @@ func (p *places) run(ctx context.Context, log *slog.Logger, secrets ...settings.
 }
 
 // down reports whether a secret could not be read because who keeps it does not answer.
-func down(err error) bool { return errors.Is(err, vaultkv.ErrDown) }
+func down(err error) bool {
+	return errors.Is(err, vaultkv.ErrDown) || errors.Is(err, vaultlease.ErrDown)
+}

@@ -53,6 +53,9 @@ func (r *Restore) Check() error {
 	r.KEK.Check(&faults)
 	checkSecret(&faults, "runtime-password", r.RuntimePassword)
 	checkOutput(&faults, r.Output)
+	if r.In != "" {
+		r.Database.checkOwner(&faults)
+	}
 	if r.In != "" && (r.Group != "" || r.Force) {
 		faults.Addf("in", "brings all groups back, each in a new epoch: --group and --force do not go with it")
 	}

@@ -57,6 +57,7 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 		return err
 	}
 	s.Database.places = newPlaces(os.LookupEnv)
+	defer s.Database.places.end(ctx, log)
 	statusListener, err := net.Listen("tcp", s.StatusListen)
 	if err != nil {
 		return fmt.Errorf("listen for status: %w", err)
@@ -65,7 +66,7 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 		func(ctx context.Context) error { return serveStatus(ctx, statusListener, state) },
 		func(ctx context.Context) error { return keys.run(ctx, log) },
 		func(ctx context.Context) error {
-			return s.Database.places.run(ctx, log, s.Database.URL, s.Database.Password)
+			return s.Database.places.run(ctx, log, s.Database.URL, s.Database.User, s.Database.Password)
 		},
 		func(ctx context.Context) error {
 			for {

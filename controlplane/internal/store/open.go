@@ -27,6 +27,8 @@ type Config struct {
 	DSN string
 	// Login is asked for each connection as whom it is made; nil: as DSN says.
 	Login func(ctx context.Context) Login
+	// Outdated reports that connections of a user are to be used no longer, as another one has its place; nil: it never is so.
+	Outdated func(user string) bool
 	// AllowInsecure accepts connections below sslmode=verify-full to hosts that are not local.
 	AllowInsecure bool
 	// MaxConns bounds the pool; 0 leaves the choice to DSN or driver.
@@ -93,6 +95,9 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	pc.BeforeConnect = func(ctx context.Context, c *pgx.ConnConfig) error {
 		as(cfg.Login).put(ctx, c)
 		return nil
+	}
+	if cfg.Outdated != nil {
+		pc.PrepareConn = func(_ context.Context, c *pgx.Conn) (bool, error) { return !cfg.Outdated(c.Config().User), nil }
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, pc)
 	if err != nil {

@@ -27,6 +27,11 @@ var (
 	// ErrFailed says that Vault failed, is on standby or has too much to do.
 	ErrFailed = errors.New("vault failed")
 
+	// ErrLeased says that what is there is made anew for each reader, who has to give it back: see Lease.
+	ErrLeased = errors.New("vault makes it anew for each reader")
+	// ErrOtherLogin says that a lease belongs to a login that is not ours, or no longer: it ends with that one.
+	ErrOtherLogin = errors.New("the lease belongs to another login")
+
 	errUnmounted = errors.New("nothing is mounted there")
 )
 

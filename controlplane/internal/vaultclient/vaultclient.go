@@ -130,24 +130,32 @@ func (c *Config) transport() (*http.Transport, error) {
 // Write writes to a path and answers the data of the answer. A token that Vault no longer takes is replaced once, by
 // logging in again. Its errors are those of this package.
 func (c *Client) Write(ctx context.Context, path string, body map[string]any) (map[string]any, error) {
-	return c.ask(ctx, "write to "+path, func(as *api.Client) (*api.Secret, error) {
+	secret, _, err := c.ask(ctx, "write to "+path, func(as *api.Client) (*api.Secret, error) {
 		return as.Logical().WriteWithContext(ctx, path, body)
 	})
+	return data(secret, err)
 }
 
-// Read answers the data at a path. What is not there is ErrNotFound.
+// Read answers the data at a path. What is not there is ErrNotFound, and what Vault makes anew for each reader is ErrLeased.
 func (c *Client) Read(ctx context.Context, path string) (map[string]any, error) {
-	return c.get(ctx, "read "+path, path, nil)
+	return data(c.kept(ctx, "read "+path, path, nil))
+}
+
+func data(secret *api.Secret, err error) (map[string]any, error) {
+	if err != nil || secret == nil {
+		return nil, err
+	}
+	return secret.Data, nil
 }
 
 // List answers the names below a path; those of folders end with a slash. A path with nothing below it is ErrNotFound.
 func (c *Client) List(ctx context.Context, path string) ([]string, error) {
 	doing := "list " + path
-	data, err := c.get(ctx, doing, path, map[string][]string{"list": {"true"}})
+	secret, err := c.kept(ctx, doing, path, map[string][]string{"list": {"true"}})
 	if err != nil {
 		return nil, err
 	}
-	keys, _ := data["keys"].([]any)
+	keys, _ := secret.Data["keys"].([]any)
 	names := make([]string, 0, len(keys))
 	for _, k := range keys {
 		if name, ok := k.(string); ok {
@@ -161,7 +169,7 @@ func (c *Client) List(ctx context.Context, path string) ([]string, error) {
 }
 
 // get is strict, where Vault's library takes every answer without content for one that says that there is nothing: a redirect, too.
-func (c *Client) get(ctx context.Context, doing, path string, query map[string][]string) (map[string]any, error) {
+func (c *Client) get(ctx context.Context, doing, path string, query map[string][]string) (*api.Secret, session, error) {
 	return c.ask(ctx, doing, func(as *api.Client) (*api.Secret, error) {
 		resp, err := as.Logical().ReadRawWithDataWithContext(ctx, path, query)
 		if resp != nil && resp.Body != nil {
@@ -183,28 +191,27 @@ func (c *Client) get(ctx context.Context, doing, path string, query map[string][
 	})
 }
 
-func (c *Client) ask(ctx context.Context, doing string, request func(as *api.Client) (*api.Secret, error)) (map[string]any, error) {
+// ask answers with which login it was answered, too.
+func (c *Client) ask(ctx context.Context, doing string, request func(as *api.Client) (*api.Secret, error)) (*api.Secret, session, error) {
 	used, err := c.session(ctx, nil)
 	if err != nil {
-		return nil, err
+		return nil, used, err
 	}
 	secret, err := request(used.client)
 	if forbidden(err) {
 		again, errLogin := c.session(ctx, &used)
 		if errLogin != nil {
-			return nil, errLogin
+			return nil, used, errLogin
 		}
 		if again.token != used.token {
+			used = again
 			secret, err = request(again.client)
 		}
 	}
 	if err != nil {
-		return nil, told(doing, err)
+		return nil, used, told(doing, err)
 	}
-	if secret == nil {
-		return nil, nil
-	}
-	return secret.Data, nil
+	return secret, used, nil
 }
 
 // Run keeps the client logged in until ctx ends: it renews the token before it expires, and logs in again when it cannot
