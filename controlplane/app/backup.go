@@ -53,7 +53,7 @@ func (b *Backup) Run(ctx context.Context, out, terminal io.Writer, log *slog.Log
 	if err != nil {
 		return err
 	}
-	keys, err := b.KEK.open()
+	keys, err := b.KEK.opened(ctx)
 	if err != nil {
 		return err
 	}

@@ -63,7 +63,7 @@ func (d *drill) into(t *testing.T, db *storetest.DB, kek, identity, name string,
 
 func (d *drill) verify(t *testing.T, kek, identity, name string) error {
 	t.Helper()
-	v := app.BackupVerify{KEK: app.KEK{Lookup: func(string) (string, bool) { return kek, kek != "" }}, In: d.path(name), Output: "json"}
+	v := app.BackupVerify{KEK: app.KEK{Lookup: func(name string) (string, bool) { return kek, kek != "" && name == "KEYWARD_KEK" }}, In: d.path(name), Output: "json"}
 	if identity != "" {
 		v.Identity = d.path(identity)
 	}

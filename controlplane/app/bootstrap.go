@@ -76,7 +76,7 @@ func (b *Bootstrap) Run(ctx context.Context, out io.Writer, log *slog.Logger) er
 	if b.Token, err = b.Database.places.settled(ctx, "token", b.Token); err != nil {
 		return err
 	}
-	keys, err := b.KEK.open()
+	keys, err := b.KEK.opened(ctx)
 	if err != nil {
 		return err
 	}

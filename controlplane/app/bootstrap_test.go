@@ -26,7 +26,7 @@ func bootstrap(t *testing.T, db *storetest.DB, kek string, token settings.Secret
 	t.Helper()
 	b := app.Bootstrap{
 		Database: app.Database{URL: settings.NewSecret(db.Runtime)}, Group: "default", TrustDomain: "keyward.test", Token: token,
-		KEK: app.KEK{Lookup: func(string) (string, bool) { return kek, true }},
+		KEK: app.KEK{Lookup: func(name string) (string, bool) { return kek, name == "KEYWARD_KEK" }},
 	}
 	if err := b.Check(); err != nil {
 		t.Fatal(err)
@@ -109,7 +109,7 @@ func TestCheckDBNamesWhatDoesNotVerify(t *testing.T) {
 			db.Exec(t, c.statement)
 			check := app.CheckDB{
 				Database: app.Database{URL: settings.NewSecret(db.Runtime)},
-				KEK:      app.KEK{Lookup: func(string) (string, bool) { return kek, true }},
+				KEK:      app.KEK{Lookup: func(name string) (string, bool) { return kek, name == "KEYWARD_KEK" }},
 			}
 			var out bytes.Buffer
 			err := check.Run(t.Context(), &out)

@@ -50,7 +50,7 @@ func TestTheDatabaseIsReachedByWhatVaultKeeps(t *testing.T) {
 	bootstrap(t, db, kek, settings.Secret{})
 	v, in := kept(t, db.Runtime)
 	check := func(url, password settings.Secret) error {
-		c := app.CheckDB{Database: app.Database{URL: url, Password: password}, KEK: app.KEK{Lookup: func(string) (string, bool) { return kek, true }}}
+		c := app.CheckDB{Database: app.Database{URL: url, Password: password}, KEK: app.KEK{Lookup: func(name string) (string, bool) { return kek, name == "KEYWARD_KEK" }}}
 		if err := c.Check(); err != nil {
 			return err
 		}
@@ -117,7 +117,7 @@ func replica(t *testing.T, kek string) (s app.Settings, status string) {
 	t.Helper()
 	status = testkit.Addr(t)
 	s = app.Settings{
-		KEK:         app.KEK{Lookup: func(string) (string, bool) { return kek, true }},
+		KEK:         app.KEK{Lookup: func(name string) (string, bool) { return kek, name == "KEYWARD_KEK" }},
 		AdminListen: "127.0.0.1:0", SyncListen: "127.0.0.1:0", StatusListen: status, TrustDomain: "keyward.test", Replica: "r",
 		CertTTL: time.Hour, StreamMaxAge: time.Hour, FullSets: 128, Tickets: app.Tickets{Rotation: time.Hour}, Keyrings: app.Keyrings{MaxAge: 24 * time.Hour}, Retention: app.Retention{HistoryKeep: 10000, Interval: time.Minute},
 		Bundles: app.Bundles{Interval: time.Minute, TTL: time.Hour},

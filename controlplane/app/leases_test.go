@@ -66,7 +66,7 @@ func TestLoginsThatVaultMakesAreForTheDatabaseOnly(t *testing.T) {
 	} {
 		c := app.CheckDB{
 			Database: app.Database{URL: tt.url, User: tt.user, Password: tt.password},
-			KEK:      app.KEK{Lookup: func(string) (string, bool) { return strings.Repeat("5f", 32), true }},
+			KEK:      app.KEK{Lookup: func(name string) (string, bool) { return strings.Repeat("5f", 32), name == "KEYWARD_KEK" }},
 		}
 		if err := c.Check(); (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)

@@ -98,7 +98,7 @@ func (c *CheckDB) Check() error {
 
 // Run opens every group and walks every audit chain, and says how each is, and which key-encryption key wraps whose keyring.
 func (c *CheckDB) Run(ctx context.Context, out io.Writer) error {
-	keys, err := c.KEK.open()
+	keys, err := c.KEK.opened(ctx)
 	if err != nil {
 		return err
 	}

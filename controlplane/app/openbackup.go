@@ -189,7 +189,7 @@ func (v *BackupVerify) Run(ctx context.Context, out, terminal io.Writer) error {
 	var keys *openKeys
 	var err error
 	if v.KEK.given() {
-		if keys, err = v.KEK.open(); err != nil {
+		if keys, err = v.KEK.opened(ctx); err != nil {
 			return err
 		}
 	}

@@ -90,7 +90,7 @@ func (b *KeyringBackup) Run(ctx context.Context, out io.Writer, log *slog.Logger
 	if err != nil {
 		return err
 	}
-	keys, err := b.KEK.open()
+	keys, err := b.KEK.opened(ctx)
 	if err != nil {
 		return err
 	}
@@ -162,7 +162,7 @@ func (r *KeyringRestore) Run(ctx context.Context, out io.Writer, log *slog.Logge
 	if err != nil {
 		return err
 	}
-	keys, err := r.KEK.open()
+	keys, err := r.KEK.opened(ctx)
 	if err != nil {
 		return err
 	}

@@ -53,7 +53,7 @@ func (d *drill) key(t *testing.T, name string) {
 func (d *drill) database() app.Database { return app.Database{URL: settings.NewSecret(d.db.Runtime)} }
 
 func key(text string) app.KEK {
-	return app.KEK{Lookup: func(string) (string, bool) { return text, true }}
+	return app.KEK{Lookup: func(name string) (string, bool) { return text, name == "KEYWARD_KEK" }}
 }
 
 func (d *drill) backup(t *testing.T, name string) {

@@ -19,7 +19,7 @@ func TestOnlyARestoreMakesAReplicaBeginAnew(t *testing.T) {
 	t.Parallel()
 	db, dir := storetest.New(t), t.TempDir()
 	quiet := slog.New(slog.DiscardHandler)
-	kek := KEK{Lookup: func(string) (string, bool) { return strings.Repeat("5f", 32), true }}
+	kek := KEK{Lookup: func(name string) (string, bool) { return strings.Repeat("5f", 32), name == "KEYWARD_KEK" }}
 	runtime, owner := Database{URL: settings.NewSecret(db.Runtime)}, Database{URL: settings.NewSecret(db.Owner)}
 	b := Bootstrap{Database: runtime, KEK: kek, TrustDomain: "keyward.test", Group: "default"}
 	if err := b.Run(t.Context(), io.Discard, quiet); err != nil {

@@ -78,7 +78,7 @@ func (r *Restore) Run(ctx context.Context, out, terminal io.Writer, log *slog.Lo
 // declare begins a new epoch where it is needed, and says of each group what it did. One group that fails does not keep the
 // others from it.
 func (r *Restore) declare(ctx context.Context, out io.Writer, log *slog.Logger) error {
-	keys, err := r.KEK.open()
+	keys, err := r.KEK.opened(ctx)
 	if err != nil {
 		return err
 	}

@@ -21,7 +21,7 @@ import (
 // restoreBackup puts a backup into a database: all of it, in one transaction, or nothing. Before it writes anything the file
 // has been read to its end and every keyring in it opened.
 func (r *Restore) restoreBackup(ctx context.Context, out, terminal io.Writer, log *slog.Logger) error {
-	keys, err := r.KEK.open()
+	keys, err := r.KEK.opened(ctx)
 	if err != nil {
 		return err
 	}

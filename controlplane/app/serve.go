@@ -69,13 +69,19 @@ func Serve(ctx context.Context, s Settings, log *slog.Logger) error {
 			return s.Database.places.run(ctx, log, s.Database.URL, s.Database.User, s.Database.Password)
 		},
 		func(ctx context.Context) error {
-			for {
-				err := serveOnce(ctx, s, keys.Keys, log, state)
+			known, err := retry(ctx, log, func(ctx context.Context) (bool, error) {
+				err := keys.ask(ctx)
+				state.waitingFor(err)
+				return err == nil, err
+			})
+			for known {
+				err = serveOnce(ctx, s, keys.Keys, log, state)
 				if !errors.Is(err, errReplaced) {
 					return err
 				}
 				log.WarnContext(ctx, "a backup was restored into the database; beginning anew with what it holds now")
 			}
+			return err // nil if the end was asked for
 		},
 	)
 }
@@ -379,7 +385,7 @@ func retry[T any](ctx context.Context, log *slog.Logger, build func(context.Cont
 // key is not here, a database that is yet to be migrated or bootstrapped by a job that runs beside this replica. A wrong
 // setting or a keyring that does not open stays wrong.
 func transient(err error) bool {
-	for _, passing := range []error{store.ErrUnavailable, sealer.ErrUnavailable, store.ErrSchema, errNotBootstrapped} {
+	for _, passing := range []error{store.ErrUnavailable, sealer.ErrUnavailable, kek.ErrUnavailable, store.ErrSchema, errNotBootstrapped} {
 		if errors.Is(err, passing) {
 			return true
 		}

@@ -15,13 +15,16 @@ import (
 	"keyward.dev/controlplane/internal/kek/file"
 	"keyward.dev/controlplane/internal/kek/vault"
 	"keyward.dev/controlplane/internal/vaultclient/vaulturi"
+	"keyward.dev/controlplane/internal/vaultkv"
 	"keyward.dev/shared/settings"
 )
 
-// Source is an open key. Run, if it is not nil, has to run as long as the key is used.
+// Source is an open key. Run, if it is not nil, has to run as long as the key is used. With Kept there is no key yet but its text,
+// in Vault.
 type Source struct {
 	kek.Wrapper
-	Run func(ctx context.Context, log *slog.Logger) error
+	Run  func(ctx context.Context, log *slog.Logger) error
+	Kept *vaultkv.Secret
 }
 
 // opener opens a key; lookup finds environment variables.
@@ -35,6 +38,7 @@ type Location struct{ open opener }
 //	file:PATH
 //	env:VARIABLE
 //	vault:https://HOST:PORT/MOUNT/KEY?PARAMETERS
+//	vaultkv:https://HOST:PORT/MOUNT/PATH?PARAMETERS#FIELD
 //	awskms:ARN?endpoint=URL
 //
 // Its errors do not quote the text.
@@ -52,6 +56,8 @@ func Parse(text string) (Location, error) {
 		open = fromVariable(rest)
 	case "vault":
 		open, err = fromVault(rest)
+	case "vaultkv":
+		open = fromKV(rest)
 	case "awskms":
 		open, err = fromKMS(rest)
 	default:
@@ -60,7 +66,7 @@ func Parse(text string) (Location, error) {
 	return Location{open}, err
 }
 
-var errForm = errors.New("is not of the form file:PATH, env:VARIABLE, vault:https://HOST:PORT/MOUNT/KEY?auth=… or awskms:ARN")
+var errForm = errors.New("is not of the form file:PATH, env:VARIABLE, vault:https://HOST:PORT/MOUNT/KEY?auth=…, vaultkv:https://HOST:PORT/MOUNT/PATH?auth=…#FIELD or awskms:ARN")
 
 // Open opens the key. Files and variables are read now, a service is not asked yet.
 func (l Location) Open(lookup settings.Lookup) (Source, error) {
@@ -91,6 +97,13 @@ func fromVariable(name string) opener {
 			return Source{}, fmt.Errorf("the variable %s: %w", name, err)
 		}
 		return Source{Wrapper: k}, nil
+	}
+}
+
+func fromKV(text string) opener {
+	return func(lookup settings.Lookup) (Source, error) {
+		kept, err := vaultkv.Open(text, lookup)
+		return Source{Kept: kept}, err
 	}
 }
 
