@@ -123,3 +123,28 @@ cluster gives a Secret, not its content: the annotation is readable by more peop
 {{- end -}}
 {{- join "," $versions | sha256sum -}}
 {{- end -}}
+
+{{/*
+Folders with certificates and private keys, of existing Secrets. Take the value certificateRoots.
+*/}}
+{{- define "keyward.certificateMounts" -}}
+{{- range . }}
+- name: certificates-{{ .name }}
+  mountPath: /etc/keyward/certificates/{{ .name }}
+  readOnly: true
+{{- end }}
+{{- end -}}
+
+{{- define "keyward.certificateVolumes" -}}
+{{- range . }}
+- name: certificates-{{ .name }}
+  secret:
+    secretName: {{ .secret | quote }}
+    defaultMode: 0440
+    items:
+      {{- range .keys }}
+      - key: {{ . | quote }}
+        path: {{ . | quote }}
+      {{- end }}
+{{- end }}
+{{- end -}}

@@ -71,6 +71,10 @@ The driver takes the authority from here unless the URL names one. A reference i
   value: {{ . | quote }}
 {{- end }}
 {{- if .runtime }}
+{{- with .root.Values.database.references.user }}
+- name: KEYWARD_DATABASE_USER
+  value: {{ . | quote }}
+{{- end }}
 {{- with .root.Values.database.references.password }}
 - name: KEYWARD_DATABASE_PASSWORD
   value: {{ . | quote }}
@@ -83,7 +87,7 @@ Not empty if settings of ours are in Vault.
 */}}
 {{- define "controlplane.referring" -}}
 {{- with .Values.database.references -}}
-{{- if or .url .ownerURL .password -}}yes{{- end -}}
+{{- if or .url .ownerURL .user .password -}}yes{{- end -}}
 {{- end -}}
 {{- end -}}
 
@@ -216,7 +220,7 @@ Not empty if a key is kept by a service.
 */}}
 {{- define "controlplane.kekService" -}}
 {{- range concat (list .Values.kek.uri) .Values.kek.retired .Values.kek.next -}}
-{{- if or (hasPrefix "vault:" .) (hasPrefix "awskms:" .) -}}yes{{- end -}}
+{{- if or (hasPrefix "vault:" .) (hasPrefix "vaultkv:" .) (hasPrefix "awskms:" .) -}}yes{{- end -}}
 {{- end -}}
 {{- end -}}
 
