@@ -112,7 +112,7 @@ func hashes(issuer *x509.Certificate, hash crypto.Hash) (name, key []byte, err e
 // whom it has appointed, signed it, that it is in force at the time, and that it is for the nonce, if it is for one. The zero
 // time is for an answer that was read before: whether it is in force is not looked at.
 func ReadAnswer(text []byte, certificate, issuer *x509.Certificate, nonce []byte, at time.Time) (Answer, error) {
-	r, err := ocsp.ParseResponseForCert(text, certificate, nil)
+	r, err := read(text, certificate)
 	if err != nil {
 		return Answer{}, fmt.Errorf("read answer of responder: %w", err)
 	}
@@ -139,16 +139,19 @@ func ReadAnswer(text []byte, certificate, issuer *x509.Certificate, nonce []byte
 	return a, nil
 }
 
-// signedFor checks who has signed: the issuer, or the holder of a certificate that the issuer itself has given for that. The
-// library checks the signature against the certificate that comes along, if one does, and nothing else here.
+// signedFor checks who has signed: the issuer, or the holder of a certificate that the issuer itself has given for that.
 func signedFor(r *ocsp.Response, issuer *x509.Certificate, at time.Time) error {
 	c := r.Certificate
-	switch {
-	case c == nil:
+	if c == nil {
 		if err := r.CheckSignatureFrom(issuer); err != nil {
 			return fmt.Errorf("the answer of the responder is not signed by the issuer: %w", err)
 		}
 		return nil
+	}
+	if err := r.CheckSignatureFrom(c); err != nil {
+		return fmt.Errorf("the answer of the responder is not signed by whom it says: %w", err)
+	}
+	switch {
 	case c.Equal(issuer):
 		return nil
 	case !bytes.Equal(c.RawIssuer, issuer.RawSubject):

@@ -1,6 +1,12 @@
 package revocation_test
 
 import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/asn1"
 	"strings"
@@ -66,6 +72,61 @@ func TestReadAnswer(t *testing.T) {
 				t.Errorf("%v, %v, want %v", got, err, tt.want)
 			}
 		})
+	}
+}
+
+// TestReadAnswerOfEveryKind has authorities and those whom they appoint sign with keys of all kinds, and others with theirs.
+func TestReadAnswerOfEveryKind(t *testing.T) {
+	t.Parallel()
+	keys := map[string]func() (crypto.Signer, error){
+		"P-256":   func() (crypto.Signer, error) { return ecdsa.GenerateKey(elliptic.P256(), rand.Reader) },
+		"RSA":     func() (crypto.Signer, error) { return rsa.GenerateKey(rand.Reader, 2048) },
+		"Ed25519": func() (crypto.Signer, error) { _, key, err := ed25519.GenerateKey(rand.Reader); return key, err },
+	}
+	of := func(t *testing.T, kind string) certtest.Option {
+		t.Helper()
+		key, err := keys[kind]()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return certtest.Key(key)
+	}
+	for kind := range keys {
+		for signing := range keys {
+			t.Run(signing+" for "+kind, func(t *testing.T) {
+				t.Parallel()
+				ca, twin := certtest.CA(t, "ca", of(t, kind)), certtest.CA(t, "ca", of(t, kind))
+				leaf, signer, stranger := ca.Issue(t, "leaf"), ca.Signer(t, "signer", of(t, signing)), twin.Signer(t, "signer", of(t, signing))
+				for _, tt := range []struct {
+					name string
+					said certtest.OCSP
+					want revocation.Status
+					bad  bool
+				}{
+					{name: "the issuer", want: revocation.Good},
+					{name: "the issuer, of one that is revoked", said: certtest.OCSP{Revoked: true}, want: revocation.Revoked},
+					{name: "the issuer, with its certificate", said: certtest.OCSP{Along: true}, want: revocation.Good},
+					{name: "whom it has appointed", said: certtest.OCSP{By: signer, Along: true, Revoked: true}, want: revocation.Revoked},
+					{name: "one of its name", said: certtest.OCSP{By: twin, Along: true}, bad: true},
+					{name: "one of its name, who says not who", said: certtest.OCSP{By: twin}, bad: true},
+					{name: "whom one of its name has appointed", said: certtest.OCSP{By: stranger, Along: true}, bad: true},
+				} {
+					tt.said.Of = leaf.Cert
+					text := ca.Answer(t, tt.said)
+					got, err := revocation.ReadAnswer(text, leaf.Cert, ca.Cert, nil, time.Now())
+					if (err != nil) != tt.bad || got.Status != tt.want {
+						t.Errorf("signed by %s: %v, %v", tt.name, got, err)
+					}
+					for _, at := range []int{len(text) / 2, len(text) - 10} {
+						changed := append([]byte(nil), text...)
+						changed[at] ^= 1
+						if got, err := revocation.ReadAnswer(changed, leaf.Cert, ca.Cert, nil, time.Now()); err == nil {
+							t.Errorf("signed by %s and changed at %d: %v", tt.name, at, got)
+						}
+					}
+				}
+			})
+		}
 	}
 }
 

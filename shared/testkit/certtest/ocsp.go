@@ -2,7 +2,9 @@ package certtest
 
 import (
 	"crypto"
+	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha1" //nolint:gosec // what responders know certificates by
 	"crypto/sha256"
 	"crypto/x509"
@@ -75,7 +77,7 @@ type ocspAnswer struct {
 	} `asn1:"explicit,tag:0"`
 }
 
-// Answer makes an answer about a certificate that c has issued. Keys are of P-256.
+// Answer makes an answer about a certificate that c has issued. Keys are of P-256, RSA or Ed25519.
 func (c *Cert) Answer(t testing.TB, o OCSP) []byte {
 	t.Helper()
 	by, about := o.By, o.About
@@ -122,13 +124,20 @@ func (c *Cert) Answer(t testing.TB, o OCSP) []byte {
 func sealed(t testing.TB, by *Cert, data []byte, along bool) []byte {
 	t.Helper()
 	sum := sha256.Sum256(data)
-	signature, err := by.Key.Sign(rand.Reader, sum[:], crypto.SHA256)
+	algorithm, hash, digest := asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 2}, crypto.SHA256, sum[:]
+	switch by.Key.Public().(type) {
+	case ed25519.PublicKey:
+		algorithm, hash, digest = asn1.ObjectIdentifier{1, 3, 101, 112}, 0, data
+	case *rsa.PublicKey:
+		algorithm = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 11}
+	}
+	signature, err := by.Key.Sign(rand.Reader, digest, hash)
 	if err != nil {
 		t.Fatal(err)
 	}
 	basic := ocspBasic{
 		Data:      asn1.RawValue{FullBytes: data},
-		Algorithm: pkix.AlgorithmIdentifier{Algorithm: asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 2}},
+		Algorithm: pkix.AlgorithmIdentifier{Algorithm: algorithm},
 		Signature: asn1.BitString{Bytes: signature, BitLength: 8 * len(signature)},
 	}
 	if along {
