@@ -2,14 +2,11 @@ package certstatus
 
 import (
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	configv1 "keyward.dev/proto/gen/keyward/config/v1"
 	systemv1 "keyward.dev/proto/gen/keyward/system/v1"
 
 	"keyward.dev/controlplane/internal/admission"
@@ -30,49 +27,6 @@ func wantingKinds() []string { return []string{certs.KindCA, certs.Kind, kindSet
 
 const kindSettings = "settings"
 
-// wants is what is to be fetched for a group, in a fixed order, given its resources. Too many are those that are not fetched.
-func wants(resources func(kind string, yield func(proto.Message))) (all []subject, tooMany int) {
-	resources(certs.KindCA, func(m proto.Message) {
-		if ca, ok := m.(*configv1.CaCertificate); ok {
-			all = append(all, lists(ca)...)
-		}
-	})
-	slices.SortFunc(all, func(a, b subject) int { return strings.Compare(a.at().name, b.at().name) })
-	tooMany = max(0, len(all)-MaxLists)
-	all = all[:len(all)-tooMany]
-	var tls *configv1.ServerTls
-	resources(kindSettings, func(m proto.Message) {
-		if s, ok := m.(*configv1.Settings); ok {
-			tls = s.GetTls()
-		}
-	})
-	seen := map[string]bool{}
-	resources(certs.Kind, func(m proto.Message) {
-		c, ok := m.(*configv1.Certificate)
-		if !ok {
-			return
-		}
-		for _, s := range staples(c, tls) {
-			if name := s.at().name; !seen[name] {
-				seen[name] = true
-				all = append(all, s)
-			}
-		}
-	})
-	return all, tooMany
-}
-
-// inView gives the resources of a view.
-func inView(view *snapshot.View) func(kind string, yield func(proto.Message)) {
-	return func(kind string, yield func(proto.Message)) {
-		for r := range view.All(kind) {
-			if r.Message != nil {
-				yield(view.Resolved(r.Message))
-			}
-		}
-	}
-}
-
 // outcome is what came of fetching something.
 type outcome struct {
 	value []byte
@@ -80,10 +34,10 @@ type outcome struct {
 }
 
 // decide works out which records change. It is pure, and asked again with the group's head locked.
-func decide(view *snapshot.View, found map[string]outcome, now time.Time) configsvc.SystemChanges {
+func decide(view *snapshot.View, wanting *memory, found map[string]outcome, now time.Time) configsvc.SystemChanges {
 	out := configsvc.SystemChanges{Immediate: true} // what is revoked must not wait for a roll-out
 	wanted := map[string]bool{}
-	all, _ := wants(inView(view))
+	all, _ := wanting.wants(view)
 	for _, s := range all {
 		at := s.at()
 		wanted[at.kind+" "+at.name] = true

@@ -5,22 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	neturl "net/url"
-	"slices"
 	"sync"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
-	configv1 "keyward.dev/proto/gen/keyward/config/v1"
-	syncv1 "keyward.dev/proto/gen/keyward/sync/v1"
-
 	"keyward.dev/controlplane/internal/configsvc"
-	"keyward.dev/controlplane/internal/record"
 	"keyward.dev/controlplane/internal/snapshot"
 	"keyward.dev/controlplane/internal/store"
-	"keyward.dev/shared/check/certs"
 )
 
 // Actor is who writes what was fetched, in the audit trail.
@@ -39,10 +32,10 @@ const (
 	retry = time.Minute
 )
 
-// Database says which groups there are, and gives their stored resources of some kinds.
+// Database says which groups there are, and gives their stored resources of some kinds that have changed after a revision.
 type Database interface {
 	Heads(ctx context.Context) ([]store.HeadStamp, error)
-	RowsOf(ctx context.Context, group string, kinds []string, yield func(store.Row) error) error
+	RowsSince(ctx context.Context, group string, kinds []string, revision int64, yield func(store.Row) error) error
 }
 
 // Vault opens stored resources.
@@ -78,9 +71,10 @@ type Keeper struct {
 
 	mu sync.Mutex
 	// All guarded by mu, and only about what this replica did: another one knows nothing of it and fetches at once.
-	next map[place]time.Time
-	told map[place]string
-	idle map[string]store.HeadStamp // groups that want nothing, as of a head
+	next   map[place]time.Time
+	told   map[place]string
+	looked map[string]look // by group
+	wanted *memory
 }
 
 // place is where something is kept: in a group, by the kind and name of its record.
@@ -88,7 +82,7 @@ type place struct{ group, kind, name string }
 
 // New returns a keeper.
 func New(cfg Config) *Keeper {
-	return &Keeper{cfg: cfg, metrics: newMetrics(), next: map[place]time.Time{}, told: map[place]string{}, idle: map[string]store.HeadStamp{}}
+	return &Keeper{cfg: cfg, metrics: newMetrics(), next: map[place]time.Time{}, told: map[place]string{}, looked: map[string]look{}, wanted: newMemory()}
 }
 
 // Run fetches what is due. That something cannot be fetched is no failure of it.
@@ -97,6 +91,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("fetch status of certificates: %w", err)
 	}
+	k.forget(heads)
 	var failed error
 	for _, h := range heads {
 		if err := k.groupOf(ctx, h); err != nil {
@@ -106,89 +101,56 @@ func (k *Keeper) Run(ctx context.Context) error {
 	return failed
 }
 
-// groupOf looks after a group, unless it wanted nothing and has not changed since. Most want nothing ever, and are not opened.
+// forget forgets groups that are gone.
+func (k *Keeper) forget(heads []store.HeadStamp) {
+	there := map[string]bool{}
+	for _, h := range heads {
+		there[h.Group] = true
+	}
+	k.mu.Lock()
+	maps.DeleteFunc(k.looked, func(group string, _ look) bool { return !there[group] })
+	k.mu.Unlock()
+	k.wanted.forget(there)
+}
+
+// groupOf looks after a group, if it has changed or something is due. Most groups want nothing ever, and are not opened: of them
+// only what has changed is looked at.
 func (k *Keeper) groupOf(ctx context.Context, h store.HeadStamp) error {
 	k.mu.Lock()
-	was, known := k.idle[h.Group]
+	was := k.looked[h.Group]
 	k.mu.Unlock()
-	if known && was.Epoch == h.Epoch && was.Revision == h.Revision {
+	if was.at(h) && (!was.busy || k.cfg.Now().Before(was.soon)) {
 		return nil
 	}
-	busy, err := k.busy(ctx, h.Group)
-	if err != nil {
+	if was.busy && was.head.Epoch == h.Epoch {
+		return k.group(ctx, h)
+	}
+	now := look{head: h}
+	var err error
+	if now.busy, now.tls, err = k.busy(ctx, h, was); err != nil {
 		return err
 	}
+	if now.busy {
+		return k.group(ctx, h)
+	}
+	k.note(h.Group, now)
+	return nil
+}
+
+func (k *Keeper) note(group string, l look) {
 	k.mu.Lock()
-	if delete(k.idle, h.Group); !busy {
-		k.idle[h.Group] = h
-	}
-	k.mu.Unlock()
-	if !busy {
-		return nil
-	}
-	return k.group(ctx, h.Group)
-}
-
-// busy reports whether a group wants something, or keeps something.
-func (k *Keeper) busy(ctx context.Context, group string) (bool, error) {
-	vault, err := k.cfg.Unlock(ctx, group)
-	if err != nil {
-		return false, err
-	}
-	kept, elsewhere := false, false
-	stored := map[string][]proto.Message{}
-	err = k.cfg.Database.RowsOf(ctx, group, append(wantingKinds(), keptKinds()...), func(row store.Row) error {
-		for _, kind := range keptKinds() {
-			kept = kept || row.Kind == kind
-		}
-		if kept {
-			return nil
-		}
-		m := open(vault, row)
-		if m == nil {
-			return nil
-		}
-		stored[row.Kind] = append(stored[row.Kind], m)
-		if c, ok := m.(*configv1.Certificate); ok {
-			elsewhere = elsewhere || slices.ContainsFunc(certs.Slots(c), func(s certs.Slot) bool { return certs.Reference(s.Version) != "" })
-		}
-		return nil
-	})
-	if err != nil || kept || elsewhere { // what a reference means is known with the group opened
-		return kept || elsewhere, err
-	}
-	all, _ := wants(func(kind string, yield func(proto.Message)) {
-		for _, m := range stored[kind] {
-			yield(m)
-		}
-	})
-	return len(all) > 0, nil
-}
-
-// open is a stored resource, nil if it cannot be read: then it wants nothing. Who opens its group tells.
-func open(vault Vault, row store.Row) proto.Message {
-	packed, err := vault.Open(row)
-	if err != nil {
-		return nil
-	}
-	var rec syncv1.Record
-	if proto.Unmarshal(packed, &rec) != nil {
-		return nil
-	}
-	m, err := record.Message(&rec)
-	if err != nil {
-		return nil
-	}
-	return m
+	defer k.mu.Unlock()
+	k.looked[group] = l
 }
 
 // group fetches what is due of a group, some at a time, and writes what has changed.
-func (k *Keeper) group(ctx context.Context, group string) error {
+func (k *Keeper) group(ctx context.Context, h store.HeadStamp) error {
+	group := h.Group
 	view, err := k.cfg.Groups.Fresh(ctx, group)
 	if err != nil {
 		return err
 	}
-	all, tooMany := wants(inView(view))
+	all, tooMany := k.wanted.wants(view)
 	if tooMany > 0 {
 		k.tell(ctx, place{group: group}, site{}, fmt.Errorf("the group names %d more lists than the %d that are fetched", tooMany, MaxLists))
 	}
@@ -201,7 +163,7 @@ func (k *Keeper) group(ctx context.Context, group string) error {
 			return ctx.Err()
 		}
 		at := k.cfg.Now()
-		judge := func(view *snapshot.View) configsvc.SystemChanges { return decide(view, found, at) }
+		judge := func(view *snapshot.View) configsvc.SystemChanges { return decide(view, k.wanted, found, at) }
 		if judge(view).Empty() {
 			continue
 		}
@@ -215,7 +177,20 @@ func (k *Keeper) group(ctx context.Context, group string) error {
 			return err
 		}
 	}
+	k.note(group, look{head: h, busy: len(all) > 0 || keeps(view), soon: k.soon(group, all), tls: tlsOf(view)})
 	return nil
+}
+
+// soon is when the first of some subjects is due.
+func (k *Keeper) soon(group string, all []subject) (first time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for i, s := range all {
+		if at := k.next[placeOf(group, s)]; i == 0 || at.Before(first) {
+			first = at
+		}
+	}
+	return first
 }
 
 // due are the subjects whose time has come.

@@ -5,9 +5,11 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,6 +26,7 @@ import (
 	"keyward.dev/controlplane/internal/kek/file"
 	"keyward.dev/controlplane/internal/sealer"
 	"keyward.dev/controlplane/internal/snapshot"
+	"keyward.dev/controlplane/internal/store"
 	"keyward.dev/controlplane/internal/store/storetest"
 	"keyward.dev/shared/catalog"
 	"keyward.dev/shared/check/certs"
@@ -35,6 +38,8 @@ import (
 type world struct {
 	db  *storetest.DB
 	kek *file.Key
+
+	opened atomic.Int64 // how many stored resources were opened
 
 	mu  sync.Mutex
 	now time.Time         // guarded by mu
@@ -127,9 +132,24 @@ func (w *world) replica(t *testing.T) *replica {
 		Store: w.db.Store, Sealer: seal, Groups: groups, History: history.New(w.db.Store, unlock, cat.Kinds()), Admission: admit, Log: log, Now: w.clock,
 	})
 	return &replica{svc, certstatus.New(certstatus.Config{
-		Database: w.db.Store, Unlock: func(ctx context.Context, group string) (certstatus.Vault, error) { return seal.Group(ctx, group) },
+		Database: w.db.Store, Unlock: func(ctx context.Context, group string) (certstatus.Vault, error) {
+			v, err := seal.Group(ctx, group)
+			return counting{v, &w.opened}, err
+		},
 		Groups: groups, Writer: svc, Fetcher: w, Now: w.clock, Log: log,
 	}), groups}
+}
+
+// counting counts what is opened.
+type counting struct {
+	certstatus.Vault
+	opened *atomic.Int64
+}
+
+// Open implements certstatus.Vault.
+func (c counting) Open(row store.Row) ([]byte, error) {
+	c.opened.Add(1)
+	return c.Vault.Open(row)
 }
 
 func (r *replica) put(t *testing.T, kind string, m interface {
@@ -284,5 +304,47 @@ func TestOnlyWhatIsDueIsFetched(t *testing.T) {
 	run(4, "it is wanted no more")
 	if _, kept := w.list(t); kept != nil {
 		t.Error("it is kept all the same")
+	}
+}
+
+// TestAChangeCostsWhatChanged has a group with certificates that want nothing: each is opened once, and again when it changes, as are
+// the settings of two groups. What they say is about all certificates, and whoever wants something later is found.
+func TestAChangeCostsWhatChanged(t *testing.T) {
+	t.Parallel()
+	const many = 50
+	w := newWorld(t)
+	r, ca := w.replica(t), certtest.CA(t, "root").CA(t, "ca")
+	answered := func(name string) *configv1.Certificate {
+		return holding(t, name, ca.Issue(t, "leaf", named(name+".test", false)...), name+".test")
+	}
+	for i := range many {
+		name := fmt.Sprintf("c%d.test", i)
+		r.put(t, certs.Kind, holding(t, fmt.Sprintf("c%d", i), ca.Issue(t, "leaf", certtest.Names(name)), name))
+	}
+	for _, s := range []struct {
+		name   string
+		do     func()
+		opened int64
+		asked  int
+	}{
+		{"for the first time", func() {}, many + 2, 0},
+		{"again", func() {}, 0, 0},
+		{"one has changed", func() { r.put(t, certs.Kind, answered("c7")) }, 1, 0},
+		{"another kind has", func() { r.put(t, "consumers", &configv1.Consumer{Name: "alice"}) }, 0, 0},
+		{"the settings have", func() { r.stapling(t, configv1.OcspStapling_OCSP_STAPLING_ON) }, 2 + many, 1},
+		{"what is wanted is due", func() { w.pass(2 * time.Minute) }, 0, 2},
+		{"what is wanted is not yet due", func() { r.put(t, "consumers", &configv1.Consumer{Name: "bob"}) }, 0, 2},
+		{"nothing is wanted any more", func() { r.stapling(t, configv1.OcspStapling_OCSP_STAPLING_OFF) }, 0, 2},
+		{"and another one has changed", func() { r.put(t, certs.Kind, answered("c8")) }, 1, 2},
+		{"an authority names a list", func() { r.put(t, certs.KindCA, authority(ca, url)) }, 1, 3},
+	} {
+		s.do()
+		before := w.opened.Load()
+		if err := r.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if opened := w.opened.Load() - before; opened != s.opened || w.asked() != s.asked {
+			t.Errorf("%s: %d were opened, want %d; %d questions were asked, want %d", s.name, opened, s.opened, w.asked(), s.asked)
+		}
 	}
 }

@@ -88,7 +88,7 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 		}
 		s := c.seen[name]
 		if s.view != group.View() {
-			s = count(group.View())
+			s = c.count(group.View())
 		}
 		now[name] = s
 		for of, n := range s.states {
@@ -101,9 +101,9 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	c.seen = now
 }
 
-func count(view *snapshot.View) counted {
-	c := counted{view: view, states: map[[2]string]int{}}
-	all, _ := wants(inView(view))
+func (c *Collector) count(view *snapshot.View) counted {
+	out := counted{view: view, states: map[[2]string]int{}}
+	all, _ := c.keeper.wanted.wants(view)
 	for _, s := range all {
 		at := s.at()
 		r, ok := view.Get(at.kind, at.name)
@@ -114,11 +114,11 @@ func count(view *snapshot.View) counted {
 			state = "missing"
 		case failing != nil:
 			state = "failing"
-			if c.since.IsZero() || failing.AsTime().Before(c.since) {
-				c.since = failing.AsTime()
+			if out.since.IsZero() || failing.AsTime().Before(out.since) {
+				out.since = failing.AsTime()
 			}
 		}
-		c.states[[2]string{at.kind, state}]++
+		out.states[[2]string{at.kind, state}]++
 	}
-	return c
+	return out
 }

@@ -36,7 +36,7 @@ order by kind, name`
 	selectRowsOf = `
 select kind, uid, name, labels, revision, sealed, created_at, updated_at
 from resources
-where group_uid = $1 and kind = any ($2)
+where group_uid = $1 and kind = any ($2) and revision > $3
 order by kind, name`
 	// upsertRows does not move a uid to another group or kind: such a row is not affected, and counted.
 	upsertRows = `
@@ -71,8 +71,13 @@ func (r *Reader) Rows(ctx context.Context, yield func(Row) error) error {
 
 // RowsOf gives every resource of some kinds of a group to yield, as Rows does.
 func (s *Store) RowsOf(ctx context.Context, group string, kinds []string, yield func(Row) error) error {
+	return s.RowsSince(ctx, group, kinds, 0, yield)
+}
+
+// RowsSince gives those of them that have changed after a revision.
+func (s *Store) RowsSince(ctx context.Context, group string, kinds []string, revision int64, yield func(Row) error) error {
 	return s.InSnapshot(ctx, group, func(ctx context.Context, r *Reader) error {
-		rows, err := r.q.Query(ctx, selectRowsOf, r.head.GroupUID, kinds)
+		rows, err := r.q.Query(ctx, selectRowsOf, r.head.GroupUID, kinds, revision)
 		return eachRow(rows, err, yield)
 	})
 }
