@@ -7,12 +7,12 @@ import (
 
 // Flights let those who ask the same thing at the same time share one answer: a client that opens fifty connections with one
 // password is one login, not fifty, to the bounds on guessing and to the processors.
-type Flights struct {
+type Flights[T any] struct {
 	mu     sync.Mutex
-	flying map[Proof]*flight
+	flying map[Proof]*flight[T]
 }
 
-// Landing is what came of it. The zero value says that nothing was found out.
+// Landing is what came of checking a password. The zero value says that nothing was found out.
 type Landing struct {
 	// Known says that Right tells whether the proof holds.
 	Known, Right bool
@@ -20,23 +20,24 @@ type Landing struct {
 	Wait time.Duration
 }
 
-type flight struct {
+type flight[T any] struct {
 	landed chan struct{}
-	answer Landing
+	answer T
 }
 
 // NewFlights returns one without flights.
-func NewFlights() *Flights { return &Flights{flying: map[Proof]*flight{}} }
+func NewFlights[T any]() *Flights[T] { return &Flights[T]{flying: map[Proof]*flight[T]{}} }
 
-// Do asks, or waits for the answer if somebody is asking already. It takes as long as asking does.
-func (f *Flights) Do(p *Proof, ask func() Landing) Landing {
+// Do asks, or waits for the answer if somebody is asking already. It takes as long as asking does. If that panics others get
+// the zero value.
+func (f *Flights[T]) Do(p *Proof, ask func() T) T {
 	f.mu.Lock()
 	if other := f.flying[*p]; other != nil {
 		f.mu.Unlock()
 		<-other.landed
 		return other.answer
 	}
-	mine := &flight{landed: make(chan struct{})}
+	mine := &flight[T]{landed: make(chan struct{})}
 	key := *p
 	f.flying[key] = mine
 	f.mu.Unlock()

@@ -12,7 +12,7 @@ import (
 func TestFlights(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		f := hostsvc.NewFlights()
+		f := hostsvc.NewFlights[hostsvc.Landing]()
 		var a, b hostsvc.Proof
 		b[0] = 1
 		gate := make(chan struct{})
@@ -49,7 +49,7 @@ func TestFlights(t *testing.T) {
 func TestFlightsOutliveAPanic(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		f := hostsvc.NewFlights()
+		f := hostsvc.NewFlights[hostsvc.Landing]()
 		gate := make(chan struct{})
 		var p hostsvc.Proof
 		go func() {

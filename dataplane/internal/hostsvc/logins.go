@@ -6,10 +6,10 @@ type Logins struct {
 	Guard    *GuardTable
 	Workers  *Workers
 	Verified *Verified
-	Flights  *Flights
+	Flights  *Flights[Landing]
 }
 
 // NewLogins makes them, with bounds that fit a gateway.
 func NewLogins() *Logins {
-	return &Logins{Guard: NewGuardTable(0), Workers: NewWorkers(0), Verified: NewVerified(0), Flights: NewFlights()}
+	return &Logins{Guard: NewGuardTable(0), Workers: NewWorkers(0), Verified: NewVerified(0), Flights: NewFlights[Landing]()}
 }

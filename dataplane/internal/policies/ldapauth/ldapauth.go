@@ -181,13 +181,14 @@ func (p *ldapAuth) request(x *exchange.Exchange, s *scratch) policy.Verdict {
 	}
 	who := p.remembered.get(&s.proof, x.Timings.Received)
 	if who == nil {
-		var r *exchange.Refusal
-		if who, r = p.ask(l, &s.attempt); r != nil {
-			return refuse(x, r)
+		got := p.remembered.asked.Do(&s.proof, func() answer { return p.ask(s, x.Timings.Received) })
+		switch {
+		case got.refusal != nil:
+			return refuse(x, got.refusal)
+		case got.who == nil:
+			return refuse(x, refuseIncomplete)
 		}
-		if p.ttl > 0 {
-			p.remembered.put(&s.proof, who, x.Timings.Received.Add(p.ttl))
-		}
+		who = got.who
 	}
 	principal, r := p.principal(who, x.Directory)
 	if r != nil {
@@ -197,25 +198,32 @@ func (p *ldapAuth) request(x *exchange.Exchange, s *scratch) policy.Verdict {
 	return policy.Next
 }
 
-// ask asks the directory. Guesses count, and what was found out does not.
-func (p *ldapAuth) ask(l *login, attempt *hostsvc.Attempt) (*person, *exchange.Refusal) {
-	if wait := attempt.Take(); wait > 0 {
-		return nil, tooMany(wait)
+// ask asks the directory, once for all that come with the same login now: a client that opens fifty connections while the
+// directory is slow has guessed once. Guesses count, and what was found out does not.
+func (p *ldapAuth) ask(s *scratch, now time.Time) answer {
+	if who := p.remembered.get(&s.proof, now); who != nil { // found out meanwhile
+		return answer{who: who}
 	}
-	who, err := p.find(string(l.key), string(l.password))
+	if wait := s.attempt.Take(); wait > 0 {
+		return answer{refusal: tooMany(wait)}
+	}
+	who, err := p.find(string(s.login.key), string(s.login.password))
 	outage, down := errors.AsType[*hostsvc.LDAPOutage](err)
 	switch {
 	case down:
-		attempt.Undo()
-		return nil, unavailable(outage)
+		s.attempt.Undo()
+		return answer{refusal: unavailable(outage)}
 	case errors.Is(err, errAmbiguous):
 		p.ambiguous.Add(1)
-		return nil, refuseAmbiguous
+		return answer{refusal: refuseAmbiguous}
 	case err != nil:
-		return nil, refuseInvalid
+		return answer{refusal: refuseInvalid}
 	}
-	attempt.Right()
-	return who, nil
+	s.attempt.Right()
+	if p.ttl > 0 {
+		p.remembered.put(&s.proof, who, now.Add(p.ttl))
+	}
+	return answer{who: who}
 }
 
 func refuse(x *exchange.Exchange, r *exchange.Refusal) policy.Verdict {

@@ -22,6 +22,14 @@ const (
 // password that was set a moment ago counts at once.
 type memory struct {
 	shards [memoryShards]memoryShard
+	// asked are the logins about which the directory is being asked.
+	asked *hostsvc.Flights[answer]
+}
+
+// answer is what came of asking about a login: somebody, or a refusal. The zero value says that nothing was found out.
+type answer struct {
+	who     *person
+	refusal *exchange.Refusal
 }
 
 type memoryShard struct {
@@ -34,7 +42,7 @@ type remembered struct {
 	until time.Time
 }
 
-func newMemory() *memory { return &memory{} }
+func newMemory() *memory { return &memory{asked: hostsvc.NewFlights[answer]()} }
 
 func (m *memory) shard(p *hostsvc.Proof) *memoryShard { return &m.shards[p[0]%memoryShards] }
 
