@@ -71,7 +71,7 @@ func newCore(data, address string) (*vault.Core, error) {
 	if err != nil {
 		return nil, err
 	}
-	engines := map[string]logical.Factory{"kv": kv.VersionedKVFactory, "transit": transit.Factory, "pki": pki.Factory, "database": database.Factory}
+	engines := map[string]logical.Factory{"kv": kv.Factory, "transit": transit.Factory, "pki": pki.Factory, "database": database.Factory}
 	logins := map[string]logical.Factory{"approle": approle.Factory, "kubernetes": k8s.Factory}
 	return vault.NewCore(&vault.CoreConfig{
 		Physical:           storage,

@@ -122,8 +122,51 @@ func TestARealVaultIsFollowed(t *testing.T) {
 	noTokens(t, "the log", w.logged())
 }
 
-// TestVersionOneOfTheEngineIsReadAsItAnswers has a stand-in for Vault, of which the real one that tests have knows version 2 only;
-// and that answers what Vault never should.
+// TestVersionOneOfARealVaultIsFollowed does the same for version 1, which keeps no history: pairs as Kong keeps them, with the least
+// rights, made, changed and deleted, up to the last, and while the engine is away.
+func TestVersionOneOfARealVaultIsFollowed(t *testing.T) {
+	t.Parallel()
+	v := vaulttest.Start(t)
+	v.Write("sys/mounts/one", map[string]any{"type": "kv", "options": map[string]any{"version": "1"}})
+	v.Write("sys/policies/acl/pairs", map[string]any{"policy": `
+path "one/team/pairs"   { capabilities = ["list"] }
+path "one/team/pairs/*" { capabilities = ["read"] }`})
+	v.Write("one/team/pairs/below/deep", entry(9, "alice"))
+	w := newWorld(t)
+	path := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(path, []byte(v.Issue("pairs", time.Hour, time.Hour)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := w.replica(t, nil, fmt.Sprintf("one=vault:%s/one?kv=1&prefix=team&groups=g&ca=%s&token-file=%s", v.Address, v.CA, path))
+	r.apply(t, &configv1.Consumer{Name: "alice"}, store("corp", func(s *configv1.CredentialStore) { s.Provider = "one" }))
+	now := w.clock().Unix()
+	for _, step := range []struct {
+		name string
+		turn func()
+		want []string
+	}{
+		{"only a folder in it", func() {}, []string{"1=", "9="}},
+		{"pairs are made", func() {
+			v.Write("one/team/pairs/"+token("A", 1), entry(1, map[string]any{"id": "alice"}, "ttl", 3600, "created_at", now, "updated_at", now))
+			v.Write("one/team/pairs/two", entry(2, "alice"))
+		}, []string{"1=alice", "2=alice", "9="}},
+		{"one becomes another", func() { v.Write("one/team/pairs/two", entry(3, "alice")) }, []string{"1=alice", "2=", "3=alice"}},
+		{"one is deleted", func() { v.Delete("one/team/pairs/" + token("A", 1)) }, []string{"1=", "3=alice"}},
+		{"sealed", v.Seal, []string{"3=alice"}},
+		{"open again, and the last is deleted", func() {
+			v.Unseal()
+			v.Delete("one/team/pairs/two")
+		}, []string{"3="}},
+	} {
+		step.turn()
+		w.pass(time.Minute)
+		r.run(t, w)
+		r.check(t, w, step.name, true, step.want...)
+	}
+	noTokens(t, "the log", w.logged())
+}
+
+// TestVersionOneOfTheEngineIsReadAsItAnswers has a stand-in for Vault, which answers what Vault never should.
 func TestVersionOneOfTheEngineIsReadAsItAnswers(t *testing.T) {
 	t.Parallel()
 	var broken atomic.Pointer[func(http.ResponseWriter)]

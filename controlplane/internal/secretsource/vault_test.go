@@ -76,6 +76,27 @@ func (w *world) readFrom(t *testing.T, setting, reference string) string {
 	return id(record)
 }
 
+// TestVersionOneOfARealVaultIsRead reads references from an engine that keeps no versions.
+func TestVersionOneOfARealVaultIsRead(t *testing.T) {
+	t.Parallel()
+	leaf := certtest.SelfSigned(t, "web", certtest.Names("web.test"))
+	v := vaulttest.Start(t)
+	v.Write("sys/mounts/one", map[string]any{"type": "kv", "options": map[string]any{"version": "1"}})
+	v.Write("sys/policies/acl/web", map[string]any{"policy": `path "one/team/*" { capabilities = ["read"] }`})
+	v.Write("one/team/web", map[string]any{"pem": leaf.KeyPEM(t) + leaf.PEM()})
+	w := newWorld(t)
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte(v.Issue("web", time.Hour, time.Hour)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	setting := fmt.Sprintf("one=vault:%s/one?kv=1&prefix=team&groups=g&ca=%s&token-file=%s", v.Address, v.CA, token)
+	for path, want := range map[string]string{"web#pem": leaf.ID(), "web#absent": "", "absent#pem": ""} {
+		if got := w.readFrom(t, setting, "{vault://one/"+path+"}"); got != want {
+			t.Errorf("%s: %q was read, want %q", path, got, want)
+		}
+	}
+}
+
 // TestVersionOneOfTheEngineIsReadAsItAnswers has a stand-in for Vault, which counts: one that does not answer is asked once in a
 // run, however many references there are.
 func TestVersionOneOfTheEngineIsReadAsItAnswers(t *testing.T) {
