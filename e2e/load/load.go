@@ -27,10 +27,15 @@ type Config struct {
 	Connections int
 	// Request is what is sent, head and body, as on the wire.
 	Request []byte
+	// Make is asked for the nth request instead, if it is there, from several goroutines at once.
+	Make func(n int64) []byte
 	// Timeout of one answer.
 	Timeout time.Duration
 	// Dial opens a connection; nil: a plain one.
 	Dial func(addr string) (net.Conn, error)
+	// Answered is told of each answer, if it is there, from several goroutines at once: to which request, and how long after it
+	// was to be sent.
+	Answered func(n int64, status int, after time.Duration)
 }
 
 // Targets is a set of addresses that can be changed under load: a load balancer's list.
@@ -90,7 +95,7 @@ func Run(ctx context.Context, cfg Config) Result {
 	defer ticker.Stop()
 	var n int64
 	for ctx.Err() == nil {
-		for due := int64(time.Since(start) / interval); n < due; n++ {
+		for due := int64(time.Since(start) / interval); n <= due; n++ {
 			r.wg.Add(1)
 			go r.one(n, start.Add(time.Duration(n)*interval))
 		}
@@ -114,7 +119,11 @@ func (r *runner) one(n int64, due time.Time) {
 		r.fail(fmt.Sprintf("dial %s: %v", addr, err))
 		return
 	}
-	status, closing, err := c.exchange(r.cfg.Request, r.cfg.Timeout)
+	request := r.cfg.Request
+	if r.cfg.Make != nil {
+		request = r.cfg.Make(n)
+	}
+	status, closing, err := c.exchange(request, r.cfg.Timeout)
 	switch {
 	case err != nil:
 		c.Close()
@@ -125,8 +134,12 @@ func (r *runner) one(n int64, due time.Time) {
 	default:
 		r.ok.Add(1)
 	}
+	after := time.Since(due)
+	if r.cfg.Answered != nil {
+		r.cfg.Answered(n, status, after)
+	}
 	r.mu.Lock()
-	r.latencies = append(r.latencies, time.Since(due))
+	r.latencies = append(r.latencies, after)
 	r.mu.Unlock()
 	if closing {
 		c.Close()

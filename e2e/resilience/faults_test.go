@@ -185,6 +185,14 @@ var faults = []struct {
 		[]string{"dataplane/internal/sealedcache.TestRefusals", "dataplane/internal/syncclient.TestExpiredCertificateIsRenewedOnReturn"},
 	},
 	{
+		"an LDAP directory, Vault or the host of an issuer's keys is down, hangs or answers nonsense under load",
+		"who needs it is answered 503 within the timeout, nobody is refused for it, who does not need it notices nothing; it is seen when it is back",
+		[]string{
+			"TestCallersWhileTheirDirectoryAils", "TestCallersWhileTheirVaultAils", "TestCallersWhileTheirKeysCannotBeFetched",
+			"dataplane/internal/policies/ldapauth.TestOneLoginOverManyConnections",
+		},
+	},
+	{
 		"clients and targets that are slow, break off or flood", "others are served; connections and memory are bounded",
 		[]string{"TestSlowClientsLeaveOthersAlone", "TestFloodsOfConnectionsHitTheCap", "TestUpstreamsAndClientsThatBreakOff"},
 	},
