@@ -1,6 +1,7 @@
 package token_test
 
 import (
+	"compress/flate"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
@@ -132,6 +133,12 @@ func TestAttacks(t *testing.T) {
 		{"an audience among other things", es.Token(nil, claims(map[string]any{"aud": []any{"api", 1}})), honest, token.Audience},
 		{"an audience in a list in a list", es.Token(nil, claims(map[string]any{"aud": []any{[]any{"api"}}})), honest, token.Audience},
 		{"an audience with a space", es.Token(nil, claims(map[string]any{"aud": "api other"})), honest, token.Audience},
+		{"an audience in wide letters", es.Token(nil, claims(map[string]any{"aud": "ａｐｉ"})), honest, token.Audience},
+		{"an audience with a zero", es.Token(nil, claims(map[string]any{"aud": "api\x00"})), honest, token.Audience},
+		{"an audience with what is not seen", es.Token(nil, claims(map[string]any{"aud": "api\u200b"})), honest, token.Audience},
+		{"an audience in a claim that looks alike", es.Token(nil, claims(map[string]any{"aud": nil, "аud": "api"})), es.Token(nil, claims(map[string]any{"аud": "x"})), token.Audience},
+		{"a compressed payload", es.Raw(`{"alg":"ES256","kid":"es"}`, deflated(t, string(payload))), honest, token.Malformed},
+		{"a bomb", es.Raw(`{"alg":"ES256","kid":"es","zip":"DEF"}`, deflated(t, strings.Repeat(" ", 1<<20)+string(payload))), honest, token.Critical},
 		{"an issuer that looks alike", es.Token(nil, claims(map[string]any{"iss": "https://іd.test"})), honest, token.Issuer},
 		{"an issuer in another case", es.Token(nil, claims(map[string]any{"iss": "https://ID.test"})), honest, token.Issuer},
 		{"an issuer in a list", es.Token(nil, claims(map[string]any{"iss": []string{"https://id.test"}})), honest, token.Issuer},
@@ -174,6 +181,23 @@ func TestAttacks(t *testing.T) {
 			}
 		})
 	}
+}
+
+// deflated is how RFC 7516 compresses what it encrypts.
+func deflated(t *testing.T, text string) string {
+	t.Helper()
+	var b strings.Builder
+	w, err := flate.NewWriter(&b, flate.BestCompression)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write([]byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
 }
 
 func part0(header string) string { return base64.RawURLEncoding.EncodeToString([]byte(header)) }

@@ -124,6 +124,14 @@ func TestProofsOfPossession(t *testing.T) {
 		"an algorithm not allowed": {[]string{proof(mine, map[string]any{"alg": "ES384"}, nil)}, 401},
 		"no key":                   {[]string{proof(mine, map[string]any{"jwk": nil}, nil)}, 401},
 		"garbage":                  {[]string{"x"}, 401},
+		"alg none":                 {[]string{proof(mine, map[string]any{"alg": "none"}, nil)}, 401},
+		"a key off its curve":      {[]string{proof(mine, map[string]any{"jwk": with(public(mine), "y", public(other)["y"])}, nil)}, 401},
+		"a point at nothing":       {[]string{proof(mine, map[string]any{"jwk": with(public(mine), "x", strings.Repeat("A", 43), "y", strings.Repeat("A", 43))}, nil)}, 401},
+		"a key of another curve":   {[]string{proof(mine, map[string]any{"jwk": with(public(mine), "crv", "secp256k1")}, nil)}, 401},
+		"a private key":            {[]string{proof(mine, map[string]any{"jwk": with(public(mine), "d", strings.Repeat("A", 43))}, nil)}, 401},
+		"a secret":                 {[]string{proof(mine, map[string]any{"jwk": map[string]any{"kty": "oct", "k": strings.Repeat("A", 43)}}, nil)}, 401},
+		"a key that is a URL":      {[]string{proof(mine, map[string]any{"jwk": nil, "jku": "https://evil.test/"}, nil)}, 401},
+		"unencoded":                {[]string{proof(mine, map[string]any{"b64": false, "crit": []string{"b64"}}, nil)}, 401},
 	} {
 		if got := ask("DPoP", tt.proofs...); got != tt.want {
 			t.Errorf("%s: %d, want %d", name, got, tt.want)
@@ -139,6 +147,15 @@ func TestProofsOfPossession(t *testing.T) {
 	if got := ask("Bearer", proof(mine, nil, nil)); got != 401 {
 		t.Errorf("as a bearer token: %d", got)
 	}
+}
+
+// with is a copy of members with others in their place.
+func with(members map[string]any, pairs ...any) map[string]any {
+	out := maps.Clone(members)
+	for i := 0; i < len(pairs); i += 2 {
+		out[pairs[i].(string)] = pairs[i+1]
+	}
+	return out
 }
 
 func public(k *tokentest.Key) map[string]any {
