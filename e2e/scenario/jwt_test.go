@@ -5,9 +5,12 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io"
+	"log"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -19,6 +22,7 @@ import (
 
 	"keyward.dev/e2e/harness"
 	"keyward.dev/shared/testkit"
+	"keyward.dev/shared/testkit/certtest"
 )
 
 // identityProvider publishes keys and signs tokens with the newest of them.
@@ -33,10 +37,18 @@ type identityProvider struct {
 	ended   chan struct{}
 }
 
-func newIdentityProvider(t *testing.T) *identityProvider {
+// newIdentityProvider starts one, over TLS if it has a certificate.
+func newIdentityProvider(t *testing.T, certificate ...*certtest.Cert) *identityProvider {
 	t.Helper()
 	p := &identityProvider{ended: make(chan struct{})}
-	s := httptest.NewServer(p)
+	s := httptest.NewUnstartedServer(p)
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	if len(certificate) > 0 {
+		s.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{certificate[0].Cert.Raw}, PrivateKey: certificate[0].Key}}}
+		s.StartTLS()
+	} else {
+		s.Start()
+	}
 	t.Cleanup(func() {
 		close(p.ended)
 		s.Close()
@@ -110,6 +122,12 @@ func (p *identityProvider) token(t testing.TB, kid string, more map[string]any) 
 	p.mu.Unlock()
 	claims := map[string]any{"iss": p.url, "sub": "alice", "aud": "api", "exp": time.Now().Add(time.Minute).Unix(), "jti": rand.Text()}
 	maps.Copy(claims, more)
+	return signed(t, key, map[string]any{"typ": "JWT", "kid": kid}, claims)
+}
+
+// signed is a token that is signed by ES256.
+func signed(t testing.TB, key *ecdsa.PrivateKey, header, claims map[string]any) string {
+	t.Helper()
 	part := func(v any) string {
 		b, err := json.Marshal(v)
 		if err != nil {
@@ -117,7 +135,9 @@ func (p *identityProvider) token(t testing.TB, kid string, more map[string]any) 
 		}
 		return b64(b)
 	}
-	input := part(map[string]any{"alg": "ES256", "typ": "JWT", "kid": kid}) + "." + part(claims)
+	header = maps.Clone(header)
+	header["alg"] = "ES256"
+	input := part(header) + "." + part(claims)
 	sum := sha256.Sum256([]byte(input))
 	r, s, err := ecdsa.Sign(rand.Reader, key, sum[:])
 	if err != nil {
