@@ -233,7 +233,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	around, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	tasks := []run.Task{
-		g.keepMemory, g.tellReady, g.sweeper.Run, g.source.Run, g.upstreams.Run, g.responders.Run, g.files.Run, g.services.KeySets.Run, g.access.Run, g.rotate, g.status.Run, g.serveStatus,
+		g.keepMemory, g.tellReady, g.sweeper.Run, g.source.Run, g.upstreams.Run, g.responders.Run, g.files.Run, g.fetchKeys, g.access.Run, g.rotate, g.status.Run, g.serveStatus,
 		func(inner context.Context) error {
 			defer end()
 			serving, stop := context.WithCancel(inner)
@@ -264,6 +264,17 @@ func (g *Gateway) tellReady(ctx context.Context) error {
 		g.heard(sockets.TellReady())
 	}
 	return nil
+}
+
+// fetchKeys fetches keys of issuers once a configuration is in force: while the first is compiled, which asks for them, nothing
+// says yet which addresses may be dialled, and tokens would be answered 503 until the next try.
+func (g *Gateway) fetchKeys(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-g.loaded:
+		return g.services.KeySets.Run(ctx)
+	}
 }
 
 // heard notes that the service manager could not be told: it may end what it takes for hanging.
