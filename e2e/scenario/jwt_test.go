@@ -58,8 +58,8 @@ func newIdentityProvider(t *testing.T, certificate ...*certtest.Cert) *identityP
 	return p
 }
 
-// rotate adds a key, signs with it at once, and keeps the one before.
-func (p *identityProvider) rotate(t *testing.T) {
+// newKey makes a key for ES256, with what is public of it as a JWK.
+func newKey(t *testing.T) (*ecdsa.PrivateKey, map[string]any) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -69,13 +69,19 @@ func (p *identityProvider) rotate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return key, map[string]any{"kty": "EC", "crv": "P-256", "x": b64(point[1:33]), "y": b64(point[33:])}
+}
+
+// rotate adds a key, signs with it at once, and keeps the one before.
+func (p *identityProvider) rotate(t *testing.T) {
+	t.Helper()
+	key, jwk := newKey(t)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.kid++
 	p.newest = key
-	p.keys = append(p.keys, map[string]any{
-		"kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": fmt.Sprint(p.kid), "x": b64(point[1:33]), "y": b64(point[33:]),
-	})
+	jwk["use"], jwk["alg"], jwk["kid"] = "sig", "ES256", fmt.Sprint(p.kid)
+	p.keys = append(p.keys, jwk)
 	p.keys = p.keys[max(0, len(p.keys)-2):]
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"sync"
@@ -22,6 +23,7 @@ import (
 	policyv1 "keyward.dev/proto/gen/keyward/policy/v1"
 	"keyward.dev/shared/check/certs"
 	"keyward.dev/shared/check/jwk"
+	"keyward.dev/shared/testkit"
 )
 
 // world is a gateway as far as the policy sees it.
@@ -293,6 +295,48 @@ func TestWhatIsRememberedFollowsTheDirectory(t *testing.T) {
 	expect("issued, another's credential revoked", issued, 200, "silver")
 	w.edit(func(e *directory.Editor) { e.RemoveConsumer("alice") })
 	expect("issued, consumer removed", issued, 401, "")
+}
+
+// Where nobody may wait, the keys of a consumer that are kept elsewhere are there already, and what is not there is fetched for
+// the next time.
+func TestKeysOfConsumersWhereNobodyWaits(t *testing.T) {
+	t.Parallel()
+	w, issuer := newWorld(t), tokentest.NewKey(t, jwk.ES256, "")
+	one, two := tokentest.NewKey(t, jwk.ES256, "one"), tokentest.NewKey(t, jwk.ES256, "two")
+	w.publish(nil, one)
+	const url = "https://alice.test/jwks"
+	own := &token.OwnKey{URL: url, Held: w.host.KeySets.Hold(hostsvc.KeysAt(url))}
+	w.edit(func(e *directory.Editor) {
+		e.PutConsumer(directory.Consumer{UID: "a", Name: "alice"})
+		e.PutCredential(directory.Credential{
+			UID: "c", Name: "own", Type: "jwt-auth", Consumer: "alice", Hash: exchange.NameHash("jwt-auth", []byte("alice-app")), Material: own,
+		})
+	})
+	w.host.KeySets.Open(hostsvc.KeysAt(url)).Keys() // as long as it takes to be fetched
+	p := w.build(t, static(t, issuer))
+	if _, waits := p.(policy.Waiter); waits {
+		t.Fatal("it waits")
+	}
+	ask := func(k *tokentest.Key) (int, string) {
+		_, status, why := w.ask(p, k.Token(nil, w.claims(map[string]any{"iss": "alice-app"})))
+		return status, why
+	}
+	if status, why := ask(one); status != 200 {
+		t.Errorf("the first token: %d %s", status, why)
+	}
+	w.publish(nil, two)
+	if status, why := ask(two); status != 503 {
+		t.Errorf("a new key: %d %s", status, why)
+	}
+	testkit.Await(t, 10*time.Second, func() error {
+		if status, why := ask(two); status != 200 {
+			return fmt.Errorf("a new key once it is fetched: %d %s", status, why)
+		}
+		return nil
+	})
+	if status, why := ask(one); status != 401 {
+		t.Errorf("a key that was withdrawn: %d %s", status, why)
+	}
 }
 
 // A token whose end is far is remembered, too, and a principal is one for all its requests.
