@@ -95,9 +95,63 @@ func TestEveryPolicyHasCasesOfBothKinds(t *testing.T) {
 		if got := slices.Sorted(maps.Keys(kinds)); !slices.Equal(got, []string{"pass", "stop"}) {
 			t.Errorf("%s has cases of the kinds %v, want pass and stop", f.Type, got)
 		}
+		lacking(t, f.Type, types[f.Type], outcomes)
 		o, _ := proto.GetExtension(types[f.Type].Options(), optionsv1.E_Policy).(*optionsv1.PolicyOptions)
 		if declares := o.GetBody() == optionsv1.Body_BODY_BUFFER; declares != reads {
 			t.Errorf("%s declares to need whole bodies: %v; in its cases one is read: %v", f.Type, declares, reads)
 		}
 	}
+}
+
+// elsewhere are parameters for which there can be no such cases, and why.
+func elsewhere() map[protoreflect.FullName]string {
+	return map[protoreflect.FullName]string{
+		"keyward.policy.v1.JwtAuth.dpop_use_nonce": "a proof is made for its moment: the tests of jwtauth make some",
+	}
+}
+
+// lacking names the parameters of a policy, and of credentials of its type, without a case that passes and one that it stops.
+func lacking(t *testing.T, typ string, config protoreflect.MessageDescriptor, outcomes []policytest.Outcome) {
+	t.Helper()
+	for name := range parametersOf(typ, config) {
+		var passed, stopped bool
+		for _, o := range outcomes {
+			passed = passed || o.Set[name] && o.StoppedBy == ""
+			stopped = stopped || o.Set[name] && o.StoppedBy == typ
+		}
+		if _, known := elsewhere()[name]; known == (passed && stopped) {
+			t.Errorf("%s: passed %v, stopped %v", name, passed, stopped)
+		}
+	}
+}
+
+func parametersOf(typ string, config protoreflect.MessageDescriptor) map[protoreflect.FullName]bool {
+	names := map[protoreflect.FullName]bool{}
+	var walk func(m protoreflect.MessageDescriptor)
+	walk = func(m protoreflect.MessageDescriptor) {
+		for i := range m.Fields().Len() {
+			fd := m.Fields().Get(i)
+			if !policytest.IsParameter(fd) || names[fd.FullName()] {
+				continue
+			}
+			names[fd.FullName()] = true
+			if fd.IsMap() {
+				fd = fd.MapValue()
+			}
+			if fd.Message() != nil {
+				walk(fd.Message())
+			}
+		}
+	}
+	walk(config)
+	protoregistry.GlobalFiles.RangeFilesByPackage("keyward.credential.v1", func(f protoreflect.FileDescriptor) bool {
+		for i := range f.Messages().Len() {
+			m := f.Messages().Get(i)
+			if o, _ := proto.GetExtension(m.Options(), optionsv1.E_Credential).(*optionsv1.CredentialOptions); o.GetType() == typ {
+				walk(m)
+			}
+		}
+		return true
+	})
+	return names
 }

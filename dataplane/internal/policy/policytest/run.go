@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -20,6 +21,9 @@ import (
 	"keyward.dev/shared/check/match"
 )
 
+// nonce is one that the gateway has made for proofs.
+var nonce = regexp.MustCompile(`(DPoP-Nonce: )\S+`)
+
 var update = flag.Bool("update", false, "rewrite the want sections of cases")
 
 // Outcome is what a request of a case came to.
@@ -29,6 +33,8 @@ type Outcome struct {
 	Status    int
 	// ReadBody: a policy asked for the whole body.
 	ReadBody bool
+	// Set are the parameters that the case sets, by name and not by default.
+	Set Parameters
 }
 
 // Run runs every case that matches the pattern, e.g. "testdata/*.txtar", and returns all outcomes.
@@ -81,6 +87,7 @@ func runFile(t *testing.T, file string, factories []policy.Factory) []Outcome {
 		x.Reset()
 		x.SetID(exchange.ID{15: byte(len(outcomes) + 1)})
 		got, outcome := w.serve(t, x, req, upstream)
+		outcome.Set = w.parameters
 		outcomes = append(outcomes, outcome)
 		if *update {
 			sections[i].data = got
@@ -123,7 +130,7 @@ func (w *world) serve(t testing.TB, x *exchange.Exchange, req section, upstream 
 	w.routeChain.Response(x)
 	o := outcome(x, v)
 	o.ReadBody = body.asked
-	return w.unfill(w.read(t, w.describe(x, v, log.Bytes()))), o
+	return w.unfill(nonce.ReplaceAll(w.read(t, w.describe(x, v, log.Bytes())), []byte("${1}$$NONCE"))), o
 }
 
 func outcome(x *exchange.Exchange, v policy.Verdict) Outcome {

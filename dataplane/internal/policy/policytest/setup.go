@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"regexp"
+	"sync"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -15,6 +16,7 @@ import (
 	"keyward.dev/dataplane/internal/hostsvc"
 	"keyward.dev/dataplane/internal/policy"
 	"keyward.dev/dataplane/internal/policy/directory"
+	"keyward.dev/dataplane/internal/token"
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
 	credentialv1 "keyward.dev/proto/gen/keyward/credential/v1"
 	optionsv1 "keyward.dev/proto/gen/keyward/options/v1"
@@ -31,7 +33,9 @@ type world struct {
 	directory *directory.Directory
 	term      *directory.Term
 	keys      map[string]string // by placeholder
-	signers   signers
+	minting   sync.Mutex
+	signers   signers // guarded by minting
+	keyHost   *keyHost
 	certs     map[string]*certtest.Cert
 
 	settings  *configv1.Settings
@@ -44,6 +48,7 @@ type world struct {
 	authorities  map[string]*configv1.CaCertificate
 
 	routeChain *policy.Chain
+	parameters Parameters // that are set
 }
 
 var keyPlaceholder = regexp.MustCompile(`\$KEY_[a-z0-9]+`)
@@ -53,7 +58,7 @@ func newWorld(t testing.TB, doc []byte, factories []policy.Factory) *world {
 	w := &world{
 		factories: map[string]policy.Factory{}, keys: map[string]string{}, services: hostsvc.New(hostsvc.Config{}),
 		certificates: map[string]*configv1.Certificate{}, authorities: map[string]*configv1.CaCertificate{},
-		settings: &configv1.Settings{}, consumers: map[string]*configv1.Consumer{}, groups: map[string]*configv1.ConsumerGroup{},
+		parameters: Parameters{}, settings: &configv1.Settings{}, consumers: map[string]*configv1.Consumer{}, groups: map[string]*configv1.ConsumerGroup{},
 	}
 	for _, f := range factories {
 		w.factories[f.Type] = f
@@ -63,6 +68,7 @@ func newWorld(t testing.TB, doc []byte, factories []policy.Factory) *world {
 		t.Fatalf("catalog.New() = %v", err)
 	}
 	w.load(t, w.fill(t, fillPlaces(t, doc)))
+	w.services.Egress.Store(group{w}.Egress())
 	w.routeChain = w.compileRoute(t)
 	return w
 }
@@ -70,7 +76,7 @@ func newWorld(t testing.TB, doc []byte, factories []policy.Factory) *world {
 // fill puts generated keys in the place of placeholders.
 func (w *world) fill(t testing.TB, b []byte) []byte {
 	t.Helper()
-	b = w.mint(t, w.fillBasic(b))
+	b = w.mint(t, w.fillBasic(w.fillKeyHost(t, b)))
 	return keyPlaceholder.ReplaceAllFunc(b, func(name []byte) []byte {
 		if w.keys[string(name)] == "" {
 			w.keys[string(name)] = "kwk_" + rand.Text() + rand.Text()
@@ -105,6 +111,7 @@ func (w *world) load(t testing.TB, doc []byte) {
 	edit.SetTerms([]*directory.Term{term})
 	w.term = term
 	for _, item := range d.Items {
+		w.parameters.set(item.Message.ProtoReflect()) // before defaults are
 		if v := w.catalog.Normalize(item.Message); len(v) > 0 {
 			t.Fatalf("config.yaml: %s: %v", item.Path, v)
 		}
@@ -153,6 +160,9 @@ func (w *world) add(t testing.TB, edit *directory.Editor, term *directory.Term, 
 			t.Fatalf("credential %s does not count: %s", m.GetName(), reason)
 		}
 		c.UID = uid("credentials", m.GetConsumer()+"/"+m.GetName())
+		if own, ok := c.Material.(*token.OwnKey); ok && own.URL != "" {
+			own.Held = w.services.KeySets.Hold(hostsvc.KeysAt(own.URL))
+		}
 		if to := m.GetBoundCertificate(); len(to) > 0 {
 			c.Bound = clientcert.Key(clientcert.Names(to), nil)
 		}

@@ -72,6 +72,8 @@ func (w *world) minted(t testing.TB, placeholder string) string {
 
 func (w *world) signer(t testing.TB, name string) *tokentest.Key {
 	t.Helper()
+	w.minting.Lock()
+	defer w.minting.Unlock()
 	if w.signers == nil {
 		w.signers = signers{}
 	}
