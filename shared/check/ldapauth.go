@@ -81,12 +81,14 @@ func ldapSearch(s *policyv1.LdapSearch) violations {
 // configurations of which it is known which secrets they keep.
 func DirectoryPassword(cfg *policyv1.LdapAuth) string {
 	search := cfg.GetSearch()
-	given := secret.Stored(search.GetBindPassword())
+	given, named := secret.Stored(search.GetBindPassword()), search.GetBindDn() != "" || secret.Stored(search.GetBindName())
 	switch {
-	case search.GetBindDn() != "" && !given:
-		return "required with bind_dn: a login without a password is one as nobody"
-	case search.GetBindDn() == "" && given:
-		return "is void without bind_dn; leave it out, or clear it with null"
+	case search.GetBindDn() != "" && secret.Stored(search.GetBindName()):
+		return "is of one account: bind_name takes the place of bind_dn; leave bind_dn out, or clear bind_name with null"
+	case named && !given:
+		return "required with bind_dn and bind_name: a login without a password is one as nobody"
+	case !named && given:
+		return "is void without bind_dn or bind_name; leave it out, or clear it with null"
 	}
 	return ""
 }

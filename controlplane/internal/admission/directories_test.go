@@ -82,6 +82,7 @@ func TestAccountsOfDirectoriesHavePasswords(t *testing.T) {
 	t.Parallel()
 	for search, ok := range map[string]bool{
 		"bind_dn: 'cn=a,dc=x', bind_password: x": true, "scope: subtree": true,
+		"bind_name: a, bind_password: x": true, "bind_name: a": false, "bind_dn: 'cn=a,dc=x', bind_name: a, bind_password: x": false,
 		"bind_dn: 'cn=a,dc=x'": false, "bind_password: x": false, "bind_dn: 'cn=a,dc=x', bind_password: ''": false,
 	} {
 		doc := asking("addresses: 'ldap.test:636'", search)

@@ -89,10 +89,12 @@ func placeFaults(p *configv1.SecretProvider) map[string]string {
 		out := map[string]string{
 			"vault.address": endpoint(v.GetAddress()), "vault.mount": path(v.GetMount(), false), "vault.prefix": path(v.GetPrefix(), true),
 			"vault.namespace": path(strings.TrimSuffix(v.GetNamespace(), "/"), true), "vault.approle.mount": path(v.GetApprole().GetMount(), true),
-			"vault.pki_role": path(v.GetPkiRole(), true),
+			"vault.pki_role": path(v.GetPkiRole(), true), "vault.database_role": path(v.GetDatabaseRole(), true),
 		}
-		if strings.Contains(v.GetPkiRole(), "/") {
-			out["vault.pki_role"] = "must be the name of a role"
+		for at, role := range map[string]string{"vault.pki_role": v.GetPkiRole(), "vault.database_role": v.GetDatabaseRole()} {
+			if strings.Contains(role, "/") {
+				out[at] = "must be the name of a role"
+			}
 		}
 		return out
 	}

@@ -196,6 +196,7 @@ func TestItIsDecidedOfEachSecretWhetherItCanBeAReference(t *testing.T) {
 	decided := map[protoreflect.FullName]string{
 		"keyward.config.v1.CertificateVersion.private_key": resolved,
 		"keyward.policy.v1.LdapSearch.bind_password":       resolved,
+		"keyward.policy.v1.LdapSearch.bind_name":           resolved,
 		"keyward.config.v1.CertificateVersion.passphrase":  refused, // used once
 		"keyward.config.v1.VaultProvider.token":            refused, // what reads references is none
 		"keyward.config.v1.AcmeExternalAccount.key":        refused,

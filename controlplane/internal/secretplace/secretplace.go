@@ -62,6 +62,17 @@ func PKI(role string, r secret.Reference) string {
 	return ""
 }
 
+// Login says why a reference is to no part of a login that Vault makes for a role, empty if it is to one.
+func Login(role string, r secret.Reference) string {
+	switch {
+	case r.Path != role:
+		return "is not the role of the provider, " + role
+	case !vaultField.MatchString(r.Field):
+		return "needs a #field, such as #username or #password"
+	}
+	return ""
+}
+
 // Manager says why a reference cannot be read from AWS Secrets Manager below a prefix, empty if it can.
 func Manager(prefix string, r secret.Reference) string {
 	switch {
@@ -97,6 +108,8 @@ func Check(p *configv1.SecretProvider, r secret.Reference) string {
 	switch {
 	case v != nil && r.Scheme == Vault && v.GetPkiRole() != "":
 		return PKI(v.GetPkiRole(), r)
+	case v != nil && r.Scheme == Vault && v.GetDatabaseRole() != "":
+		return Login(v.GetDatabaseRole(), r)
 	case v != nil && r.Scheme == Vault:
 		return KV(r)
 	case a != nil && r.Scheme == AWS:

@@ -102,6 +102,8 @@ type asking struct {
 	now   time.Time
 	whose side
 	fresh bool
+	// answers are those of this run, so that what is read of one place is of one moment.
+	answers *answers
 }
 
 // missing reports whether nothing is kept that is for what the certificate is for now.
@@ -121,6 +123,7 @@ func (a asking) readAll(ctx context.Context, due map[string]want) map[string]out
 	down := map[*Provider]error{}
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, readers)
+	beside := a.beside(due)
 	for name, w := range due {
 		slots <- struct{}{}
 		wg.Go(func() {
@@ -134,7 +137,7 @@ func (a asking) readAll(ctx context.Context, due map[string]want) map[string]out
 				o.err = down[o.provider]
 				mu.Unlock()
 				if o.err == nil {
-					o.value, o.err = a.read(ctx, o.provider, name, w)
+					o.value, o.err = a.read(ctx, o.provider, name, w, beside[spot{o.provider, w.reference.Path}])
 				}
 			}
 			mu.Lock()
@@ -151,10 +154,15 @@ func (a asking) readAll(ctx context.Context, due map[string]want) map[string]out
 
 // read reads one reference and judges what it gives where it shall be used: a key that does not belong to its certificate is
 // not what was meant, and whatever was read before is better.
-func (a asking) read(ctx context.Context, p *Provider, name string, w want) (*systemv1.ResolvedSecret, error) {
+func (a asking) read(ctx context.Context, p *Provider, name string, w want, beside []*systemv1.ResolvedSecret) (*systemv1.ResolvedSecret, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	text, err := p.value(ctx, question{reference: w.reference, names: w.held.GetSnis(), held: a.kept(name).GetCertificate(), now: a.now})
+	var lease *systemv1.SecretLease
+	text, err := p.value(ctx, question{
+		reference: w.reference, names: w.held.GetSnis(), held: a.kept(name).GetCertificate(), now: a.now,
+		answers: a.answers, of: p, beside: beside, kept: a.kept(name), certificate: w.version != nil,
+		leased: func(l *systemv1.SecretLease) { lease = l },
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +171,11 @@ func (a asking) read(ctx context.Context, p *Provider, name string, w want) (*sy
 		return nil, err
 	}
 	if w.version == nil {
-		return plainValue(text)
+		value, err := plainValue(text)
+		if err == nil {
+			value.Lease = lease
+		}
+		return value, err
 	}
 	v := &configv1.CertificateVersion{
 		Chain: chain, PrivateKey: &configv1.Secret{Value: &configv1.Secret_Plaintext{Plaintext: text}},
@@ -253,6 +265,9 @@ func next(before *systemv1.ResolvedSecret, o outcome, stale time.Duration, now t
 		note := "read"
 		if before != nil && proto.Equal(before.GetCertificate(), o.value.GetCertificate()) && proto.Equal(before.GetValue(), o.value.GetValue()) {
 			note = "can be read again"
+			if before.GetFailingSince() == nil && o.value.GetLease() != nil {
+				note = "is held on"
+			}
 		}
 		after := proto.CloneOf(o.value)
 		after.Reference = o.text()
@@ -268,7 +283,7 @@ func next(before *systemv1.ResolvedSecret, o outcome, stale time.Duration, now t
 		after.FailingSince = timestamppb.New(now.UTC().Truncate(time.Second))
 		return after, "cannot be read; the value that was read before is kept"
 	case now.Sub(since.AsTime()) >= stale:
-		after.Certificate, after.Value = nil, nil
+		after.Certificate, after.Value, after.Lease = nil, nil, nil
 		return after, "could not be read since " + since.AsTime().Format(time.RFC3339) + ": what needs it is closed"
 	}
 	return after, ""

@@ -14,7 +14,7 @@ import (
 
 // discreet says what went wrong in words of our own.
 func discreet(err error) error {
-	for _, plain := range []error{errNothing, errNoText, errNoObject, errNotIssued, errNoNames} {
+	for _, plain := range []error{errNothing, errNoText, errNoObject, errNotIssued, errNoNames, errNoKey} {
 		if errors.Is(err, plain) {
 			return plain
 		}

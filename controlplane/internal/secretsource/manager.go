@@ -48,7 +48,11 @@ func safe(endpoint string) bool {
 func (m *manager) check(r secret.Reference) string { return secretplace.Manager(m.prefix, r) }
 
 func (m *manager) read(ctx context.Context, q question) (string, error) {
-	text, err := m.client.Read(ctx, q.reference.Path)
+	data, err := q.read(func() (map[string]any, error) {
+		text, err := m.client.Read(ctx, q.reference.Path)
+		return map[string]any{whole: text}, err
+	})
+	text, _ := data[whole].(string)
 	switch {
 	case errors.Is(err, awssecrets.ErrNotFound):
 		return "", errNothing
@@ -61,6 +65,9 @@ func (m *manager) read(ctx context.Context, q question) (string, error) {
 	}
 	return member(text, q.reference.Field)
 }
+
+// whole is as what the text of a secret is remembered.
+const whole = ""
 
 // member takes a field out of a JSON object. Its errors repeat nothing of the object.
 func member(text, field string) (string, error) {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
+	systemv1 "keyward.dev/proto/gen/keyward/system/v1"
 
 	"keyward.dev/controlplane/internal/admission"
 	"keyward.dev/controlplane/internal/secretplace"
@@ -48,6 +49,15 @@ type question struct {
 	names []string
 	held  *configv1.CertificateVersion
 	now   time.Time
+	// answers are those of the run, and of is the provider that is asked; beside are the records of all that is read of that place.
+	answers *answers
+	of      *Provider
+	beside  []*systemv1.ResolvedSecret
+	// kept is what was read before for anything but a certificate, and certificate says that it is for one.
+	kept        *systemv1.ResolvedSecret
+	certificate bool
+	// leased takes note of what the answer was made under.
+	leased func(l *systemv1.SecretLease)
 }
 
 var (
@@ -57,6 +67,7 @@ var (
 	errNoText    = errors.New("it is not a string")
 	errNoObject  = errors.New("it is not a JSON object, of which a field could be taken")
 	errNoNames   = errors.New("the certificate has no snis, for which one could be issued")
+	errNoKey     = errors.New("it makes logins, and no private keys")
 	errNotIssued = errors.New("what was issued has no certificate and private key")
 )
 
@@ -71,6 +82,8 @@ type Provider struct {
 	issues         bool
 	refresh, stale time.Duration
 	source         source
+	// logins, if it is not nil, is who makes what is read, and gives it back.
+	logins *logins
 	// run, if it is not nil, has to run while the provider is used.
 	run func(ctx context.Context, log *slog.Logger) error
 }

@@ -246,7 +246,7 @@ func (r *Resolver) group(ctx context.Context, group string, fresh bool, whose si
 			stored, _ := view.Get(certs.KindResolved, name)
 			return recordOf(stored)
 		},
-		now: r.cfg.Now(), whose: whose, fresh: fresh,
+		now: r.cfg.Now(), whose: whose, fresh: fresh, answers: newAnswers(),
 	}
 	found := r.readDue(ctx, group, wants(view), ask)
 	if ctx.Err() != nil { // what was not read for want of time did not fail
@@ -255,12 +255,14 @@ func (r *Resolver) group(ctx context.Context, group string, fresh bool, whose si
 	at := r.cfg.Now()
 	judge := func(view *snapshot.View) configsvc.SystemChanges { return decide(view, found, staleIn(ask), at) }
 	r.tell(ctx, group, found)
-	if judge(view).Empty() {
-		return len(made) > 0, nil
+	if !judge(view).Empty() {
+		_, err = r.cfg.Writer.WriteSystem(ctx, configsvc.SystemRequest{
+			Actor: Actor, Action: "secrets.resolve", Group: group, Note: "secret references", Wanted: judge,
+		})
 	}
-	_, err = r.cfg.Writer.WriteSystem(ctx, configsvc.SystemRequest{
-		Actor: Actor, Action: "secrets.resolve", Group: group, Note: "secret references", Wanted: judge,
-	})
+	if err == nil {
+		err = r.giveBack(ctx, view, ask, found)
+	}
 	return len(made) > 0, err
 }
 
@@ -274,10 +276,12 @@ func (r *Resolver) readDue(ctx context.Context, group string, wanted map[string]
 		if (p != nil && p.tenant) != bool(ask.whose) {
 			continue
 		}
-		if last := r.next[place{group, name}]; last.provider != p || !ask.now.Before(last.at) || ask.fresh && ask.missing(name, w) {
+		last := r.next[place{group, name}]
+		if last.provider != p || !ask.now.Before(last.at) || ask.fresh && ask.missing(name, w) || p.ends(ask.kept(name)) {
 			due[name] = w
 		}
 	}
+	ask.together(due, wanted)
 	for at := range r.next { // what nobody wants any more
 		if _, ok := wanted[at.name]; at.group == group && !ok {
 			delete(r.next, at)
@@ -309,6 +313,9 @@ func (r *Resolver) again(o outcome, now time.Time) time.Time {
 		every = o.provider.refresh
 	}
 	every = max(0, every-r.cfg.Providers.tick()-late)
+	if l := o.value.GetLease(); l != nil {
+		return renewAt(l)
+	}
 	at := now.Add(every - time.Duration(rand.Float64()*float64(every)/4))
 	if o.provider == nil || !o.provider.issues || o.value.GetCertificate() == nil {
 		return at

@@ -102,7 +102,7 @@ func (t *tenants) open(view *snapshot.View, p *configv1.SecretProvider) made {
 	switch {
 	case err != nil:
 	case p.GetVault() != nil:
-		src, err = openTenantVault(client, p.GetVault())
+		src, out.logins, err = openTenantVault(client, p.GetVault())
 	default:
 		src = openTenantAWS(client, p.GetAws())
 	}
@@ -136,7 +136,7 @@ func (t *tenants) client(view *snapshot.View, p *configv1.SecretProvider) (*http
 	return t.rules.Client(cfg), broken
 }
 
-func openTenantVault(client *http.Client, v *configv1.VaultProvider) (source, error) {
+func openTenantVault(client *http.Client, v *configv1.VaultProvider) (source, *logins, error) {
 	auth := vaultclient.Auth{Method: vaultclient.MethodToken, Secret: settings.NewSecret(v.GetToken().GetPlaintext())}
 	if role := v.GetApprole(); role != nil {
 		auth = vaultclient.Auth{
@@ -148,12 +148,15 @@ func openTenantVault(client *http.Client, v *configv1.VaultProvider) (source, er
 		Address: strings.TrimSuffix(v.GetAddress(), "/"), Namespace: v.GetNamespace(), Timeout: tenantTimeout, Auth: auth, HTTP: client,
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var src source
-	if role := v.GetPkiRole(); role != "" {
-		src, err = newIssuer(c, v.GetMount(), role)
-	} else {
+	switch {
+	case v.GetPkiRole() != "":
+		src, err = newIssuer(c, v.GetMount(), v.GetPkiRole())
+	case v.GetDatabaseRole() != "":
+		src, err = newLogins(c, v.GetMount(), v.GetDatabaseRole())
+	default:
 		version := ""
 		if v.GetKvVersion() != 0 {
 			version = fmt.Sprint(v.GetKvVersion())
@@ -161,9 +164,10 @@ func openTenantVault(client *http.Client, v *configv1.VaultProvider) (source, er
 		src, err = newKV(c, v.GetMount(), version, v.GetPrefix())
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return &tended{source: src, client: c}, nil
+	made, _ := src.(*logins)
+	return &tended{source: src, client: c}, made, nil
 }
 
 func openTenantAWS(client *http.Client, a *configv1.AwsProvider) source {

@@ -57,13 +57,20 @@ func (p *Provider) openVault(place string, lookup settings.Lookup) (vaulturi.Val
 		return nil, err
 	}
 	_, p.issues = p.source.(*issuer)
+	p.logins, _ = p.source.(*logins)
 	p.run = client.Run
 	return location.Rest, nil
 }
 
 func newVault(client *vaultclient.Client, l vaulturi.Location) (source, error) {
-	if role := l.Rest.Take("pki-role"); role != "" {
-		return newIssuer(client, l.Path, role)
+	issuing, making := l.Rest.Take("pki-role"), l.Rest.Take("database-role")
+	switch {
+	case issuing != "" && making != "":
+		return nil, errors.New("pki-role and database-role are for different engines; give one of them")
+	case issuing != "":
+		return newIssuer(client, l.Path, issuing)
+	case making != "":
+		return newLogins(client, l.Path, making)
 	}
 	return newKV(client, l.Path, l.Rest.Take("kv"), l.Rest.Take("prefix"))
 }
@@ -71,7 +78,7 @@ func newVault(client *vaultclient.Client, l vaulturi.Location) (source, error) {
 func (v *kv) check(r secret.Reference) string { return secretplace.KV(r) }
 
 func (v *kv) read(ctx context.Context, q question) (string, error) {
-	data, err := v.client.Read(ctx, v.base+"/"+q.reference.Path)
+	data, err := q.read(func() (map[string]any, error) { return v.client.Read(ctx, v.base+"/"+q.reference.Path) })
 	if err != nil {
 		return "", vaultFailure(err)
 	}

@@ -66,6 +66,25 @@ func (s session) name() string {
 	return hex.EncodeToString(sum[:8])
 }
 
+// Login is the name of the login that requests are made with now, as in Lease. It logs in if need be.
+func (c *Client) Login(ctx context.Context) (string, error) {
+	used, err := c.session(ctx, nil)
+	if err != nil {
+		return "", err
+	}
+	return used.name(), nil
+}
+
+// LastLogin is the name of the login that was used last, without asking anybody; empty if there was none.
+func (c *Client) LastLogin() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.login.token.IsSet() {
+		return ""
+	}
+	return c.login.name()
+}
+
 // Renew asks for a longer life of a lease of this login. One that is no longer there is ErrRejected.
 func (c *Client) Renew(ctx context.Context, l Lease) (Lease, error) {
 	secret, used, err := c.ask(ctx, "renew a lease", func(as *api.Client) (*api.Secret, error) {

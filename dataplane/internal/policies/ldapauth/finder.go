@@ -16,6 +16,7 @@ import (
 	policyv1 "keyward.dev/proto/gen/keyward/policy/v1"
 	"keyward.dev/shared/check"
 	"keyward.dev/shared/check/ldapname"
+	"keyward.dev/shared/secret"
 )
 
 // person is what the directory says of who has logged in. It is never changed but for the principal that was made of it.
@@ -43,7 +44,11 @@ func serverOf(cfg *policyv1.LdapAuth, d policy.Deps) (hostsvc.LDAPServer, error)
 	s := hostsvc.LDAPServer{
 		Addresses: c.GetAddresses(), ServerName: c.GetServerName(), Egress: d.Group.Egress(), ConnectTimeout: 2 * time.Second,
 		MaxConnections: int(cmp.Or(c.GetMaxConnections(), 32)), IdleTimeout: time.Minute,
-		BindDN: cfg.GetSearch().GetBindDn(), BindPassword: cfg.GetSearch().GetBindPassword().GetPlaintext(),
+		BindDN:       cmp.Or(cfg.GetSearch().GetBindDn(), cfg.GetSearch().GetBindName().GetPlaintext()),
+		BindPassword: cfg.GetSearch().GetBindPassword().GetPlaintext(),
+	}
+	if secret.Stored(cfg.GetSearch().GetBindName()) && s.BindDN == "" {
+		return s, errors.New("search.bind_name is not known")
 	}
 	if why := check.DirectoryPassword(cfg); why != "" || s.BindDN != "" && s.BindPassword == "" {
 		return s, fmt.Errorf("search.bind_password %s", cmp.Or(why, "is not known"))

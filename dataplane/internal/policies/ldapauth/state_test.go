@@ -197,6 +197,13 @@ func TestBuildRefusesWhatItCannotEnforce(t *testing.T) {
 		"a reference": func(c *policyv1.LdapAuth) {
 			c.Search.BindPassword = &configv1.Secret{Value: &configv1.Secret_Ref{Ref: "{vault://a/b#c}"}}
 		},
+		"a reference as name": func(c *policyv1.LdapAuth) {
+			c.Search.BindDn, c.Search.BindName = "", &configv1.Secret{Value: &configv1.Secret_Ref{Ref: "{vault://a/b#c}"}}
+		},
+		"a name that is kept": func(c *policyv1.LdapAuth) { c.Search.BindDn, c.Search.BindName = "", &configv1.Secret{Set: true} },
+		"two names": func(c *policyv1.LdapAuth) {
+			c.Search.BindName = &configv1.Secret{Value: &configv1.Secret_Plaintext{Plaintext: "a"}}
+		},
 		"{set: true}":       func(c *policyv1.LdapAuth) { c.Search.BindPassword = &configv1.Secret{Set: true} },
 		"plaintext":         func(c *policyv1.LdapAuth) { c.Server.Tls, c.Server.Ca = policyv1.LdapTls_LDAP_TLS_NONE, nil },
 		"a newer tls":       func(c *policyv1.LdapAuth) { c.Server.Tls = 99 },

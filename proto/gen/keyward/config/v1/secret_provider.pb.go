@@ -215,7 +215,11 @@ type VaultProvider struct {
 	ServerName string `protobuf:"bytes,9,opt,name=server_name,json=serverName,proto3" json:"server_name,omitempty"`
 	// The engine at `mount` is PKI, and this role issues certificates: `{vault://NAME/ROLE}` as the private key of a certificate
 	// has one issued for its `snis`, and another one after two thirds of its life.
-	PkiRole       string `protobuf:"bytes,10,opt,name=pki_role,json=pkiRole,proto3" json:"pki_role,omitempty"`
+	PkiRole string `protobuf:"bytes,10,opt,name=pki_role,json=pkiRole,proto3" json:"pki_role,omitempty"`
+	// The engine at `mount` makes logins, as `database` does and `ldap`, and this is the role of which they are: `{vault://NAME/ROLE#username}`
+	// and `{vault://NAME/ROLE#password}` are of one login, which is renewed, exchanged before it ends and given back when nothing refers to
+	// it any more.
+	DatabaseRole  string `protobuf:"bytes,11,opt,name=database_role,json=databaseRole,proto3" json:"database_role,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -316,6 +320,13 @@ func (x *VaultProvider) GetServerName() string {
 func (x *VaultProvider) GetPkiRole() string {
 	if x != nil {
 		return x.PkiRole
+	}
+	return ""
+}
+
+func (x *VaultProvider) GetDatabaseRole() string {
+	if x != nil {
+		return x.DatabaseRole
 	}
 	return ""
 }
@@ -515,7 +526,7 @@ const file_keyward_config_v1_secret_provider_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01:\x7f\xbaHU\x1aS\n" +
 	"\x15secret_provider.place\x12\x18give either vault or aws\x1a has(this.vault) != has(this.aws)\x8a\xe7\x18#\n" +
-	"\x10secret-providers\x12\x0fsecret provider\"\x9e\x06\n" +
+	"\x10secret-providers\x12\x0fsecret provider\"\xc7\a\n" +
 	"\rVaultProvider\x12&\n" +
 	"\aaddress\x18\x01 \x01(\tB\f\xbaH\x03\xc8\x01\x01\xda\xe7\x18\x02\b\x04R\aaddress\x127\n" +
 	"\x05token\x18\x02 \x01(\v2\x19.keyward.config.v1.SecretB\x06\xda\xe7\x18\x02(\x03R\x05token\x129\n" +
@@ -529,9 +540,10 @@ const file_keyward_config_v1_secret_provider_proto_rawDesc = "" +
 	"\vserver_name\x18\t \x01(\tB\x06\xda\xe7\x18\x02\b\fR\n" +
 	"serverName\x12#\n" +
 	"\bpki_role\x18\n" +
-	" \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\apkiRole:\xb7\x02\xbaH\xb3\x02\x1a_\n" +
-	"\x14vault_provider.login\x12\x1fgive token or approle, not both\x1a&!has(this.token) || !has(this.approle)\x1a\xcf\x01\n" +
-	"\x12vault_provider.pki\x12tkv_version and prefix are for secrets that are kept, and pki_role for certificates that are issued; give one of them\x1aCthis.pki_role == '' || (this.kv_version == 0u && this.prefix == '')\"\x94\x01\n" +
+	" \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\apkiRole\x12-\n" +
+	"\rdatabase_role\x18\v \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\fdatabaseRole:\xb1\x03\xbaH\xad\x03\x1a_\n" +
+	"\x14vault_provider.login\x12\x1fgive token or approle, not both\x1a&!has(this.token) || !has(this.approle)\x1a\xc9\x02\n" +
+	"\x12vault_provider.pki\x12\x9b\x01kv_version and prefix are for secrets that are kept, pki_role for certificates that are issued and database_role for logins that are made; give one of them\x1a\x94\x01(this.pki_role == '' && this.database_role == '' || this.kv_version == 0u && this.prefix == '') && (this.pki_role == '' || this.database_role == '')\"\x94\x01\n" +
 	"\fVaultAppRole\x12$\n" +
 	"\arole_id\x18\x01 \x01(\tB\v\xbaH\b\xc8\x01\x01r\x03\x18\x80\x02R\x06roleId\x12>\n" +
 	"\tsecret_id\x18\x02 \x01(\v2\x19.keyward.config.v1.SecretB\x06\xda\xe7\x18\x02(\x03R\bsecretId\x12\x1e\n" +

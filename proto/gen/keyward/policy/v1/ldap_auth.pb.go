@@ -677,7 +677,10 @@ type LdapSearch struct {
 	// Account that looks. Left out: nobody in particular, which few directories allow.
 	BindDn string `protobuf:"bytes,5,opt,name=bind_dn,json=bindDn,proto3" json:"bind_dn,omitempty"`
 	// Its password. Whoever changes where the directory is, or who is believed to be it, gives the password again.
-	BindPassword  *v1.Secret `protobuf:"bytes,6,opt,name=bind_password,json=bindPassword,proto3" json:"bind_password,omitempty"`
+	BindPassword *v1.Secret `protobuf:"bytes,6,opt,name=bind_password,json=bindPassword,proto3" json:"bind_password,omitempty"`
+	// Name of that account instead of `bind_dn`, for one that is kept beside its password, or made with it:
+	// `{vault://corp/reader#username}`. It is sent to the directory as it is, which may take other names than distinguished ones.
+	BindName      *v1.Secret `protobuf:"bytes,7,opt,name=bind_name,json=bindName,proto3" json:"bind_name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -750,6 +753,13 @@ func (x *LdapSearch) GetBindDn() string {
 func (x *LdapSearch) GetBindPassword() *v1.Secret {
 	if x != nil {
 		return x.BindPassword
+	}
+	return nil
+}
+
+func (x *LdapSearch) GetBindName() *v1.Secret {
+	if x != nil {
+		return x.BindName
 	}
 	return nil
 }
@@ -911,7 +921,7 @@ const file_keyward_policy_v1_ldap_auth_proto_rawDesc = "" +
 	"\x0fmax_connections\x18\b \x01(\rB\x10\xbaH\x05*\x03\x18\x80\b\xda\xe7\x18\x04\x12\x0232R\x0emaxConnections\x12V\n" +
 	"\fidle_timeout\x18\t \x01(\v2\x19.google.protobuf.DurationB\x18\xbaH\f\xaa\x01\t\"\x03\b\x90\x1c2\x02\b\x01\xda\xe7\x18\x05\x12\x0360sR\vidleTimeout\"'\n" +
 	"\bLdapBind\x12\x1b\n" +
-	"\x02dn\x18\x01 \x01(\tB\v\xbaH\b\xc8\x01\x01r\x03\x18\x80\bR\x02dn\"\xa9\x02\n" +
+	"\x02dn\x18\x01 \x01(\tB\v\xbaH\b\xc8\x01\x01r\x03\x18\x80\bR\x02dn\"\xe9\x02\n" +
 	"\n" +
 	"LdapSearch\x12$\n" +
 	"\abase_dn\x18\x01 \x01(\tB\v\xbaH\b\xc8\x01\x01r\x03\x18\x80\bR\x06baseDn\x12%\n" +
@@ -919,7 +929,8 @@ const file_keyward_policy_v1_ldap_auth_proto_rawDesc = "" +
 	"\x06filter\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\x06filter\x12A\n" +
 	"\x05scope\x18\x04 \x01(\x0e2\x1c.keyward.policy.v1.LdapScopeB\r\xda\xe7\x18\t\x12\asubtreeR\x05scope\x12!\n" +
 	"\abind_dn\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\x06bindDn\x12F\n" +
-	"\rbind_password\x18\x06 \x01(\v2\x19.keyward.config.v1.SecretB\x06\xda\xe7\x18\x02(\x03R\fbindPassword\"\xb7\x04\n" +
+	"\rbind_password\x18\x06 \x01(\v2\x19.keyward.config.v1.SecretB\x06\xda\xe7\x18\x02(\x03R\fbindPassword\x12>\n" +
+	"\tbind_name\x18\a \x01(\v2\x19.keyward.config.v1.SecretB\x06\xda\xe7\x18\x02(\x03R\bbindName\"\xb7\x04\n" +
 	"\n" +
 	"LdapGroups\x12G\n" +
 	"\x04from\x18\x01 \x01(\x0e2\".keyward.policy.v1.LdapGroupSourceB\x0f\xda\xe7\x18\v\x12\tmember-ofR\x04from\x12%\n" +
@@ -1007,14 +1018,15 @@ var file_keyward_policy_v1_ldap_auth_proto_depIdxs = []int32{
 	12, // 10: keyward.policy.v1.LdapServer.idle_timeout:type_name -> google.protobuf.Duration
 	1,  // 11: keyward.policy.v1.LdapSearch.scope:type_name -> keyward.policy.v1.LdapScope
 	13, // 12: keyward.policy.v1.LdapSearch.bind_password:type_name -> keyward.config.v1.Secret
-	2,  // 13: keyward.policy.v1.LdapGroups.from:type_name -> keyward.policy.v1.LdapGroupSource
-	3,  // 14: keyward.policy.v1.LdapGroups.member:type_name -> keyward.policy.v1.LdapMember
-	11, // 15: keyward.policy.v1.LdapGroups.rename:type_name -> keyward.policy.v1.LdapGroups.RenameEntry
-	16, // [16:16] is the sub-list for method output_type
-	16, // [16:16] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	13, // 13: keyward.policy.v1.LdapSearch.bind_name:type_name -> keyward.config.v1.Secret
+	2,  // 14: keyward.policy.v1.LdapGroups.from:type_name -> keyward.policy.v1.LdapGroupSource
+	3,  // 15: keyward.policy.v1.LdapGroups.member:type_name -> keyward.policy.v1.LdapMember
+	11, // 16: keyward.policy.v1.LdapGroups.rename:type_name -> keyward.policy.v1.LdapGroups.RenameEntry
+	17, // [17:17] is the sub-list for method output_type
+	17, // [17:17] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_keyward_policy_v1_ldap_auth_proto_init() }

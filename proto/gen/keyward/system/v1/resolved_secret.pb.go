@@ -11,6 +11,7 @@ package systemv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	v1 "keyward.dev/proto/gen/keyward/config/v1"
 	_ "keyward.dev/proto/gen/keyward/options/v1"
@@ -38,7 +39,9 @@ type ResolvedSecret struct {
 	// Since when it could not be read; nothing while it can. It changes twice in an outage and not with each attempt.
 	FailingSince *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=failing_since,json=failingSince,proto3" json:"failing_since,omitempty"`
 	// What the reference means where it stands for anything but a private key; nothing as with certificate.
-	Value         *v1.Secret `protobuf:"bytes,4,opt,name=value,proto3" json:"value,omitempty"`
+	Value *v1.Secret `protobuf:"bytes,4,opt,name=value,proto3" json:"value,omitempty"`
+	// What the value was made under, if it ends. Gateways do not see it.
+	Lease         *SecretLease `protobuf:"bytes,5,opt,name=lease,proto3" json:"lease,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -101,16 +104,112 @@ func (x *ResolvedSecret) GetValue() *v1.Secret {
 	return nil
 }
 
+func (x *ResolvedSecret) GetLease() *SecretLease {
+	if x != nil {
+		return x.Lease
+	}
+	return nil
+}
+
+// SecretLease is for how long a value was made.
+type SecretLease struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By this who made it knows it.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// What tells the login with which it was made from others; it ends with that.
+	Login string `protobuf:"bytes,2,opt,name=login,proto3" json:"login,omitempty"`
+	// For how long it was given at first.
+	Life *durationpb.Duration `protobuf:"bytes,3,opt,name=life,proto3" json:"life,omitempty"`
+	// When it was made or last renewed.
+	Since *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"`
+	// Until when it holds at least.
+	Ends          *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=ends,proto3" json:"ends,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SecretLease) Reset() {
+	*x = SecretLease{}
+	mi := &file_keyward_system_v1_resolved_secret_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SecretLease) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SecretLease) ProtoMessage() {}
+
+func (x *SecretLease) ProtoReflect() protoreflect.Message {
+	mi := &file_keyward_system_v1_resolved_secret_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SecretLease.ProtoReflect.Descriptor instead.
+func (*SecretLease) Descriptor() ([]byte, []int) {
+	return file_keyward_system_v1_resolved_secret_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *SecretLease) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *SecretLease) GetLogin() string {
+	if x != nil {
+		return x.Login
+	}
+	return ""
+}
+
+func (x *SecretLease) GetLife() *durationpb.Duration {
+	if x != nil {
+		return x.Life
+	}
+	return nil
+}
+
+func (x *SecretLease) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *SecretLease) GetEnds() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Ends
+	}
+	return nil
+}
+
 var File_keyward_system_v1_resolved_secret_proto protoreflect.FileDescriptor
 
 const file_keyward_system_v1_resolved_secret_proto_rawDesc = "" +
 	"\n" +
-	"'keyward/system/v1/resolved_secret.proto\x12\x11keyward.system.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#keyward/config/v1/certificate.proto\x1a\x1ekeyward/config/v1/secret.proto\x1a keyward/options/v1/options.proto\"\xf1\x01\n" +
+	"'keyward/system/v1/resolved_secret.proto\x12\x11keyward.system.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#keyward/config/v1/certificate.proto\x1a\x1ekeyward/config/v1/secret.proto\x1a keyward/options/v1/options.proto\"\xaf\x02\n" +
 	"\x0eResolvedSecret\x12\x1c\n" +
 	"\treference\x18\x01 \x01(\tR\treference\x12G\n" +
 	"\vcertificate\x18\x02 \x01(\v2%.keyward.config.v1.CertificateVersionR\vcertificate\x12?\n" +
 	"\rfailing_since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\ffailingSince\x127\n" +
-	"\x05value\x18\x04 \x01(\v2\x19.keyward.config.v1.SecretB\x06\xda\xe7\x18\x02(\x03R\x05valueB2Z0keyward.dev/proto/gen/keyward/system/v1;systemv1b\x06proto3"
+	"\x05value\x18\x04 \x01(\v2\x19.keyward.config.v1.SecretB\x06\xda\xe7\x18\x02(\x03R\x05value\x12<\n" +
+	"\x05lease\x18\x05 \x01(\v2\x1e.keyward.system.v1.SecretLeaseB\x06\xda\xe7\x18\x02x\x01R\x05lease\"\xc4\x01\n" +
+	"\vSecretLease\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
+	"\x05login\x18\x02 \x01(\tR\x05login\x12-\n" +
+	"\x04life\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x04life\x120\n" +
+	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12.\n" +
+	"\x04ends\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x04endsB2Z0keyward.dev/proto/gen/keyward/system/v1;systemv1b\x06proto3"
 
 var (
 	file_keyward_system_v1_resolved_secret_proto_rawDescOnce sync.Once
@@ -124,22 +223,28 @@ func file_keyward_system_v1_resolved_secret_proto_rawDescGZIP() []byte {
 	return file_keyward_system_v1_resolved_secret_proto_rawDescData
 }
 
-var file_keyward_system_v1_resolved_secret_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
+var file_keyward_system_v1_resolved_secret_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
 var file_keyward_system_v1_resolved_secret_proto_goTypes = []any{
 	(*ResolvedSecret)(nil),        // 0: keyward.system.v1.ResolvedSecret
-	(*v1.CertificateVersion)(nil), // 1: keyward.config.v1.CertificateVersion
-	(*timestamppb.Timestamp)(nil), // 2: google.protobuf.Timestamp
-	(*v1.Secret)(nil),             // 3: keyward.config.v1.Secret
+	(*SecretLease)(nil),           // 1: keyward.system.v1.SecretLease
+	(*v1.CertificateVersion)(nil), // 2: keyward.config.v1.CertificateVersion
+	(*timestamppb.Timestamp)(nil), // 3: google.protobuf.Timestamp
+	(*v1.Secret)(nil),             // 4: keyward.config.v1.Secret
+	(*durationpb.Duration)(nil),   // 5: google.protobuf.Duration
 }
 var file_keyward_system_v1_resolved_secret_proto_depIdxs = []int32{
-	1, // 0: keyward.system.v1.ResolvedSecret.certificate:type_name -> keyward.config.v1.CertificateVersion
-	2, // 1: keyward.system.v1.ResolvedSecret.failing_since:type_name -> google.protobuf.Timestamp
-	3, // 2: keyward.system.v1.ResolvedSecret.value:type_name -> keyward.config.v1.Secret
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	2, // 0: keyward.system.v1.ResolvedSecret.certificate:type_name -> keyward.config.v1.CertificateVersion
+	3, // 1: keyward.system.v1.ResolvedSecret.failing_since:type_name -> google.protobuf.Timestamp
+	4, // 2: keyward.system.v1.ResolvedSecret.value:type_name -> keyward.config.v1.Secret
+	1, // 3: keyward.system.v1.ResolvedSecret.lease:type_name -> keyward.system.v1.SecretLease
+	5, // 4: keyward.system.v1.SecretLease.life:type_name -> google.protobuf.Duration
+	3, // 5: keyward.system.v1.SecretLease.since:type_name -> google.protobuf.Timestamp
+	3, // 6: keyward.system.v1.SecretLease.ends:type_name -> google.protobuf.Timestamp
+	7, // [7:7] is the sub-list for method output_type
+	7, // [7:7] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_keyward_system_v1_resolved_secret_proto_init() }
@@ -153,7 +258,7 @@ func file_keyward_system_v1_resolved_secret_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keyward_system_v1_resolved_secret_proto_rawDesc), len(file_keyward_system_v1_resolved_secret_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   1,
+			NumMessages:   2,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
