@@ -1,12 +1,16 @@
 package secretsource_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -63,7 +67,7 @@ func (w *world) values(t *testing.T) (map[string]*systemv1.ResolvedSecret, int64
 	return out, v.Revision
 }
 
-// made is a database to which a Vault makes logins, which a provider of the operator, or of the group, gives.
+// madeLogins is a database to which a Vault makes logins, which a provider of the operator, or of the group, gives.
 type madeLogins struct {
 	*world
 	db      *storetest.DB
@@ -249,5 +253,46 @@ func TestALoginIsExchangedBeforeItsLongestLife(t *testing.T) {
 	m.run(t, r, 10*time.Second)
 	if name, _ := m.login(t); name == second {
 		t.Error("after it was taken away it is the same")
+	}
+}
+
+// TestNameAndPasswordAreOfOneMoment has a stand-in for Vault's KV engine answer something else each time. Whenever it is read, both
+// are of one answer.
+func TestNameAndPasswordAreOfOneMoment(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/v1/kv/reader" {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		n := fmt.Sprint(asked.Add(1))
+		_ = json.NewEncoder(w).Encode(map[string]any{"data": map[string]any{"username": n, "password": n}})
+	}))
+	defer server.Close()
+	w := newWorld(t)
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte("hvs.test"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := w.replicaWith(t, fmt.Sprintf("place=vault:%s/kv?kv=1&groups=g&refresh=5m&token-file=%s", server.URL, token))
+	const name, password = "{vault://place/reader#username}", "{vault://place/reader#password}"
+	if err := r.asking(t, name, password); err != nil {
+		t.Fatal(err)
+	}
+	changed := map[string]bool{}
+	for range 40 {
+		w.pass(10 * time.Second)
+		if err := r.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		got, _ := w.values(t)
+		if a, b := got[name].GetValue().GetPlaintext(), got[password].GetValue().GetPlaintext(); a != b || a == "" {
+			t.Fatalf("the name is of answer %q, the password of %q", a, b)
+		}
+		changed[got[name].GetValue().GetPlaintext()] = true
+	}
+	if n := asked.Load(); len(changed) < 2 || n != int64(len(changed)) {
+		t.Errorf("it was asked %d times, for %d pairs", n, len(changed))
 	}
 }
