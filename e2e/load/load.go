@@ -25,6 +25,9 @@ type Config struct {
 	Rate int
 	// Connections per target.
 	Connections int
+	// Outstanding bounds how many requests wait for an answer at one time; 0: nothing does. What would be more is sent later, and
+	// is late from then on: a sender that cannot keep up would use up the files that may be open.
+	Outstanding int
 	// Request is what is sent, head and body, as on the wire.
 	Request []byte
 	// Make is asked for the nth request instead, if it is there, from several goroutines at once.
@@ -73,10 +76,11 @@ const keptFailures = 20
 
 // runner is one load.
 type runner struct {
-	cfg  Config
-	wg   sync.WaitGroup
-	sent atomic.Int64
-	ok   atomic.Int64
+	cfg   Config
+	slots chan struct{} // nil: nothing is bounded
+	wg    sync.WaitGroup
+	sent  atomic.Int64
+	ok    atomic.Int64
 
 	mu        sync.Mutex // guards what follows
 	idle      map[string][]*conn
@@ -89,6 +93,9 @@ type runner struct {
 // Run sends until the context ends, waits for the answers under way and returns what happened.
 func Run(ctx context.Context, cfg Config) Result {
 	r := &runner{cfg: cfg, idle: map[string][]*conn{}}
+	if cfg.Outstanding > 0 {
+		r.slots = make(chan struct{}, cfg.Outstanding)
+	}
 	interval := time.Second / time.Duration(cfg.Rate)
 	start := time.Now()
 	ticker := time.NewTicker(time.Millisecond)
@@ -97,7 +104,7 @@ func Run(ctx context.Context, cfg Config) Result {
 	for ctx.Err() == nil {
 		for due := int64(time.Since(start) / interval); n <= due; n++ {
 			r.wg.Add(1)
-			go r.one(n, start.Add(time.Duration(n)*interval))
+			go r.one(ctx, n, start.Add(time.Duration(n)*interval))
 		}
 		select {
 		case <-ticker.C:
@@ -108,9 +115,35 @@ func Run(ctx context.Context, cfg Config) Result {
 	return r.result()
 }
 
+// slot waits for a place among the outstanding requests, and returns from when on a request is late. Without ok it is not to be
+// sent any more.
+func (r *runner) slot(ctx context.Context, due time.Time) (_ time.Time, ok bool) {
+	if r.slots == nil {
+		return due, true
+	}
+	select {
+	case r.slots <- struct{}{}:
+		return due, true
+	default:
+	}
+	select {
+	case r.slots <- struct{}{}:
+		return time.Now(), true
+	case <-ctx.Done():
+		return due, false
+	}
+}
+
 // one sends one request to the next target.
-func (r *runner) one(n int64, due time.Time) {
+func (r *runner) one(ctx context.Context, n int64, due time.Time) {
 	defer r.wg.Done()
+	due, ok := r.slot(ctx, due)
+	if !ok {
+		return
+	}
+	if r.slots != nil {
+		defer func() { <-r.slots }()
+	}
 	targets := r.cfg.Targets.Get()
 	addr := targets[int(n)%len(targets)]
 	r.sent.Add(1)

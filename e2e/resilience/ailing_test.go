@@ -190,7 +190,7 @@ func (tr *trial) send(ctx context.Context, rate int) (tallies []*tally, wait fun
 		tallies = append(tallies, counted)
 		wg.Go(func() {
 			results[i] = load.Run(ctx, load.Config{
-				Targets: load.NewTargets(tr.g.HTTP), Rate: rate * c.share / 100, Connections: 64, Timeout: 30 * time.Second,
+				Targets: load.NewTargets(tr.g.HTTP), Rate: rate * c.share / 100, Connections: 64, Outstanding: 512, Timeout: 30 * time.Second,
 				Make:     func(int64) []byte { counted.sent.Add(1); return c.request() },
 				Answered: counted.answered,
 			})

@@ -31,12 +31,13 @@ type place struct {
 	services *hostsvc.Services
 	people   *directory.Directory
 	now      time.Time
+	from     netip.Addr // of callers
 }
 
 func newPlace(t testing.TB) *place {
 	t.Helper()
 	return &place{
-		server: ldaptest.Start(t), services: hostsvc.New(hostsvc.Config{}), now: time.Now(),
+		server: ldaptest.Start(t), services: hostsvc.New(hostsvc.Config{}), now: time.Now(), from: netip.MustParseAddr("192.0.2.1"),
 		people: consumers(directory.Consumer{UID: "1", Name: "a", Username: "alice", Groups: []string{"gold"}}, directory.Consumer{UID: "2", Name: "b", Username: "bob"}),
 	}
 }
@@ -94,7 +95,7 @@ func (p *place) build(t testing.TB, cfg *policyv1.LdapAuth, name string) policy.
 // call makes a request; a login without a password presents none.
 func (p *place) call(x *exchange.Exchange, pol policy.Policy, user, password string, later time.Duration) policy.Verdict {
 	x.Reset()
-	x.Timings.Received, x.Directory, x.Request.ClientIP = p.now.Add(later), p.people, netip.MustParseAddr("192.0.2.1")
+	x.Timings.Received, x.Directory, x.Request.ClientIP = p.now.Add(later), p.people, p.from
 	if password != "" {
 		token := base64.StdEncoding.EncodeToString([]byte(user + ":" + password))
 		x.Request.Header.Add(exchange.Field("Authorization", "Basic "+token))
