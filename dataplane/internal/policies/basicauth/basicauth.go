@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"runtime"
 	"strings"
 	"time"
 
@@ -169,6 +168,13 @@ func (b *basicAuth) verify(l login) *exchange.Refusal {
 	return nil
 }
 
+// right computes the hash. Requests go first.
+func (l *login) right() bool {
+	pause := hostsvc.NewPause()
+	defer pause.Close()
+	return l.hash.Verify(l.password, pause.Take)
+}
+
 func (b *basicAuth) compute(l *login) hostsvc.Landing {
 	if b.ttl > 0 && b.logins.Verified.Has(&l.proof, l.now) { // found out meanwhile
 		return hostsvc.Landing{Known: true, Right: true}
@@ -177,7 +183,7 @@ func (b *basicAuth) compute(l *login) hostsvc.Landing {
 		return hostsvc.Landing{Wait: wait}
 	}
 	right := false
-	if !b.logins.Workers.Do(l.attempt.Flow(), func() { right = l.hash.Verify(l.password, runtime.Gosched) }) {
+	if !b.logins.Workers.Do(l.attempt.Flow(), func() { right = l.right() }) {
 		l.attempt.Undo()
 		return hostsvc.Landing{}
 	}
