@@ -19,6 +19,7 @@ import (
 	"keyward.dev/dataplane/internal/conn"
 	"keyward.dev/dataplane/internal/fallback"
 	"keyward.dev/dataplane/internal/hostsvc"
+	"keyward.dev/dataplane/internal/lastuse"
 	"keyward.dev/dataplane/internal/localcert"
 	"keyward.dev/dataplane/internal/policies"
 	"keyward.dev/dataplane/internal/revocation"
@@ -52,6 +53,7 @@ type NewSource func(d SourceDeps) (Source, error)
 type SourceDeps struct {
 	Apply       func(ctx context.Context, set *state.Set) []syncclient.Fault
 	Responses   func() map[string]uint64
+	Uses        func() []lastuse.Use
 	Cache       syncclient.Cache    // nil: none
 	Fallback    syncclient.Fallback // nil: none
 	PolicyTypes []string
@@ -145,7 +147,7 @@ func New(ctx context.Context, s Settings, stdout io.Writer, log *slog.Logger, so
 	loaded := make(chan struct{})
 	g.loaded = loaded
 	apply := &applier{compiler: compiler, runtime: g.runtime, status: g.status, log: log, egress: &services.Egress, adopt: g.adopt, loaded: loaded}
-	deps := SourceDeps{Apply: apply.Apply, Responses: g.status.Responses, PolicyTypes: compiler.Types(), Again: g.files.Again(), Log: log}
+	deps := SourceDeps{Apply: apply.Apply, Responses: g.status.Responses, Uses: g.uses(), PolicyTypes: compiler.Types(), Again: g.files.Again(), Log: log}
 	if g.cache != nil {
 		deps.Cache = g.cache
 	}
@@ -203,6 +205,18 @@ func (g *Gateway) adopt(rt *runtime.Runtime) {
 		used[f.At] = true
 	}
 	g.files.Keep(used)
+}
+
+// uses answers what is to be reported of the credentials of the runtime in force.
+func (g *Gateway) uses() func() []lastuse.Use {
+	walk := lastuse.NewWalk()
+	return func() []lastuse.Use {
+		rt := g.runtime.Load()
+		if rt == nil || rt.Directory == nil {
+			return nil
+		}
+		return walk.Take(rt.Directory)
+	}
 }
 
 // certificateFile says what the certificate of the process's own is; nil if there is none.
@@ -304,6 +318,6 @@ func syncSource(s Settings, d SourceDeps) (Source, error) {
 		Addresses: s.ControlPlane, TrustDomain: s.TrustDomain, JoinToken: s.JoinToken.Reveal(),
 		ServiceAccountTokenFile: s.ServiceAccountTokenFile, RootPin: pin, Group: s.Group, IdentityDir: s.IdentityDir,
 		Labels: labels, Version: telemetry.Version(), PolicyTypes: d.PolicyTypes, Contract: contract.Current(),
-		Apply: d.Apply, Again: d.Again, Responses: d.Responses, Cache: d.Cache, Fallback: d.Fallback, Log: d.Log,
+		Apply: d.Apply, Again: d.Again, Responses: d.Responses, Uses: d.Uses, Cache: d.Cache, Fallback: d.Fallback, Log: d.Log,
 	})
 }

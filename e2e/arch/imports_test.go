@@ -52,7 +52,7 @@ var importRules = []importRule{
 			"controlplane/internal/keyring/...", "controlplane/internal/admission/...",
 			"dataplane/internal/state/...", "dataplane/internal/compile/...", "dataplane/internal/router/...",
 			"dataplane/internal/httpwire/...", "dataplane/internal/policy/...", "dataplane/internal/trace/...",
-			"dataplane/internal/token/...", "dataplane/internal/httpsig/...",
+			"dataplane/internal/token/...", "dataplane/internal/httpsig/...", "dataplane/internal/lastuse/...",
 			"shared/check/...", "shared/digest/...", "shared/sealedset/...", "shared/bundle/...",
 		},
 		except: []string{"dataplane/internal/policy/policytest/...", "dataplane/internal/state/statetest/..."},

@@ -8,6 +8,7 @@ import (
 
 	"keyward.dev/dataplane/internal/credentials"
 	"keyward.dev/dataplane/internal/hostsvc"
+	"keyward.dev/dataplane/internal/lastuse"
 	"keyward.dev/dataplane/internal/policy/directory"
 	"keyward.dev/dataplane/internal/runtime"
 	"keyward.dev/dataplane/internal/shardmap"
@@ -218,6 +219,9 @@ func (b *build) readCredential(r *state.Record) (got readable) {
 	unresolved := got.reason
 	if unresolved == "" || len(got.refs) > 0 {
 		got.credential, got.reason = credential(r, m, cfg, unresolved == "")
+		if got.credential.Used = b.prev.Directory.Mark(r.UID); got.credential.Used == nil {
+			got.credential.Used = &lastuse.Mark{}
+		}
 	}
 	if got.reason == "" {
 		got.fault = unresolved

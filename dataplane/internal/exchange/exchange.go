@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"net/netip"
 	"time"
+
+	"keyward.dev/dataplane/internal/lastuse"
 )
 
 // Exchange is one request and its answer. It is owned by one goroutine at a time.
@@ -128,6 +130,8 @@ type Principal struct {
 	Expires time.Time
 	// Bound is the key of the certificates, as Client knows it, of which the client has to have one; empty: it needs none.
 	Bound string
+	// Used notes when the credential was last accepted; nil: nobody wants to know.
+	Used *lastuse.Mark
 }
 
 // Spent is something that counts once, among what a key or issuer has made, in a table of such.

@@ -13,6 +13,7 @@ import (
 
 	"keyward.dev/dataplane/internal/exchange"
 	"keyward.dev/dataplane/internal/hostsvc"
+	"keyward.dev/dataplane/internal/lastuse"
 	"keyward.dev/dataplane/internal/policies"
 	"keyward.dev/dataplane/internal/policy"
 	"keyward.dev/dataplane/internal/policy/directory"
@@ -85,7 +86,7 @@ func directoryWith(t testing.TB, key []byte) *directory.Directory {
 	e := directory.New().Edit()
 	e.SetTerms([]*directory.Term{term})
 	e.PutConsumer(directory.Consumer{UID: "u", Name: "alice", Groups: []string{"gold"}})
-	e.PutCredential(directory.Credential{UID: "c", Name: "c", Type: "key-auth", Consumer: "alice", Term: 1, Hash: term.Hash(key)})
+	e.PutCredential(directory.Credential{UID: "c", Name: "c", Type: "key-auth", Consumer: "alice", Term: 1, Hash: term.Hash(key), Used: &lastuse.Mark{}})
 	return e.Directory()
 }
 

@@ -65,6 +65,9 @@ func (a *authn) Request(x *exchange.Exchange) Verdict {
 			for _, h := range a.hiders {
 				h.Hide(x)
 			}
+			for _, p := range x.Proofs {
+				p.Used.Note(x.Timings.Received)
+			}
 			return Next
 		}
 		nothing = nothing && at == 0 && r.IsAbsent() // a link that passed was presented something

@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"keyward.dev/dataplane/internal/lastuse"
 	"keyward.dev/dataplane/internal/state"
 	"keyward.dev/shared/digest"
 	"keyward.dev/shared/mtls"
@@ -55,7 +56,9 @@ type Config struct {
 	Fallback Fallback
 	// Responses counts answered requests by class since the start; may be nil.
 	Responses func() map[string]uint64
-	Limits    state.Limits
+	// Uses answers some of the uses of credentials that are to be reported; may be nil. It is called by one goroutine at a time.
+	Uses   func() []lastuse.Use
+	Limits state.Limits
 	// Share is what this client folds together with others of its process; nil: it is alone.
 	Share *state.Share
 	// Dial connects; nil means TCP.
@@ -116,6 +119,8 @@ type Client struct {
 	// Of the connecting goroutine.
 	misfits  misfits
 	reported map[string]uint64
+	// unsure are the uses that were reported last.
+	unsure []lastuse.Use
 	// enrolling is the key of an enrolment that has not succeeded yet.
 	enrolling crypto.Signer
 	// dialled says that there was a connection since the last attempt began.

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"keyward.dev/dataplane/internal/state"
 	syncv1 "keyward.dev/proto/gen/keyward/sync/v1"
@@ -22,11 +21,8 @@ import (
 // errDrained ends a session that the control plane asked us to end.
 var errDrained = errors.New("the control plane asked to reconnect")
 
-const (
-	reportEvery = 10 * time.Second
-	// renewRetry bounds how long a renewal waits for its answer before it is asked again.
-	renewRetry = 10 * time.Second
-)
+// renewRetry bounds how long a renewal waits for its answer before it is asked again.
+const renewRetry = 10 * time.Second
 
 // session is one connection with its streams.
 type session struct {
@@ -325,41 +321,4 @@ func (s *session) leave(ctx context.Context) error {
 			return errDrained
 		}
 	}
-}
-
-// report sends counters until the session ends. Nothing depends on it, so its failures end nothing.
-func (s *session) report(ctx context.Context, service syncv1.SyncServiceClient) error {
-	ticker := time.NewTicker(reportEvery)
-	defer ticker.Stop()
-	var stream syncv1.SyncService_ReportClient
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-		if stream == nil {
-			var err error
-			if stream, err = service.Report(ctx); err != nil {
-				continue
-			}
-		}
-		if err := stream.Send(s.client.counters()); err != nil {
-			stream = nil
-		}
-	}
-}
-
-// counters are the requests since the last report.
-func (c *Client) counters() *syncv1.ReportRequest {
-	r := &syncv1.ReportRequest{At: timestamppb.Now(), UptimeSeconds: uint64(time.Since(c.start) / time.Second)}
-	if c.cfg.Responses == nil {
-		return r
-	}
-	r.Responses = map[string]uint64{}
-	for class, n := range c.cfg.Responses() {
-		r.Responses[class] = n - c.reported[class]
-		c.reported[class] = n
-	}
-	return r
 }

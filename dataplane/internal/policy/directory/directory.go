@@ -17,6 +17,7 @@ import (
 	"unique"
 
 	"keyward.dev/dataplane/internal/exchange"
+	"keyward.dev/dataplane/internal/lastuse"
 )
 
 const shardCount = 1024
@@ -64,6 +65,8 @@ type Credential struct {
 	Subject string
 	// Material is what exchange.Credential says.
 	Material any
+	// Used is what exchange.Principal says.
+	Used *lastuse.Mark
 }
 
 // Consumer describes one consumer for the directory.
@@ -336,7 +339,7 @@ func newEntry(c Credential, n *consumerEntry) *entry {
 	}
 	e.principal = n.principal()
 	e.principal.Credential, e.principal.CredentialUID, e.principal.Subject = c.Name, c.UID, c.Subject
-	e.principal.How, e.principal.Expires, e.principal.Bound = e.typ, c.Expires, c.Bound
+	e.principal.How, e.principal.Expires, e.principal.Bound, e.principal.Used = e.typ, c.Expires, c.Bound, c.Used
 	e.found = exchange.Credential{NotBefore: c.NotBefore, Principal: &e.principal, Material: c.Material}
 	return e
 }
@@ -346,6 +349,7 @@ func (ent *entry) credential() Credential {
 	return Credential{
 		UID: ent.uid(), Name: ent.principal.Credential, Type: ent.typ, Consumer: ent.principal.Consumer, Term: ent.term, Hash: ent.hash,
 		NotBefore: ent.found.NotBefore, Expires: ent.principal.Expires, Bound: ent.principal.Bound, Subject: ent.principal.Subject, Material: ent.found.Material,
+		Used: ent.principal.Used,
 	}
 }
 

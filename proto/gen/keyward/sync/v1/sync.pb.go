@@ -1396,8 +1396,10 @@ type ReportRequest struct {
 	Responses map[string]uint64 `protobuf:"bytes,2,rep,name=responses,proto3" json:"responses,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	// Seconds since the process started.
 	UptimeSeconds uint64 `protobuf:"varint,3,opt,name=uptime_seconds,json=uptimeSeconds,proto3" json:"uptime_seconds,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Credentials that were accepted, each at most once an hour, and the first time soon. What does not fit comes with the next.
+	CredentialUses []*CredentialUse `protobuf:"bytes,4,rep,name=credential_uses,json=credentialUses,proto3" json:"credential_uses,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ReportRequest) Reset() {
@@ -1451,6 +1453,68 @@ func (x *ReportRequest) GetUptimeSeconds() uint64 {
 	return 0
 }
 
+func (x *ReportRequest) GetCredentialUses() []*CredentialUse {
+	if x != nil {
+		return x.CredentialUses
+	}
+	return nil
+}
+
+// CredentialUse says that a credential of the gateway's group was accepted.
+type CredentialUse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Uid of the credential, as 16 bytes.
+	Uid []byte `protobuf:"bytes,1,opt,name=uid,proto3" json:"uid,omitempty"`
+	// How long ago, so that clocks that differ do not matter.
+	SecondsAgo    uint32 `protobuf:"varint,2,opt,name=seconds_ago,json=secondsAgo,proto3" json:"seconds_ago,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CredentialUse) Reset() {
+	*x = CredentialUse{}
+	mi := &file_keyward_sync_v1_sync_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CredentialUse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CredentialUse) ProtoMessage() {}
+
+func (x *CredentialUse) ProtoReflect() protoreflect.Message {
+	mi := &file_keyward_sync_v1_sync_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CredentialUse.ProtoReflect.Descriptor instead.
+func (*CredentialUse) Descriptor() ([]byte, []int) {
+	return file_keyward_sync_v1_sync_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *CredentialUse) GetUid() []byte {
+	if x != nil {
+		return x.Uid
+	}
+	return nil
+}
+
+func (x *CredentialUse) GetSecondsAgo() uint32 {
+	if x != nil {
+		return x.SecondsAgo
+	}
+	return 0
+}
+
 // ReportResponse ends the Report stream.
 type ReportResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1460,7 +1524,7 @@ type ReportResponse struct {
 
 func (x *ReportResponse) Reset() {
 	*x = ReportResponse{}
-	mi := &file_keyward_sync_v1_sync_proto_msgTypes[19]
+	mi := &file_keyward_sync_v1_sync_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1472,7 +1536,7 @@ func (x *ReportResponse) String() string {
 func (*ReportResponse) ProtoMessage() {}
 
 func (x *ReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_sync_v1_sync_proto_msgTypes[19]
+	mi := &file_keyward_sync_v1_sync_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1485,7 +1549,7 @@ func (x *ReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResponse.ProtoReflect.Descriptor instead.
 func (*ReportResponse) Descriptor() ([]byte, []int) {
-	return file_keyward_sync_v1_sync_proto_rawDescGZIP(), []int{19}
+	return file_keyward_sync_v1_sync_proto_rawDescGZIP(), []int{20}
 }
 
 var File_keyward_sync_v1_sync_proto protoreflect.FileDescriptor
@@ -1586,14 +1650,19 @@ const file_keyward_sync_v1_sync_proto_rawDesc = "" +
 	"\vTrustBundle\x12\x14\n" +
 	"\x05roots\x18\x01 \x03(\fR\x05roots\"8\n" +
 	"\x05Drain\x12/\n" +
-	"\x05after\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05after\"\xed\x01\n" +
+	"\x05after\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05after\"\xbe\x02\n" +
 	"\rReportRequest\x12*\n" +
 	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12K\n" +
 	"\tresponses\x18\x02 \x03(\v2-.keyward.sync.v1.ReportRequest.ResponsesEntryR\tresponses\x12%\n" +
-	"\x0euptime_seconds\x18\x03 \x01(\x04R\ruptimeSeconds\x1a<\n" +
+	"\x0euptime_seconds\x18\x03 \x01(\x04R\ruptimeSeconds\x12O\n" +
+	"\x0fcredential_uses\x18\x04 \x03(\v2\x1e.keyward.sync.v1.CredentialUseB\x06\xda\xe7\x18\x02P\x01R\x0ecredentialUses\x1a<\n" +
 	"\x0eResponsesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\x10\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"B\n" +
+	"\rCredentialUse\x12\x10\n" +
+	"\x03uid\x18\x01 \x01(\fR\x03uid\x12\x1f\n" +
+	"\vseconds_ago\x18\x02 \x01(\rR\n" +
+	"secondsAgo\"\x10\n" +
 	"\x0eReportResponse2\xb6\x01\n" +
 	"\x10EnrolmentService\x12P\n" +
 	"\x05Enrol\x12\x1d.keyward.sync.v1.EnrolRequest\x1a\x1e.keyward.sync.v1.EnrolResponse\"\b\xaa\xe8\x18\x04\b\x01\x10\x02\x12P\n" +
@@ -1614,7 +1683,7 @@ func file_keyward_sync_v1_sync_proto_rawDescGZIP() []byte {
 	return file_keyward_sync_v1_sync_proto_rawDescData
 }
 
-var file_keyward_sync_v1_sync_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_keyward_sync_v1_sync_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_keyward_sync_v1_sync_proto_goTypes = []any{
 	(*EnrolRequest)(nil),          // 0: keyward.sync.v1.EnrolRequest
 	(*RenewRequest)(nil),          // 1: keyward.sync.v1.RenewRequest
@@ -1635,24 +1704,25 @@ var file_keyward_sync_v1_sync_proto_goTypes = []any{
 	(*TrustBundle)(nil),           // 16: keyward.sync.v1.TrustBundle
 	(*Drain)(nil),                 // 17: keyward.sync.v1.Drain
 	(*ReportRequest)(nil),         // 18: keyward.sync.v1.ReportRequest
-	(*ReportResponse)(nil),        // 19: keyward.sync.v1.ReportResponse
-	nil,                           // 20: keyward.sync.v1.EnrolRequest.LabelsEntry
-	nil,                           // 21: keyward.sync.v1.Hello.LabelsEntry
-	nil,                           // 22: keyward.sync.v1.ReportRequest.ResponsesEntry
-	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 24: google.protobuf.Duration
+	(*CredentialUse)(nil),         // 19: keyward.sync.v1.CredentialUse
+	(*ReportResponse)(nil),        // 20: keyward.sync.v1.ReportResponse
+	nil,                           // 21: keyward.sync.v1.EnrolRequest.LabelsEntry
+	nil,                           // 22: keyward.sync.v1.Hello.LabelsEntry
+	nil,                           // 23: keyward.sync.v1.ReportRequest.ResponsesEntry
+	(*timestamppb.Timestamp)(nil), // 24: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 25: google.protobuf.Duration
 }
 var file_keyward_sync_v1_sync_proto_depIdxs = []int32{
-	20, // 0: keyward.sync.v1.EnrolRequest.labels:type_name -> keyward.sync.v1.EnrolRequest.LabelsEntry
-	23, // 1: keyward.sync.v1.RenewRequest.at:type_name -> google.protobuf.Timestamp
+	21, // 0: keyward.sync.v1.EnrolRequest.labels:type_name -> keyward.sync.v1.EnrolRequest.LabelsEntry
+	24, // 1: keyward.sync.v1.RenewRequest.at:type_name -> google.protobuf.Timestamp
 	4,  // 2: keyward.sync.v1.ConfigRequest.hello:type_name -> keyward.sync.v1.Hello
 	5,  // 3: keyward.sync.v1.ConfigRequest.ack:type_name -> keyward.sync.v1.Ack
 	7,  // 4: keyward.sync.v1.ConfigRequest.resync:type_name -> keyward.sync.v1.Resync
 	8,  // 5: keyward.sync.v1.ConfigRequest.certificate_request:type_name -> keyward.sync.v1.CertificateRequest
 	9,  // 6: keyward.sync.v1.ConfigRequest.trusted:type_name -> keyward.sync.v1.Trusted
-	21, // 7: keyward.sync.v1.Hello.labels:type_name -> keyward.sync.v1.Hello.LabelsEntry
+	22, // 7: keyward.sync.v1.Hello.labels:type_name -> keyward.sync.v1.Hello.LabelsEntry
 	6,  // 8: keyward.sync.v1.Ack.faults:type_name -> keyward.sync.v1.Fault
-	24, // 9: keyward.sync.v1.Ack.held:type_name -> google.protobuf.Duration
+	25, // 9: keyward.sync.v1.Ack.held:type_name -> google.protobuf.Duration
 	12, // 10: keyward.sync.v1.ConfigResponse.begin:type_name -> keyward.sync.v1.Begin
 	13, // 11: keyward.sync.v1.ConfigResponse.frame:type_name -> keyward.sync.v1.Frame
 	14, // 12: keyward.sync.v1.ConfigResponse.commit:type_name -> keyward.sync.v1.Commit
@@ -1661,24 +1731,25 @@ var file_keyward_sync_v1_sync_proto_depIdxs = []int32{
 	17, // 15: keyward.sync.v1.ConfigResponse.drain:type_name -> keyward.sync.v1.Drain
 	11, // 16: keyward.sync.v1.ConfigResponse.batch:type_name -> keyward.sync.v1.Batch
 	10, // 17: keyward.sync.v1.Batch.messages:type_name -> keyward.sync.v1.ConfigResponse
-	23, // 18: keyward.sync.v1.Commit.committed_at:type_name -> google.protobuf.Timestamp
-	24, // 19: keyward.sync.v1.Commit.acknowledge_within:type_name -> google.protobuf.Duration
-	24, // 20: keyward.sync.v1.Drain.after:type_name -> google.protobuf.Duration
-	23, // 21: keyward.sync.v1.ReportRequest.at:type_name -> google.protobuf.Timestamp
-	22, // 22: keyward.sync.v1.ReportRequest.responses:type_name -> keyward.sync.v1.ReportRequest.ResponsesEntry
-	0,  // 23: keyward.sync.v1.EnrolmentService.Enrol:input_type -> keyward.sync.v1.EnrolRequest
-	1,  // 24: keyward.sync.v1.EnrolmentService.Renew:input_type -> keyward.sync.v1.RenewRequest
-	3,  // 25: keyward.sync.v1.SyncService.Config:input_type -> keyward.sync.v1.ConfigRequest
-	18, // 26: keyward.sync.v1.SyncService.Report:input_type -> keyward.sync.v1.ReportRequest
-	2,  // 27: keyward.sync.v1.EnrolmentService.Enrol:output_type -> keyward.sync.v1.EnrolResponse
-	2,  // 28: keyward.sync.v1.EnrolmentService.Renew:output_type -> keyward.sync.v1.EnrolResponse
-	10, // 29: keyward.sync.v1.SyncService.Config:output_type -> keyward.sync.v1.ConfigResponse
-	19, // 30: keyward.sync.v1.SyncService.Report:output_type -> keyward.sync.v1.ReportResponse
-	27, // [27:31] is the sub-list for method output_type
-	23, // [23:27] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	24, // 18: keyward.sync.v1.Commit.committed_at:type_name -> google.protobuf.Timestamp
+	25, // 19: keyward.sync.v1.Commit.acknowledge_within:type_name -> google.protobuf.Duration
+	25, // 20: keyward.sync.v1.Drain.after:type_name -> google.protobuf.Duration
+	24, // 21: keyward.sync.v1.ReportRequest.at:type_name -> google.protobuf.Timestamp
+	23, // 22: keyward.sync.v1.ReportRequest.responses:type_name -> keyward.sync.v1.ReportRequest.ResponsesEntry
+	19, // 23: keyward.sync.v1.ReportRequest.credential_uses:type_name -> keyward.sync.v1.CredentialUse
+	0,  // 24: keyward.sync.v1.EnrolmentService.Enrol:input_type -> keyward.sync.v1.EnrolRequest
+	1,  // 25: keyward.sync.v1.EnrolmentService.Renew:input_type -> keyward.sync.v1.RenewRequest
+	3,  // 26: keyward.sync.v1.SyncService.Config:input_type -> keyward.sync.v1.ConfigRequest
+	18, // 27: keyward.sync.v1.SyncService.Report:input_type -> keyward.sync.v1.ReportRequest
+	2,  // 28: keyward.sync.v1.EnrolmentService.Enrol:output_type -> keyward.sync.v1.EnrolResponse
+	2,  // 29: keyward.sync.v1.EnrolmentService.Renew:output_type -> keyward.sync.v1.EnrolResponse
+	10, // 30: keyward.sync.v1.SyncService.Config:output_type -> keyward.sync.v1.ConfigResponse
+	20, // 31: keyward.sync.v1.SyncService.Report:output_type -> keyward.sync.v1.ReportResponse
+	28, // [28:32] is the sub-list for method output_type
+	24, // [24:28] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_keyward_sync_v1_sync_proto_init() }
@@ -1712,7 +1783,7 @@ func file_keyward_sync_v1_sync_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keyward_sync_v1_sync_proto_rawDesc), len(file_keyward_sync_v1_sync_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   23,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -1,0 +1,29 @@
+package directory
+
+import (
+	"iter"
+
+	"keyward.dev/dataplane/internal/lastuse"
+)
+
+// Parts is into how many parts Marks divides the credentials.
+func (d *Directory) Parts() int { return shardCount }
+
+// Marks yields the credentials of a part whose uses are noted, by uid. They need not belong to a consumer that is there.
+func (d *Directory) Marks(part int) iter.Seq2[string, *lastuse.Mark] {
+	return func(yield func(string, *lastuse.Mark) bool) {
+		for uid, e := range d.byUID[part] {
+			if m := e.principal.Used; m != nil && !yield(uid, m) {
+				return
+			}
+		}
+	}
+}
+
+// Mark is that of a credential, nil if it has none or is not there.
+func (d *Directory) Mark(uid string) *lastuse.Mark {
+	if e := d.byUID[nameShard(uid)][uid]; e != nil {
+		return e.principal.Used
+	}
+	return nil
+}
