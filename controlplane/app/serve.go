@@ -21,6 +21,7 @@ import (
 	"keyward.dev/controlplane/internal/certstatus"
 	"keyward.dev/controlplane/internal/changefeed"
 	"keyward.dev/controlplane/internal/credentialstore"
+	"keyward.dev/controlplane/internal/credentialuse"
 	"keyward.dev/controlplane/internal/fallback"
 	"keyward.dev/controlplane/internal/fanout"
 	"keyward.dev/controlplane/internal/inbox"
@@ -117,6 +118,7 @@ type plane struct {
 	keeper      *rotation.Keeper
 	rollouts    *rollout.Ledger
 	driver      *rollout.Driver
+	uses        *credentialuse.Book
 	hub         *fanout.Hub
 	sync        *syncserver.Server
 	tokens      *adminauth.Cache
@@ -188,6 +190,7 @@ func (p *plane) build(ctx context.Context) error {
 		Store: core.store, Notes: core.store, Changes: ledger, Revocations: p.revocations, Rollouts: p.rollouts,
 		Skills: core.store, Replica: s.Replica, Log: log,
 	})
+	p.uses = credentialuse.New(core.store, time.Now, log)
 	if p.issuance, err = p.newIssuance(p.orders); err != nil {
 		return err
 	}
@@ -202,7 +205,7 @@ func (p *plane) build(ctx context.Context) error {
 	p.sync = syncserver.New(syncserver.Config{
 		CA: ca, Revocations: p.revocations, Enrolments: ledger, Groups: p.hub, Registry: p.registry,
 		JoinTokens: joinTokenAttestor(ledger), Kubernetes: kubernetes, TrustDomain: s.TrustDomain,
-		StreamAge: s.StreamMaxAge, FullSets: s.FullSets, Propagated: p.status.propagated, Ahead: p.status.gatewayAhead, Log: log,
+		StreamAge: s.StreamMaxAge, FullSets: s.FullSets, Propagated: p.status.propagated, Ahead: p.status.gatewayAhead, Used: p.uses.Take, Log: log,
 	})
 	p.listener = core.store.NewListener()
 	p.feed = changefeed.New(changefeed.Config{
@@ -270,6 +273,7 @@ func (p *plane) run(ctx context.Context) error {
 		p.ca.Run,
 		p.hub.Run,
 		p.registry.Run,
+		p.uses.Run,
 		p.runOrder,
 		rest.Collect,
 		p.driver.Run,

@@ -12,6 +12,7 @@ import (
 
 	"keyward.dev/controlplane/internal/certstatus"
 	"keyward.dev/controlplane/internal/credentialstore"
+	"keyward.dev/controlplane/internal/credentialuse"
 	"keyward.dev/controlplane/internal/expiry"
 	"keyward.dev/controlplane/internal/issuance"
 	"keyward.dev/controlplane/internal/kek"
@@ -99,6 +100,7 @@ func (s *replicaStatus) serving(p *plane) {
 		expiry.NewMetrics(p.core.groups, time.Now),
 		secretsource.NewCollector(p.core.groups, p.secrets),
 		credentialstore.NewCollector(p.core.groups, p.stores),
+		credentialuse.NewCollector(p.uses),
 		certstatus.NewCollector(p.core.groups, p.statuses),
 		issuance.NewCollector(p.core.groups, p.issuance),
 	}

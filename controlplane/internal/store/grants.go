@@ -31,6 +31,7 @@ func rights() map[string]string {
 		"rollouts":                "select, insert, update, delete",
 		"bundle_keys":             "select, insert, update (sealed)",
 		"acme_accounts":           "select, insert, update, delete",
+		"credential_uses":         "select, insert, update",
 		"replicas":                "select, insert, update, delete",
 		"next_keyrings":           "select, insert, delete",
 		"keyring_readers":         "select, insert",

@@ -15,7 +15,7 @@ func BackupTables() []string {
 	return []string{
 		"groups", "heads", "keyrings", "keyring_terms", "resources", changesTable, "baselines", "baseline_records", "rollouts",
 		"bundle_keys", "audit", "admin_tokens", "join_tokens", "join_token_uses", "gateways", "certificate_authorities",
-		"acme_accounts",
+		"acme_accounts", "credential_uses",
 	}
 }
 

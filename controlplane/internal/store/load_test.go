@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -140,7 +141,7 @@ func TestAnImageFillsAnEmptyDatabase(t *testing.T) {
 func TestAnOlderImageIsMigrated(t *testing.T) {
 	t.Parallel()
 	was := take(t, populated(t))
-	const before = 12 // gateways have no issuer, join tokens no root
+	const before = 12 // gateways have no issuer, join tokens no root, groups do not say since when uses are recorded
 	was.schema = before
 	old := storetest.Empty(t)
 	old.Migrate(t)
@@ -157,8 +158,16 @@ func TestAnOlderImageIsMigrated(t *testing.T) {
 		t.Fatal(err)
 	}
 	was.content["join_tokens"] = out.Bytes() // no rows
+	was.columns["groups"] = slices.DeleteFunc(was.columns["groups"], func(c string) bool { return c == "uses_since" })
+	var groups bytes.Buffer
+	if _, err := conn.PgConn().CopyTo(t.Context(), &groups, `copy groups (`+strings.Join(was.columns["groups"], ", ")+`) to stdout (format binary)`); err != nil {
+		t.Fatal(err)
+	}
+	was.content["groups"] = groups.Bytes()
 	delete(was.content, "gateways")
-	delete(was.content, "acme_accounts") // there were none yet
+	for _, table := range []string{"acme_accounts", "credential_uses"} { // there were none yet
+		delete(was.content, table)
+	}
 	cfg := was.into(old)
 	cfg.Fill = func(ctx context.Context, l *store.Loading) error {
 		if err := was.fill(ctx, l); err != nil {

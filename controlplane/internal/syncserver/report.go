@@ -48,5 +48,6 @@ func (s *Server) takeReports(stream syncv1.SyncService_ReportServer, who caller)
 			return err
 		}
 		s.cfg.Registry.Reported(who.Group, who.Gateway, r.GetResponses())
+		s.cfg.Used(who.Group, r.GetCredentialUses())
 	}
 }

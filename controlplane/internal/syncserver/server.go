@@ -72,6 +72,8 @@ type Config struct {
 	Propagated func(group string, took time.Duration)
 	// Ahead is told of a gateway that was refused because it has a later revision than this replica; may be nil.
 	Ahead func(group string)
+	// Used is told which credentials the gateways of a group have accepted; may be nil.
+	Used func(group string, uses []*syncv1.CredentialUse)
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 	Log *slog.Logger
@@ -120,6 +122,9 @@ func New(cfg Config) *Server {
 	}
 	if cfg.Ahead == nil {
 		cfg.Ahead = func(string) {}
+	}
+	if cfg.Used == nil {
+		cfg.Used = func(string, []*syncv1.CredentialUse) {}
 	}
 	return &Server{
 		cfg: cfg, leases: leases{until: map[string]time.Time{}}, draining: make(chan struct{}),

@@ -69,7 +69,14 @@ type world struct {
 	stop        func() // drains and waits
 	propagated  chan time.Duration
 	ahead       chan string
+	used        chan usesOf
 	load        func() (sending, waiting int, refused int64)
+}
+
+// usesOf are uses of credentials that were taken for a group's.
+type usesOf struct {
+	group string
+	uses  []*syncv1.CredentialUse
 }
 
 type options struct {
@@ -101,7 +108,7 @@ func newWorld(t testing.TB, o options) *world {
 	}
 	log := slog.New(slog.DiscardHandler)
 	w := &world{t: t, memory: o.memory, clock: &clock{}, sources: fanouttest.ByGroup{"a": fanouttest.NewSource(1), "b": fanouttest.NewSource(2)}}
-	w.propagated, w.ahead = make(chan time.Duration, 1000), make(chan string, 1000)
+	w.propagated, w.ahead, w.used = make(chan time.Duration, 1000), make(chan string, 1000), make(chan usesOf, 1000)
 	var err error
 	w.ca, err = pki.Open(t.Context(), pki.Config{
 		Authorities: o.authorities, Sealer: pkitest.Sealer{}, TrustDomain: domain, Replica: o.replica, GatewayTTL: o.ttl,
@@ -121,7 +128,8 @@ func newWorld(t testing.TB, o options) *world {
 	server := syncserver.New(syncserver.Config{
 		CA: w.ca, Revocations: w.revocations, Enrolments: w.memory, Groups: hub, Registry: w.registry,
 		JoinTokens: attest.NewJoinTokens(w.memory, w.clock.Now), Kubernetes: o.kubernetes, TrustDomain: domain, StreamAge: o.streamAge, FullSets: o.fullSets, DrainTime: o.drainTime,
-		Propagated: func(_ string, took time.Duration) { w.propagated <- took }, Ahead: func(group string) { w.ahead <- group }, Now: w.clock.Now, Log: log,
+		Propagated: func(_ string, took time.Duration) { w.propagated <- took }, Ahead: func(group string) { w.ahead <- group },
+		Used: func(group string, uses []*syncv1.CredentialUse) { w.used <- usesOf{group, uses} }, Now: w.clock.Now, Log: log,
 	})
 	w.load = server.Load
 	w.serve(server, hub, o.inMemory)
