@@ -101,6 +101,12 @@ var importRules = []importRule{
 		reason: "the library waits for ever, reads what it is sent and begins TLS loosely; in one place that is bounded and tested",
 	},
 	{
+		name: "only hostsvc speaks Redis", who: []string{"controlplane/...", "dataplane/...", "shared/..."},
+		except: []string{"dataplane/internal/hostsvc"},
+		not:    []string{"github.com/redis/..."},
+		reason: "the library asks again by itself and waits as long as it likes; in one place that is bounded and tested",
+	},
+	{
 		name: "AWS is spoken to in three places", who: []string{"controlplane/...", "dataplane/...", "shared/..."},
 		except: []string{
 			"controlplane/internal/kek/awskms", "controlplane/internal/fallback/bucket",
@@ -132,12 +138,12 @@ var importRules = []importRule{
 	{
 		name: "testing stays in tests", who: []string{"controlplane/...", "dataplane/...", "shared/..."},
 		except: []string{
-			"shared/testkit", "shared/testkit/certtest", "shared/testkit/pgtest", "shared/testkit/vaulttest", "shared/testkit/ldaptest", "shared/testkit/acmetest", "shared/mtls/mtlstest",
+			"shared/testkit", "shared/testkit/certtest", "shared/testkit/pgtest", "shared/testkit/vaulttest", "shared/testkit/ldaptest", "shared/testkit/redistest", "shared/testkit/acmetest", "shared/mtls/mtlstest",
 			"controlplane/internal/kek/kektest",
 			"controlplane/internal/store/storetest", "controlplane/internal/fanout/fanouttest",
 			"dataplane/internal/policy/policytest", "dataplane/internal/state/statetest", "dataplane/internal/token/tokentest",
 		},
-		not:    []string{"testing/...", "keyward.dev/shared/testkit", "keyward.dev/shared/testkit/pgtest", "keyward.dev/shared/testkit/vaulttest", "keyward.dev/shared/testkit/ldaptest", "keyward.dev/shared/testkit/acmetest"},
+		not:    []string{"testing/...", "keyward.dev/shared/testkit", "keyward.dev/shared/testkit/pgtest", "keyward.dev/shared/testkit/vaulttest", "keyward.dev/shared/testkit/ldaptest", "keyward.dev/shared/testkit/redistest", "keyward.dev/shared/testkit/acmetest"},
 		reason: "a product that links the testing package takes its flags and its weight along",
 	},
 }

@@ -43,6 +43,21 @@ func (k *Kept) drop(key string, w any) {
 	}
 }
 
+// Held returns what is held of a type, in no order.
+func Held[T any](k *Kept) []*T {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var out []*T
+	for _, held := range k.held {
+		if w, ok := held.(weak.Pointer[T]); ok {
+			if p := w.Value(); p != nil {
+				out = append(out, p)
+			}
+		}
+	}
+	return out
+}
+
 // Len returns how many things are held.
 func (k *Kept) Len() int {
 	k.mu.Lock()

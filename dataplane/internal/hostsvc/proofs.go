@@ -51,10 +51,8 @@ func NewProofTable(max int) *ProofTable {
 // Use notes that a proof was used by a key, until it does not count any more. Fresh is false if it was before; ok is false if that
 // cannot be known.
 func (t *ProofTable) Use(key, id string, now, until time.Time) (fresh, ok bool) {
-	var room [512]byte
-	b := binary.BigEndian.AppendUint32(room[:0], uint32(len(key)))
-	name := sha256.Sum256(append(append(b, key...), id...))
-	s := &t.shards[int(name[0])%len(t.shards)]
+	name := proofName(key, id)
+	s := t.shard(name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if end, used := s.seen[name]; used && now.Unix() <= end {
@@ -69,6 +67,54 @@ func (t *ProofTable) Use(key, id string, now, until time.Time) (fresh, ok bool) 
 	}
 	s.seen[name] = until.Unix()
 	return true, true
+}
+
+func proofName(key, id string) [sha256.Size]byte {
+	var room [512]byte
+	b := binary.BigEndian.AppendUint32(room[:0], uint32(len(key)))
+	return sha256.Sum256(append(append(b, key...), id...))
+}
+
+func (t *ProofTable) shard(name [sha256.Size]byte) *proofShard {
+	return &t.shards[int(name[0])%len(t.shards)]
+}
+
+// forget makes what was used count as not used.
+func (t *ProofTable) forget(key, id string) {
+	name := proofName(key, id)
+	s := t.shard(name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.seen, name)
+}
+
+// Through returns a handle on what of a sort was used; with a store, on what all gateways that share it have seen.
+func (t *ProofTable) Through(sort string, shared *SharedUses) *Proofs {
+	return &Proofs{Table: t, sort: sort, shared: shared}
+}
+
+// Proofs is a handle on what counts once.
+type Proofs struct {
+	Table  *ProofTable
+	sort   string      // what it is called in the store
+	shared *SharedUses // nil: each gateway remembers for itself
+}
+
+// Use is that of the table. With a store it waits for that, if the proof was not used here before; one that cannot be known
+// because of the store is not used.
+func (p *Proofs) Use(key, id string, now, until time.Time) (fresh, ok bool) {
+	fresh, ok = p.Table.Use(key, id, now, until)
+	if !fresh || p.shared == nil {
+		return fresh, ok
+	}
+	switch p.shared.take(until.Sub(now), p.sort, key, id) {
+	case ReplayFirst:
+		return true, true
+	case ReplayAgain:
+		return false, true
+	}
+	p.Table.forget(key, id)
+	return false, false
 }
 
 // sweep drops what has ended, once a second at most: a table that is full of what has not would be looked through all the time.

@@ -2,6 +2,8 @@ package hostsvc
 
 import (
 	"hash/maphash"
+	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -66,8 +68,10 @@ func (t *ReplayTable) Len() int {
 
 // Replays is a handle on what one policy takes once.
 type Replays struct {
-	table  *ReplayTable
-	prefix uint64
+	table    *ReplayTable
+	prefix   uint64
+	identity []string
+	shared   *SharedUses // nil: each gateway remembers for itself
 }
 
 // Bind returns the handle of this identity.
@@ -78,7 +82,14 @@ func (t *ReplayTable) Bind(identity ...string) *Replays {
 		writeUint(&h, uint64(len(s)))
 		h.WriteString(s)
 	}
-	return &Replays{table: t, prefix: h.Sum64()}
+	return &Replays{table: t, prefix: h.Sum64(), identity: identity}
+}
+
+// Through returns a handle on what is taken once by all gateways that share a store.
+func (r *Replays) Through(shared *SharedUses) *Replays {
+	through := *r
+	through.shared = shared
+	return &through
 }
 
 // Replay says what is known of something that may be taken once.
@@ -92,26 +103,44 @@ const (
 	ReplayFirst
 	// ReplayAgain: it was.
 	ReplayAgain
+	// ReplayOutage: the store that knows does not answer. It is not taken.
+	ReplayOutage
 )
 
-// Take takes what is called name among what belongs to owner, and remembers it until then.
+// Take takes what is called name among what belongs to owner, and remembers it until then. With a store it waits for that, if it
+// was not taken here before.
 func (r *Replays) Take(owner string, name []byte, now, until time.Time) Replay {
+	key, at := r.key(owner, name), int64(now.Sub(r.table.base))
+	got := r.table.take(key, at, int64(until.Sub(r.table.base)))
+	if got != ReplayFirst || r.shared == nil {
+		return got
+	}
+	if got = r.shared.take(until.Sub(now), append(slices.Clip(r.identity), owner, string(name))...); got == ReplayOutage {
+		r.table.drop(key)
+	}
+	return got
+}
+
+func (r *Replays) key(owner string, name []byte) subjectKey {
 	t := r.table
-	at := int64(now.Sub(t.base))
 	o := maphash.String(t.seed2, owner)
-	key := subjectKey{
+	return subjectKey{
 		a: maphash.Bytes(t.seed1, name) ^ r.prefix*0x9e3779b97f4a7c15 ^ o,
 		b: maphash.Bytes(t.seed2, name) + r.prefix + o*0x9e3779b97f4a7c15,
 	}
+}
+
+// take takes something at a time, until another; both are since the table's base.
+func (t *ReplayTable) take(key subjectKey, at, until int64) Replay {
 	s := &t.shards[key.b%replayShards]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if i, ok := s.index[key]; ok {
 		if e := &s.entries[i]; e.until >= at {
-			e.until = max(e.until, int64(until.Sub(t.base)))
+			e.until = max(e.until, until)
 			return ReplayAgain
 		}
-		s.entries[i].until = int64(until.Sub(t.base))
+		s.entries[i].until = until
 		return ReplayFirst
 	}
 	i, ok := s.free(at)
@@ -119,9 +148,19 @@ func (r *Replays) Take(owner string, name []byte, now, until time.Time) Replay {
 		t.full.Add(1)
 		return ReplayUnsure
 	}
-	s.entries[i] = replayEntry{key: key, until: int64(until.Sub(t.base))}
+	s.entries[i] = replayEntry{key: key, until: until}
 	s.index[key] = int32(i)
 	return ReplayFirst
+}
+
+// drop makes something count as not taken.
+func (t *ReplayTable) drop(key subjectKey) {
+	s := &t.shards[key.b%replayShards]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i, ok := s.index[key]; ok {
+		s.entries[i].until = math.MinInt64
+	}
 }
 
 // free returns the place of an entry that is of no use any more, or a new one; s.mu is held. The hand goes round in the order

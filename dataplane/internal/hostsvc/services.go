@@ -1,5 +1,5 @@
 // Package hostsvc holds what outlives a push: limiter counters, keys of issuers, what was verified with them, connections to
-// directories, and the dialer with its egress rules. Policies and upstreams reach it through the handles they ask for when they
+// directories and shared stores, and the dialer with its egress rules. Policies and upstreams reach it through the handles they ask for when they
 // are built; runtimes come and go around it.
 //
 // Nothing in it reads configuration; it is told. It starts no goroutines outside of Run methods but those of the connections it
@@ -7,6 +7,7 @@
 package hostsvc
 
 import (
+	"crypto/rand"
 	"log/slog"
 	"sync/atomic"
 
@@ -37,6 +38,8 @@ type Services struct {
 	Strangers []*httpsig.Key
 	// Ambiguous counts the client certificates that were found to be those of several consumers.
 	Ambiguous atomic.Uint64
+	// self tells this process from others, where they share something.
+	self string
 	// AmbiguousLogins counts logins at directories that were found to be those of several users.
 	AmbiguousLogins atomic.Uint64
 }
@@ -56,7 +59,7 @@ func New(c Config) *Services {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Services{Limiters: NewLimiterTable(c.MaxLimiterEntries), Logins: NewLogins(), Tokens: NewTokenTable(0), Proofs: NewProofTable(0), Once: NewProofTable(maxSingleUse), Signing: NewSigning()}
+	s := &Services{Limiters: NewLimiterTable(c.MaxLimiterEntries), Logins: NewLogins(), Tokens: NewTokenTable(0), Proofs: NewProofTable(0), Once: NewProofTable(maxSingleUse), Signing: NewSigning(), self: rand.Text()}
 	fetcher := &keyFetcher{rules: s.Egress.Load}
 	s.KeySets = NewKeySets(fetcher.fetch, c.Log)
 	s.Replays, s.Strangers = NewReplayTable(c.MaxReplayEntries), strangers()

@@ -1,0 +1,138 @@
+package hostsvc
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"keyward.dev/shared/check/address"
+)
+
+// RedisServer says where a store is, who answers there and as whom it is spoken to.
+type RedisServer struct {
+	// Name is what the configuration calls it.
+	Name string
+	// Addresses are host:port; of a cluster some nodes, which name the others. Cluster says that they are.
+	Addresses []string
+	Cluster   bool
+	// Plain is without TLS, on loopback only unless Anywhere.
+	Plain, Anywhere bool
+	// ServerName is what its certificate has to be for; empty: the host of the address.
+	ServerName string
+	// Authorities vouch for its certificate; none: those of the system.
+	Authorities []*x509.Certificate
+	Egress      *EgressRules
+	// Username and Password log in; an empty Username is the default user, an empty Password nobody.
+	Username, Password string
+	Database           int
+	// DialTimeout bounds making a connection, for which requests do not wait longer than Timeout, as for everything.
+	DialTimeout, Timeout time.Duration
+	// MaxConnections bounds the connections, of a cluster those to each node.
+	MaxConnections int
+	// IdleTimeout is how long a connection is kept that nobody uses.
+	IdleTimeout time.Duration
+}
+
+// key is equal for servers that are the same in everything.
+func (s *RedisServer) key() string {
+	sum := sha256.New()
+	fmt.Fprintf(sum, "redis %q %q %t %t %t %q %q %q %d %d %d %d %d", s.Name, s.Addresses, s.Cluster, s.Plain, s.Anywhere, s.ServerName,
+		s.Username, s.Password, s.Database, s.DialTimeout, s.Timeout, s.MaxConnections, s.IdleTimeout)
+	for _, c := range s.Authorities {
+		fmt.Fprintf(sum, " %x", sha256.Sum256(c.Raw))
+	}
+	if s.Egress != nil {
+		fmt.Fprintf(sum, " within %v %v", s.Egress.allow, s.Egress.deny)
+	}
+	return string(sum.Sum(nil))
+}
+
+// RedisPool returns the connections to a store: the same as long as somebody uses them, whatever is pushed meanwhile. Another
+// password or another authority is another pool, so that each connection is what the configuration says.
+func (s *Services) RedisPool(server RedisServer, log *slog.Logger) *RedisPool {
+	use := Keep(&s.Kept, "use of redis "+server.Name, func() *RedisUse { return &RedisUse{Name: server.Name} })
+	return Keep(&s.Kept, server.key(), func() *RedisPool {
+		p := newRedisPool(server, s.self, use, log)
+		runtime.AddCleanup(p, func(c redis.UniversalClient) { _ = c.Close() }, p.client)
+		return p
+	})
+}
+
+var errPlain = errors.New("without TLS it may only be on loopback, and the address is not")
+
+// dial connects to a node, with TLS begun. A node that a cluster names is not another matter than one that the configuration
+// does.
+func (s *RedisServer) dial(ctx context.Context, _, to string) (net.Conn, error) {
+	plain, err := NewDialer(s.Egress, 0).DialContext(ctx, "tcp", to)
+	if err != nil {
+		return nil, err
+	}
+	if s.Plain {
+		if at, ok := plain.RemoteAddr().(*net.TCPAddr); !s.Anywhere && (!ok || !at.IP.IsLoopback()) {
+			plain.Close()
+			return nil, errPlain
+		}
+		return plain, nil
+	}
+	conn := tls.Client(plain, s.tlsConfig(to))
+	if err := conn.HandshakeContext(ctx); err != nil {
+		plain.Close()
+		return nil, &tlsError{err}
+	}
+	return conn, nil
+}
+
+// tlsConfig is for the node at an address. There is no way not to verify.
+func (s *RedisServer) tlsConfig(to string) *tls.Config {
+	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: s.ServerName}
+	if host, _, err := net.SplitHostPort(to); err == nil && c.ServerName == "" {
+		c.ServerName = host
+	}
+	if len(s.Authorities) > 0 {
+		c.RootCAs = x509.NewCertPool()
+		for _, a := range s.Authorities {
+			c.RootCAs.AddCert(a)
+		}
+	}
+	return c
+}
+
+// client makes what speaks to the store. It does nothing twice by itself: what comes twice is what it is there to find.
+func (s RedisServer) client() redis.UniversalClient {
+	redis.SetLogger(silent{}) // it would write to the process's output; what matters is in the errors
+	if s.Egress == nil {
+		s.Egress = &EgressRules{unsafe: address.Unsafe()}
+	}
+	// With one and the same deadline for connecting and logging in; operations have one of their own.
+	slow := s.DialTimeout + s.Timeout
+	if s.Cluster {
+		return redis.NewClusterClient(&redis.ClusterOptions{
+			Addrs: s.Addresses, Dialer: s.dial, Protocol: 2, Username: s.Username, Password: s.Password, DisableIdentity: true,
+			MaxRedirects: 3, MaxRetries: -1, DialTimeout: s.DialTimeout, DialerRetries: 1, ReadTimeout: slow, WriteTimeout: slow, ContextTimeoutEnabled: true,
+			PoolSize: s.MaxConnections, PoolTimeout: s.Timeout, PipelinePoolSize: -1, ConnMaxIdleTime: s.IdleTimeout, ConnMaxLifetime: redisLife,
+		})
+	}
+	return redis.NewClient(&redis.Options{
+		Addr: s.Addresses[0], Dialer: s.dial, Protocol: 2, Username: s.Username, Password: s.Password, DB: s.Database, DisableIdentity: true,
+		MaxRetries: -1, DialTimeout: s.DialTimeout, DialerRetries: 1, ReadTimeout: slow, WriteTimeout: slow, ContextTimeoutEnabled: true,
+		PoolSize: s.MaxConnections, PoolTimeout: s.Timeout, PipelinePoolSize: -1, ConnMaxIdleTime: s.IdleTimeout, ConnMaxLifetime: redisLife,
+	})
+}
+
+// redisLife is how long a connection is used at most, so that what changes behind a name is noticed.
+const redisLife = 10 * time.Minute
+
+// silent writes nothing.
+type silent struct{}
+
+// Printf implements the logger of the library.
+func (silent) Printf(context.Context, string, ...any) {}
