@@ -128,6 +128,7 @@ func New(ctx context.Context, s Settings, stdout io.Writer, log *slog.Logger, so
 		AmbiguousLogins:   services.AmbiguousLogins.Load,
 		Logins:            policies.Authentication(),
 		Authentication:    services.Stats,
+		Stores:            sharedStores(services),
 		HandshakeFailures: func() map[string]uint64 { return g.server.HandshakeFailures() },
 		Responders:        g.responders,
 		File:              g.certificateFile(),

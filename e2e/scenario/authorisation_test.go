@@ -199,7 +199,7 @@ func restOf(m protoreflect.MethodDescriptor) []restCall {
 		mergeBody = "application/merge-patch+json"
 		nothing   = `{}`
 	)
-	paths := []string{"/services/x", "/routes/x", "/consumers/x", "/consumer-groups/x", "/consumers/x/credentials/x", "/certificates/x", "/ca-certificates/x", "/secret-providers/x", "/credential-stores/x", "/acme-issuers/x"}
+	paths := []string{"/services/x", "/routes/x", "/consumers/x", "/consumer-groups/x", "/consumers/x/credentials/x", "/certificates/x", "/ca-certificates/x", "/secret-providers/x", "/credential-stores/x", "/redis-stores/x", "/acme-issuers/x"}
 	each := func(method, body, contentType string) (out []restCall) {
 		for _, p := range paths {
 			out = append(out, restCall{method, base + p, body, contentType})
@@ -211,7 +211,7 @@ func restOf(m protoreflect.MethodDescriptor) []restCall {
 		return append(each(http.MethodGet, "", ""), restCall{http.MethodGet, base + "/settings", "", ""})
 	case "keyward.admin.v1.ResourceService.List":
 		var out []restCall
-		for _, p := range []string{"/services", "/routes", "/consumers", "/consumer-groups", "/consumers/alice/credentials", "/certificates", "/ca-certificates", "/secret-providers", "/credential-stores", "/acme-issuers"} {
+		for _, p := range []string{"/services", "/routes", "/consumers", "/consumer-groups", "/consumers/alice/credentials", "/certificates", "/ca-certificates", "/secret-providers", "/credential-stores", "/redis-stores", "/acme-issuers"} {
 			out = append(out, restCall{http.MethodGet, base + p, "", ""})
 		}
 		return out

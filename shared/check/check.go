@@ -57,6 +57,8 @@ func Resource(m proto.Message) []problem.Violation {
 		return append(checkLabels(m.GetLabels()), vs...)
 	case *configv1.SecretProvider:
 		return checkLabels(m.GetLabels())
+	case *configv1.RedisStore:
+		return append(checkLabels(m.GetLabels()), redisStore(m)...)
 	case *configv1.CredentialStore:
 		return append(checkLabels(m.GetLabels()), credentialStore(m)...)
 	default:

@@ -44,6 +44,10 @@ func hmacAuth(cfg *policyv1.HmacAuth) violations {
 			vs.add("replay", "a nonce that is not remembered is of no use, and require_nonce asks for one")
 		}
 	}
+	if cfg.GetReplayStore() != "" && cfg.GetReplay() == policyv1.HmacAuthReplay_HMAC_AUTH_REPLAY_OFF {
+		vs.add("replay_store", "nothing is remembered with replay: off; leave one of them out")
+	}
+	sharedStore(&vs, cfg)
 	if cfg.GetTag() != "" && len(cfg.GetFormats()) > 0 && !slices.Contains(cfg.GetFormats(), "rfc9421") {
 		vs.add("tag", "only signatures of the format rfc9421 have one")
 	}

@@ -234,6 +234,8 @@ func (a *api) rest(n int, op *operation.Operation, group, token string) *answer 
 		body = `{"certificates": "x"}`
 	case op.Form == operation.PutResource && op.Kind.Name == "acme-issuers":
 		body = `{"directory": "https://ca.test/directory"}`
+	case op.Form == operation.PutResource && op.Kind.Name == "redis-stores":
+		body = `{"addresses": ["redis.test:6379"]}`
 	case op.Form == operation.PutResource && op.Kind.Name == "credential-stores":
 		body = `{"provider": "x"}`
 	case op.Body, op.Form == operation.PutResource, op.Form == operation.Apply:

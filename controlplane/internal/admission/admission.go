@@ -164,6 +164,7 @@ func (a *Admitter) Admit(view View, req Request) (Admitted, error) {
 	j.keys()
 	j.providers()
 	j.stores()
+	j.sharedStores()
 	j.names()
 	j.certificateIDs()
 	j.issuers()

@@ -118,6 +118,7 @@ func (j *judge) prepare(e *entry) error {
 	}
 	if !broken {
 		j.provider(e)
+		j.sharedStore(e)
 		j.certificatePaths(e)
 		j.signingKey(e)
 		j.directories(e)

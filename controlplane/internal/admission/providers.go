@@ -125,15 +125,21 @@ func endpoint(text string) string {
 	return ""
 }
 
-// moved reports whether a provider sends its credentials elsewhere than the stored one, or believes somebody else there: whoever
+// moved reports whether a provider or a store sends its credentials elsewhere than the stored one, or believes somebody else there: whoever
 // may change it must not have a secret sent to them that they could not read.
 func moved(e *entry) bool {
-	if e.stored == nil || e.kind.Name != secretplace.Kind {
+	if e.stored == nil {
 		return false
 	}
-	before, _ := e.stored.Message.(*configv1.SecretProvider)
-	after, _ := e.msg.(*configv1.SecretProvider)
-	return !proto.Equal(receiver(before), receiver(after))
+	switch after := e.msg.(type) {
+	case *configv1.SecretProvider:
+		before, _ := e.stored.Message.(*configv1.SecretProvider)
+		return !proto.Equal(receiver(before), receiver(after))
+	case *configv1.RedisStore:
+		before, _ := e.stored.Message.(*configv1.RedisStore)
+		return !proto.Equal(reached(before), reached(after))
+	}
+	return false
 }
 
 // receiver is a provider of which only that is left which says who gets its credentials.

@@ -125,6 +125,12 @@ func Marks(m proto.Message) iter.Seq2[string, string] {
 
 // References are those that stand for secrets of a resource, but for certificates.
 func References(m proto.Message) []secret.Reference {
+	if s, ok := m.(*configv1.RedisStore); ok {
+		if ref, ok := secret.ParseReference(s.GetPassword().GetRef()); ok {
+			return []secret.Reference{ref}
+		}
+		return nil
+	}
 	if !slices.ContainsFunc(configs(m), func(cfg *anypb.Any) bool { return secret.MayRefer(cfg.GetValue()) }) {
 		return nil
 	}
@@ -139,7 +145,7 @@ func References(m proto.Message) []secret.Reference {
 	return out
 }
 
-// configs are the configurations of policies and credentials in a resource, in which alone there are references.
+// configs are the configurations of policies and credentials in a resource, in which alone, but for stores, there are references.
 func configs(m proto.Message) []*anypb.Any {
 	if c, ok := m.(*configv1.Credential); ok {
 		return []*anypb.Any{c.GetConfig()}

@@ -57,6 +57,7 @@ const (
 	kindStores     = tokenpair.KindStore // of which gateways use nothing
 	kindStored     = tokenpair.KindEntry
 	kindStates     = tokenpair.KindState
+	kindRedis      = "redis-stores"
 )
 
 // Deps is what a compiler needs beside the set.
@@ -147,6 +148,7 @@ func (c *Compiler) Build(set *state.Set, prev *runtime.Runtime) (*runtime.Runtim
 	b.rt.Bound, b.rt.Tickets, b.rt.Asked = prev.Bound, prev.Tickets, prev.Asked
 	b.changedReferences()
 	refs := b.changedTrust()
+	b.changedShared(refs)
 	b.forgetUses()
 	b.changedUses(refs)
 	b.settings()
@@ -311,7 +313,7 @@ func (b *build) unknownKinds() {
 		switch kind {
 		case kindSettings, kindServices, kindRoutes, kindConsumers, kindCredentials, kindGroups, kindPepper, kindCerts, kindAuthorities,
 			kindResolved, kindTickets, kindProviders, kindLists, kindStaples, kindIssuers, kindIssued, kindChallenges,
-			kindStores, kindStored, kindStates:
+			kindStores, kindStored, kindStates, kindRedis:
 			continue
 		}
 		for _, ch := range changes {

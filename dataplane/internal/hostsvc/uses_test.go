@@ -92,7 +92,7 @@ func TestTakenOnce(t *testing.T) {
 			return of(r), of(r)
 		},
 		"proofs": func(*testing.T) (taker, taker) {
-			p := hostsvc.NewProofTable(0).Through(nil)
+			p := hostsvc.NewProofTable(0).Through("proof", nil)
 			return proofs(p), proofs(p)
 		},
 		"redis": func(t *testing.T) (taker, taker) { return through(t, at(redistest.Start(t))) },

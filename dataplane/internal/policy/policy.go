@@ -97,6 +97,8 @@ type Group interface {
 	Versions(reference string) ([]*certs.Version, error)
 	// Egress says where the gateway's own calls may go.
 	Egress() *hostsvc.EgressRules
+	// Store returns the store of that name that the gateways of the group share.
+	Store(name string) (*hostsvc.SharedStore, error)
 }
 
 // Deps is what a policy gets besides its config.

@@ -75,6 +75,9 @@ func (m *metrics) ask(c Config) {
 	if c.Authentication != nil {
 		c.Registry.MustRegister(newAuthentication(c.Authentication))
 	}
+	if c.Stores != nil {
+		c.Registry.MustRegister(newStores(c.Stores))
+	}
 	if c.Responders != nil && c.Runtime != nil {
 		c.Registry.MustRegister(newRevocations(c))
 	}

@@ -50,6 +50,8 @@ type Config struct {
 	Logins []string
 	// Authentication says how the services do that such policies have in common.
 	Authentication func() hostsvc.Stats
+	// Stores are those that this gateway shares with others; nil: nobody knows of any.
+	Stores func() []Store
 	// HandshakeFailures are the TLS handshakes that failed, by reason.
 	HandshakeFailures func() map[string]uint64
 	// Responders keep what they have said of clients' certificates; nil: nobody is asked.
@@ -218,7 +220,9 @@ type report struct {
 	TLS *tlsReport `json:"tls,omitempty"`
 	// Revocation is what is known of clients' certificates.
 	Revocation *revocationReport `json:"revocation,omitempty"`
-	Faults     []fault           `json:"faults"`
+	// Stores are those that this gateway shares with others.
+	Stores []storeReport `json:"shared_stores,omitempty"`
+	Faults []fault       `json:"faults"`
 }
 
 const (
@@ -316,7 +320,7 @@ func (s *Status) report() report {
 		r.ControlPlane = s.config.ControlPlane().report()
 	}
 	rt := s.config.Runtime.Load()
-	r.TLS, r.Revocation = s.tlsReport(rt, time.Now()), s.revocationReport(rt, time.Now())
+	r.TLS, r.Revocation, r.Stores = s.tlsReport(rt, time.Now()), s.revocationReport(rt, time.Now()), s.storeReports()
 	if rt != nil {
 		r.Source = sourceLive
 		switch {

@@ -69,6 +69,7 @@ var (
 	refuseNoDigest    = exchange.NewRefusal(401, "digest_mismatch", "The digest that is signed is by no algorithm that is taken: sha-256 and sha-512 are.")
 	refuseReplayed    = exchange.NewRefusal(401, "signature_replayed", "The signature was used before.")
 	refuseUnavailable = exchange.NewRefusal(503, "unavailable", "Credentials cannot be checked now.", exchange.Field("Retry-After", "5"))
+	refuseStoreless   = exchange.NewRefusal(503, "unavailable", "It cannot be found out now whether the signature was used.", exchange.Field("Retry-After", "5")).Because("replay_store_unavailable")
 	refuseFull        = exchange.NewRefusal(503, "unavailable", "It cannot be remembered now that the signature was used.", exchange.Field("Retry-After", "5"))
 )
 
@@ -86,8 +87,10 @@ func Build(cfg *policyv1.HmacAuth, d policy.Deps) (policy.Policy, error) {
 	if h.replay == policyv1.HmacAuthReplay_HMAC_AUTH_REPLAY_UNSPECIFIED {
 		h.replay = policyv1.HmacAuthReplay_HMAC_AUTH_REPLAY_NONCES
 	}
-	b := d.Binding
-	h.strangers, h.replays = d.Host.Strangers, d.Host.Replays.Bind(b.Type, b.Name, b.OwnerKind, b.OwnerUID)
+	h.strangers = d.Host.Strangers
+	if err := h.remember(cfg, d); err != nil {
+		return nil, err
+	}
 	h.scratch.New = func() any { return new(scratch) }
 	if err := h.accept(cfg.GetFormats(), cfg.GetAlgorithms()); err != nil {
 		return nil, err
@@ -106,7 +109,35 @@ func Build(cfg *policyv1.HmacAuth, d policy.Deps) (policy.Policy, error) {
 		return nil, errors.New("realm has characters that a quoted string cannot carry")
 	}
 	h.challenge = exchange.Field("WWW-Authenticate", `Signature realm="`+realm+`"`)
+	if cfg.GetReplayStore() != "" {
+		return sharing{h}, nil
+	}
 	return h, nil
+}
+
+// sharing is the policy that asks a store what was taken elsewhere, for which a request may wait.
+type sharing struct{ *hmacAuth }
+
+// Waits implements policy.Waiter.
+func (sharing) Waits() {}
+
+// remember says where it is remembered what was taken.
+func (h *hmacAuth) remember(cfg *policyv1.HmacAuth, d policy.Deps) error {
+	b := d.Binding
+	h.replays = d.Host.Replays.Bind(b.Type, b.Name, b.OwnerKind, b.OwnerUID)
+	if cfg.GetReplayStore() == "" {
+		return nil
+	}
+	strict, err := policy.Strict(cfg.GetOnStoreError())
+	if err != nil {
+		return err
+	}
+	store, err := d.Group.Store(cfg.GetReplayStore())
+	if err != nil {
+		return err
+	}
+	h.replays = h.replays.Through(store.Uses(strict))
+	return nil
 }
 
 func seconds(d, otherwise time.Duration) int64 {
@@ -344,6 +375,8 @@ func (h *hmacAuth) once(x *exchange.Exchange, w *scratch, until int64) *exchange
 		return nil
 	case hostsvc.ReplayAgain:
 		return refuseReplayed
+	case hostsvc.ReplayOutage:
+		return refuseStoreless
 	}
 	return refuseFull
 }

@@ -37,16 +37,17 @@ type jwtAuth struct {
 	host       *hostsvc.Services
 	cache      *hostsvc.TokenCache
 	issuers    map[string]*issuer
-	waits      bool // for keys of issuers
+	waits      bool // for keys of issuers, or for a store
 	algorithms []jwk.Algorithm
 	own        token.Rules // of tokens that consumers sign
 	callers    callers
 	senders    senders
-	once       *hostsvc.ProofTable // of tokens that count once; nil: they count until they end
+	once       *hostsvc.Proofs // of tokens that count once; nil: they count until they end
 	refusals   refusals
 }
 
-// waiting is the policy with issuers whose keys are fetched, for which the first request may wait.
+// waiting is the policy with issuers whose keys are fetched, for which the first request may wait, or with a store, for which
+// what counts once does.
 type waiting struct{ *jwtAuth }
 
 // Waits implements policy.Waiter.
@@ -82,14 +83,19 @@ func Build(cfg *policyv1.JwtAuth, d policy.Deps) (policy.Policy, error) {
 			j.algorithms = append(j.algorithms, a)
 		}
 	}
-	if j.senders, err = sendersOf(cfg, j.algorithms, d.Host.Proofs); err != nil {
+	shared, err := sharedUses(cfg, d.Group)
+	if err != nil {
+		return nil, err
+	}
+	j.waits = shared != nil
+	if j.senders, err = sendersOf(cfg, j.algorithms, d.Host.Proofs.Through("proof", shared)); err != nil {
 		return nil, err
 	}
 	if cfg.GetOneTime() {
 		if cfg.RequireExpiry != nil && !cfg.GetRequireExpiry() {
 			return nil, errors.New("one_time needs tokens that end")
 		}
-		j.once = d.Host.Once
+		j.once = d.Host.Once.Through("token", shared)
 	}
 	if err := j.addIssuers(cfg, rules, d.Group); err != nil {
 		return nil, err
@@ -120,6 +126,22 @@ func (j *jwtAuth) scope(cfg *policyv1.JwtAuth) (string, error) {
 		}
 	}
 	return string(text), nil
+}
+
+// sharedUses is where gateways remember together what was used; nil: each for itself.
+func sharedUses(cfg *policyv1.JwtAuth, group policy.Group) (*hostsvc.SharedUses, error) {
+	if cfg.GetReplayStore() == "" {
+		return nil, nil //nolint:nilnil // as the tables mean it
+	}
+	strict, err := policy.Strict(cfg.GetOnStoreError())
+	if err != nil {
+		return nil, err
+	}
+	store, err := group.Store(cfg.GetReplayStore())
+	if err != nil {
+		return nil, err
+	}
+	return store.Uses(strict), nil
 }
 
 // placesOf says where tokens are looked for.

@@ -25,11 +25,11 @@ const (
 type senders struct {
 	dpop, mtls policyv1.JwtProof
 	algorithms []jwk.Algorithm
-	proofs     *hostsvc.ProofTable
+	proofs     *hostsvc.Proofs
 	nonce      bool // proofs need one of ours
 }
 
-func sendersOf(cfg *policyv1.JwtAuth, algorithms []jwk.Algorithm, proofs *hostsvc.ProofTable) (senders, error) {
+func sendersOf(cfg *policyv1.JwtAuth, algorithms []jwk.Algorithm, proofs *hostsvc.Proofs) (senders, error) {
 	s := senders{dpop: cfg.GetDpop(), mtls: cfg.GetMtls(), algorithms: publicOnly(algorithms), proofs: proofs, nonce: cfg.GetDpopUseNonce()}
 	for _, p := range []*policyv1.JwtProof{&s.dpop, &s.mtls} {
 		switch *p {
@@ -139,8 +139,8 @@ func (j *jwtAuth) hasKey(x *exchange.Exchange, b *token.Bound, raw []byte) *exch
 }
 
 // once takes what counts once, which alternatives of one route may look at more than once for one request.
-func once(x *exchange.Exchange, t *hostsvc.ProofTable, key, id string, until time.Time, full, used *exchange.Refusal) *exchange.Refusal {
-	spent := exchange.Spent{In: t, Key: key, ID: id}
+func once(x *exchange.Exchange, t *hostsvc.Proofs, key, id string, until time.Time, full, used *exchange.Refusal) *exchange.Refusal {
+	spent := exchange.Spent{In: t.Table, Key: key, ID: id}
 	if slices.Contains(x.Spent, spent) {
 		return nil
 	}

@@ -7,13 +7,17 @@ import (
 	"maps"
 	"strings"
 	"testing"
+	"time"
 
 	"keyward.dev/dataplane/internal/exchange"
+	"keyward.dev/dataplane/internal/hostsvc"
 	"keyward.dev/dataplane/internal/policy"
 	"keyward.dev/dataplane/internal/token"
 	"keyward.dev/dataplane/internal/token/tokentest"
+	policyv1 "keyward.dev/proto/gen/keyward/policy/v1"
 	"keyward.dev/shared/check/certname"
 	"keyward.dev/shared/check/jwk"
+	"keyward.dev/shared/testkit/redistest"
 )
 
 // holder is a client with a certificate, as far as the policy sees it.
@@ -156,6 +160,70 @@ func with(members map[string]any, pairs ...any) map[string]any {
 		out[pairs[i].(string)] = pairs[i+1]
 	}
 	return out
+}
+
+// shares answers with a store, as a group of its own for each gateway.
+type shares struct {
+	policy.Group
+	store *hostsvc.SharedStore
+}
+
+func (s shares) Store(string) (*hostsvc.SharedStore, error) { return s.store, nil }
+
+// TestProofsCountOnceForAllGateways has two that share a store, then none.
+func TestProofsCountOnceForAllGateways(t *testing.T) {
+	t.Parallel()
+	redis := redistest.Start(t)
+	k, mine := tokentest.NewKey(t, jwk.EdDSA, ""), tokentest.NewKey(t, jwk.ES256, "")
+	server := hostsvc.RedisServer{
+		Name: "proofs", Addresses: []string{redis.Address}, Plain: true, Password: redistest.Password,
+		DialTimeout: time.Second, Timeout: 2 * time.Second, MaxConnections: 4, IdleTimeout: time.Minute,
+	}
+	gateway := func(on policyv1.OnStoreError) func(id string) int {
+		w := newWorld(t)
+		store, err := hostsvc.NewSharedStore(w.host.RedisPool(server, nil), [][]byte{make([]byte, 32)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.group = shares{store: store}
+		cfg := static(t, k)
+		cfg.ReplayStore, cfg.OnStoreError = "proofs", on
+		p := w.build(t, cfg)
+		if _, waits := p.(policy.Waiter); !waits {
+			t.Error("proofs wait for a store, and nobody is told")
+		}
+		raw := k.Token(nil, w.claims(map[string]any{"cnf": map[string]any{"jkt": thumbprint(t, mine)}}))
+		return func(id string) int {
+			x := &exchange.Exchange{Directory: w.directory}
+			x.Timings.Received = w.now
+			x.Request.Method, x.Request.RawTarget, x.Request.Path = []byte("GET"), []byte("/"), []byte("/")
+			x.Request.Host, x.Request.Scheme = []byte("api.test"), "https"
+			x.Request.Header.Add(exchange.Field("Authorization", "DPoP "+raw))
+			x.Request.Header.Add(exchange.Field("DPoP", mine.Token(map[string]any{"typ": "dpop+jwt", "jwk": public(mine)}, map[string]any{
+				"jti": id, "htm": "GET", "htu": "https://api.test/", "iat": w.now.Unix(), "ath": token.Hash([]byte(raw)),
+			})))
+			if p.Request(x) != policy.Next {
+				return x.Refusal().Status()
+			}
+			return 200
+		}
+	}
+	local, strict := gateway(policyv1.OnStoreError_ON_STORE_ERROR_LOCAL), gateway(policyv1.OnStoreError_ON_STORE_ERROR_DENY)
+	step := func(name string, got, want int) {
+		t.Helper()
+		if got != want {
+			t.Errorf("%s: %d, want %d", name, got, want)
+		}
+	}
+	step("one", local("1"), 200)
+	step("one at the other", strict("1"), 401)
+	step("two", strict("2"), 200)
+	step("two at the other", local("2"), 401)
+	redis.Stop()
+	step("without the store", local("3"), 200)
+	step("without the store, again", local("3"), 401)
+	step("without the store, strictly", strict("3"), 503)
+	step("without the store, known before", strict("2"), 401)
 }
 
 func public(k *tokentest.Key) map[string]any {

@@ -79,6 +79,8 @@ func (group) Versions(string) ([]*certs.Version, error) { return nil, errors.New
 
 func (group) Egress() *hostsvc.EgressRules { return nil }
 
+func (group) Store(string) (*hostsvc.SharedStore, error) { return nil, errors.New("no stores") }
+
 // build is what each push does.
 func (p *place) build(t testing.TB, cfg *policyv1.LdapAuth, name string) policy.Policy {
 	t.Helper()

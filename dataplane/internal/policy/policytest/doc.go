@@ -17,7 +17,8 @@
 //	verdict, principal, ">" what the upstream saw, "<" the response
 //
 // request, upstream and want may repeat; state lasts. `$KEY_name` stands for a generated key, `$BASIC{user:password}` for that in
-// Base64; `$LDAP` and `$LDAPS` for the addresses of a directory of package ldaptest, and `$LDAP_CA` for its authority.
+// Base64; `$LDAP` and `$LDAPS` for the addresses of a directory of package ldaptest, and `$LDAP_CA` for its authority; `$REDIS` and
+// `$REDIS_PASSWORD` for those of a Redis of package redistest.
 // `$JWK_es256_a` is the JWK of a key for that algorithm, `$SECRET_hs256_a` a secret in Base64, and `$TOKEN(es256_a {claims})` or
 // `$TOKEN(es256_a {header} {claims})` a token signed with it, whose exp, nbf and iat count from the beginning of the case, in
 // seconds. `$KEYHOST/es256_a+es256_b` is where such keys are published, `$KEYHOST/issuer/es256_a` an issuer that says so, and

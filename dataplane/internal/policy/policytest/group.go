@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"keyward.dev/dataplane/internal/hostsvc"
+	"keyward.dev/dataplane/internal/redisstore"
 	"keyward.dev/shared/check/certs"
 )
 
@@ -45,6 +46,20 @@ func (g group) versions(reference string, pick func(*certs.Set, string) []*certs
 		}
 	}
 	return nil, fmt.Errorf("there is no certificate %s", reference)
+}
+
+// Store implements policy.Group.
+func (g group) Store(name string) (*hostsvc.SharedStore, error) {
+	m := g.stores[name]
+	if m == nil {
+		return nil, fmt.Errorf("there is no store %s", name)
+	}
+	server, err := redisstore.Server(m, g.Authorities)
+	if err != nil {
+		return nil, fmt.Errorf("redis-stores/%s: %w", name, err)
+	}
+	server.Egress = g.Egress()
+	return hostsvc.NewSharedStore(g.services.RedisPool(server, nil), [][]byte{g.pepper})
 }
 
 // Egress implements policy.Group.

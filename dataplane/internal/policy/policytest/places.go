@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"keyward.dev/shared/testkit/ldaptest"
+	"keyward.dev/shared/testkit/redistest"
 )
 
 var basicPlaceholder = regexp.MustCompile(`\$BASIC\{[^}\n]*\}`)
@@ -24,6 +25,11 @@ func (w *world) fillBasic(b []byte) []byte {
 // fillPlaces starts the servers whose addresses a configuration asks for.
 func fillPlaces(t testing.TB, doc []byte) []byte {
 	t.Helper()
+	if bytes.Contains(doc, []byte("$REDIS")) {
+		s := redistest.Start(t)
+		doc = bytes.ReplaceAll(doc, []byte("$REDIS_PASSWORD"), []byte(redistest.Password))
+		doc = bytes.ReplaceAll(doc, []byte("$REDIS"), []byte(s.Address))
+	}
 	if !bytes.Contains(doc, []byte("$LDAP")) {
 		return doc
 	}

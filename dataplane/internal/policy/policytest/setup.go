@@ -32,6 +32,7 @@ type world struct {
 	services  *hostsvc.Services
 	directory *directory.Directory
 	term      *directory.Term
+	pepper    []byte
 	keys      map[string]string // by placeholder
 	minting   sync.Mutex
 	signers   signers // guarded by minting
@@ -46,6 +47,7 @@ type world struct {
 
 	certificates map[string]*configv1.Certificate
 	authorities  map[string]*configv1.CaCertificate
+	stores       map[string]*configv1.RedisStore
 
 	routeChain *policy.Chain
 	parameters Parameters // that are set
@@ -57,7 +59,7 @@ func newWorld(t testing.TB, doc []byte, factories []policy.Factory) *world {
 	t.Helper()
 	w := &world{
 		factories: map[string]policy.Factory{}, keys: map[string]string{}, services: hostsvc.New(hostsvc.Config{}),
-		certificates: map[string]*configv1.Certificate{}, authorities: map[string]*configv1.CaCertificate{},
+		certificates: map[string]*configv1.Certificate{}, authorities: map[string]*configv1.CaCertificate{}, stores: map[string]*configv1.RedisStore{},
 		parameters: Parameters{}, settings: &configv1.Settings{}, consumers: map[string]*configv1.Consumer{}, groups: map[string]*configv1.ConsumerGroup{},
 	}
 	for _, f := range factories {
@@ -109,7 +111,7 @@ func (w *world) load(t testing.TB, doc []byte) {
 	}
 	edit := directory.New().Edit()
 	edit.SetTerms([]*directory.Term{term})
-	w.term = term
+	w.term, w.pepper = term, pepper
 	for _, item := range d.Items {
 		w.parameters.set(item.Message.ProtoReflect()) // before defaults are
 		if v := w.catalog.Normalize(item.Message); len(v) > 0 {
@@ -138,6 +140,8 @@ func (w *world) add(t testing.TB, edit *directory.Editor, term *directory.Term, 
 		w.certificates[m.GetName()] = m
 	case *configv1.CaCertificate:
 		w.authorities[m.GetName()] = m
+	case *configv1.RedisStore:
+		w.stores[m.GetName()] = m
 	case *configv1.ConsumerGroup:
 		w.groups[m.GetName()] = m
 	case *configv1.Consumer:

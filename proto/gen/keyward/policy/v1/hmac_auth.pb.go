@@ -24,8 +24,8 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// HmacAuthReplay says what is taken once only. Each gateway remembers it for itself, as long as the signature would count. A
-// gateway that cannot remember any more answers 503.
+// HmacAuthReplay says what is taken once only. Each gateway remembers it for itself, or all together in `replay_store`, as long as
+// the signature would count. A gateway that cannot remember any more answers 503.
 type HmacAuthReplay int32
 
 const (
@@ -110,6 +110,11 @@ type HmacAuth struct {
 	RequireNonce bool `protobuf:"varint,7,opt,name=require_nonce,json=requireNonce,proto3" json:"require_nonce,omitempty"`
 	// What is taken once only.
 	Replay HmacAuthReplay `protobuf:"varint,8,opt,name=replay,proto3,enum=keyward.policy.v1.HmacAuthReplay" json:"replay,omitempty"`
+	// Where gateways remember together what was taken: one of redis-stores. Left out: each for itself, and what one gateway has taken
+	// another one takes once more.
+	ReplayStore string `protobuf:"bytes,13,opt,name=replay_store,json=replayStore,proto3" json:"replay_store,omitempty"`
+	// What holds while that does not answer. Left out: local.
+	OnStoreError OnStoreError `protobuf:"varint,14,opt,name=on_store_error,json=onStoreError,proto3,enum=keyward.policy.v1.OnStoreError" json:"on_store_error,omitempty"`
 	// Compare the digest that the signature covers with the body, which is read whole before the request goes on. Without it a
 	// digest has to be covered all the same, and only the service can find out whether it is the body's.
 	ValidateBody *bool `protobuf:"varint,11,opt,name=validate_body,json=validateBody,proto3,oneof" json:"validate_body,omitempty"`
@@ -209,6 +214,20 @@ func (x *HmacAuth) GetReplay() HmacAuthReplay {
 	return HmacAuthReplay_HMAC_AUTH_REPLAY_UNSPECIFIED
 }
 
+func (x *HmacAuth) GetReplayStore() string {
+	if x != nil {
+		return x.ReplayStore
+	}
+	return ""
+}
+
+func (x *HmacAuth) GetOnStoreError() OnStoreError {
+	if x != nil {
+		return x.OnStoreError
+	}
+	return OnStoreError_ON_STORE_ERROR_UNSPECIFIED
+}
+
 func (x *HmacAuth) GetValidateBody() bool {
 	if x != nil && x.ValidateBody != nil {
 		return *x.ValidateBody
@@ -241,7 +260,7 @@ var File_keyward_policy_v1_hmac_auth_proto protoreflect.FileDescriptor
 
 const file_keyward_policy_v1_hmac_auth_proto_rawDesc = "" +
 	"\n" +
-	"!keyward/policy/v1/hmac_auth.proto\x12\x11keyward.policy.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a keyward/options/v1/options.proto\"\x94\a\n" +
+	"!keyward/policy/v1/hmac_auth.proto\x12\x11keyward.policy.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a keyward/options/v1/options.proto\x1a$keyward/policy/v1/shared_store.proto\"\x9c\b\n" +
 	"\bHmacAuth\x12=\n" +
 	"\aformats\x18\x01 \x03(\tB#\xbaH\x18\x92\x01\x15\"\x13r\x11R\arfc9421R\x06cavage\xda\xe7\x18\x04 \x01@\x01R\aformats\x12\x9c\x01\n" +
 	"\n" +
@@ -254,7 +273,9 @@ const file_keyward_policy_v1_hmac_auth_proto_rawDesc = "" +
 	"\brequired\x18\x05 \x03(\tB\x19\xbaH\x0e\x92\x01\v\x10 \"\ar\x05\x10\x01\x18\x80\x01\xda\xe7\x18\x04 \x01@\x01R\brequired\x12-\n" +
 	"\x03tag\x18\x06 \x01(\tB\x1b\xbaH\x18r\x162\x14^[!#-\\[\\]-~]{0,128}$R\x03tag\x12#\n" +
 	"\rrequire_nonce\x18\a \x01(\bR\frequireNonce\x12G\n" +
-	"\x06replay\x18\b \x01(\x0e2!.keyward.policy.v1.HmacAuthReplayB\f\xda\xe7\x18\b\x12\x06noncesR\x06replay\x124\n" +
+	"\x06replay\x18\b \x01(\x0e2!.keyward.policy.v1.HmacAuthReplayB\f\xda\xe7\x18\b\x12\x06noncesR\x06replay\x125\n" +
+	"\freplay_store\x18\r \x01(\tB\x12\xda\xe7\x18\x0e\x1a\fredis-storesR\vreplayStore\x12O\n" +
+	"\x0eon_store_error\x18\x0e \x01(\x0e2\x1f.keyward.policy.v1.OnStoreErrorB\b\xbaH\x05\x82\x01\x02\x10\x01R\fonStoreError\x124\n" +
 	"\rvalidate_body\x18\v \x01(\bB\n" +
 	"\xda\xe7\x18\x06\x12\x04trueH\x00R\fvalidateBody\x88\x01\x01\x128\n" +
 	"\bmax_body\x18\f \x01(\x04B\x18\xbaH\t2\a\x18\x80\x80\x80 (\x01\xda\xe7\x18\b\b\x01\x12\x048MiBH\x01R\amaxBody\x88\x01\x01\x12:\n" +
@@ -290,16 +311,18 @@ var file_keyward_policy_v1_hmac_auth_proto_goTypes = []any{
 	(HmacAuthReplay)(0),         // 0: keyward.policy.v1.HmacAuthReplay
 	(*HmacAuth)(nil),            // 1: keyward.policy.v1.HmacAuth
 	(*durationpb.Duration)(nil), // 2: google.protobuf.Duration
+	(OnStoreError)(0),           // 3: keyward.policy.v1.OnStoreError
 }
 var file_keyward_policy_v1_hmac_auth_proto_depIdxs = []int32{
 	2, // 0: keyward.policy.v1.HmacAuth.clock_skew:type_name -> google.protobuf.Duration
 	2, // 1: keyward.policy.v1.HmacAuth.max_age:type_name -> google.protobuf.Duration
 	0, // 2: keyward.policy.v1.HmacAuth.replay:type_name -> keyward.policy.v1.HmacAuthReplay
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	3, // 3: keyward.policy.v1.HmacAuth.on_store_error:type_name -> keyward.policy.v1.OnStoreError
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_keyward_policy_v1_hmac_auth_proto_init() }
@@ -307,6 +330,7 @@ func file_keyward_policy_v1_hmac_auth_proto_init() {
 	if File_keyward_policy_v1_hmac_auth_proto != nil {
 		return
 	}
+	file_keyward_policy_v1_shared_store_proto_init()
 	file_keyward_policy_v1_hmac_auth_proto_msgTypes[0].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -310,7 +310,7 @@ type JwtAuth struct {
 	// Groups of callers to whom neither the token nor the consumer gives one.
 	DefaultGroups []string `protobuf:"bytes,21,rep,name=default_groups,json=defaultGroups,proto3" json:"default_groups,omitempty"`
 	// Whether callers prove to have the key that a token is bound to (DPoP, RFC 9449; `cnf.jkt`). With `optional` tokens that are
-	// bound need a proof, others do not. Each gateway remembers the proofs that it has seen.
+	// bound need a proof, others do not. Each gateway remembers the proofs that it has seen, or all together in `replay_store`.
 	Dpop JwtProof `protobuf:"varint,23,opt,name=dpop,proto3,enum=keyward.policy.v1.JwtProof" json:"dpop,omitempty"`
 	// The same for client certificates that a token is bound to (RFC 8705; `cnf.x5t#S256`). Clients are asked for one where
 	// `client_certificates` say so, and it counts if those vouch for it.
@@ -318,8 +318,13 @@ type JwtAuth struct {
 	// Proofs of `dpop` need a nonce that a gateway has given (RFC 9449 section 9): whoever comes without one is answered 401 with
 	// `use_dpop_nonce` and one in DPoP-Nonce, which counts for five minutes at every gateway of the group.
 	DpopUseNonce bool `protobuf:"varint,25,opt,name=dpop_use_nonce,json=dpopUseNonce,proto3" json:"dpop_use_nonce,omitempty"`
-	// Each token counts for one request, at each gateway. Tokens need a `jti` then, and an end.
-	OneTime       bool `protobuf:"varint,26,opt,name=one_time,json=oneTime,proto3" json:"one_time,omitempty"`
+	// Each token counts for one request, at each gateway or, with `replay_store`, at all of them. Tokens need a `jti` then, and an end.
+	OneTime bool `protobuf:"varint,26,opt,name=one_time,json=oneTime,proto3" json:"one_time,omitempty"`
+	// Where gateways remember together which proofs, and which tokens with `one_time`, were used: one of redis-stores. Left out: each for itself, and what one gateway
+	// has taken another one takes once more.
+	ReplayStore string `protobuf:"bytes,41,opt,name=replay_store,json=replayStore,proto3" json:"replay_store,omitempty"`
+	// What holds while that does not answer. Left out: local.
+	OnStoreError  OnStoreError `protobuf:"varint,42,opt,name=on_store_error,json=onStoreError,proto3,enum=keyward.policy.v1.OnStoreError" json:"on_store_error,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -536,6 +541,20 @@ func (x *JwtAuth) GetOneTime() bool {
 	return false
 }
 
+func (x *JwtAuth) GetReplayStore() string {
+	if x != nil {
+		return x.ReplayStore
+	}
+	return ""
+}
+
+func (x *JwtAuth) GetOnStoreError() OnStoreError {
+	if x != nil {
+		return x.OnStoreError
+	}
+	return OnStoreError_ON_STORE_ERROR_UNSPECIFIED
+}
+
 // JwtIssuer is somebody whose tokens are accepted, and where the keys are. Exactly one of jwks_uri, discovery, public_keys and
 // certificate.
 type JwtIssuer struct {
@@ -744,7 +763,7 @@ var File_keyward_policy_v1_jwt_auth_proto protoreflect.FileDescriptor
 
 const file_keyward_policy_v1_jwt_auth_proto_rawDesc = "" +
 	"\n" +
-	" keyward/policy/v1/jwt_auth.proto\x12\x11keyward.policy.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a keyward/options/v1/options.proto\"\xb2\x10\n" +
+	" keyward/policy/v1/jwt_auth.proto\x12\x11keyward.policy.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a keyward/options/v1/options.proto\x1a$keyward/policy/v1/shared_store.proto\"\xba\x11\n" +
 	"\aJwtAuth\x12J\n" +
 	"\aissuers\x18\x01 \x03(\v2\x1c.keyward.policy.v1.JwtIssuerB\x12\xbaH\x05\x92\x01\x02\x10 \xda\xe7\x18\x06:\x04nameR\aissuers\x12\x98\x01\n" +
 	"\n" +
@@ -781,7 +800,9 @@ const file_keyward_policy_v1_jwt_auth_proto_rawDesc = "" +
 	"\x04mtls\x18\x18 \x01(\x0e2\x1b.keyward.policy.v1.JwtProofB\x16\xbaH\x05\x82\x01\x02\x10\x01\xda\xe7\x18\n" +
 	"\x12\boptionalR\x04mtls\x12,\n" +
 	"\x0edpop_use_nonce\x18\x19 \x01(\bB\x06\xda\xe7\x18\x02P\x01R\fdpopUseNonce\x12!\n" +
-	"\bone_time\x18\x1a \x01(\bB\x06\xda\xe7\x18\x02P\x01R\aoneTime\x1a>\n" +
+	"\bone_time\x18\x1a \x01(\bB\x06\xda\xe7\x18\x02P\x01R\aoneTime\x125\n" +
+	"\freplay_store\x18) \x01(\tB\x12\xda\xe7\x18\x0e\x1a\fredis-storesR\vreplayStore\x12O\n" +
+	"\x0eon_store_error\x18* \x01(\x0e2\x1f.keyward.policy.v1.OnStoreErrorB\b\xbaH\x05\x82\x01\x02\x10\x01R\fonStoreError\x1a>\n" +
 	"\x10ScopeGroupsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01:\xac\x02\xbaH\x8f\x02\x1a\x98\x01\n" +
@@ -863,6 +884,7 @@ var file_keyward_policy_v1_jwt_auth_proto_goTypes = []any{
 	(*JwtClaim)(nil),            // 6: keyward.policy.v1.JwtClaim
 	nil,                         // 7: keyward.policy.v1.JwtAuth.ScopeGroupsEntry
 	(*durationpb.Duration)(nil), // 8: google.protobuf.Duration
+	(OnStoreError)(0),           // 9: keyward.policy.v1.OnStoreError
 }
 var file_keyward_policy_v1_jwt_auth_proto_depIdxs = []int32{
 	5,  // 0: keyward.policy.v1.JwtAuth.issuers:type_name -> keyward.policy.v1.JwtIssuer
@@ -874,15 +896,16 @@ var file_keyward_policy_v1_jwt_auth_proto_depIdxs = []int32{
 	7,  // 6: keyward.policy.v1.JwtAuth.scope_groups:type_name -> keyward.policy.v1.JwtAuth.ScopeGroupsEntry
 	0,  // 7: keyward.policy.v1.JwtAuth.dpop:type_name -> keyward.policy.v1.JwtProof
 	0,  // 8: keyward.policy.v1.JwtAuth.mtls:type_name -> keyward.policy.v1.JwtProof
-	8,  // 9: keyward.policy.v1.JwtIssuer.refresh:type_name -> google.protobuf.Duration
-	8,  // 10: keyward.policy.v1.JwtIssuer.stale_bound:type_name -> google.protobuf.Duration
-	8,  // 11: keyward.policy.v1.JwtIssuer.timeout:type_name -> google.protobuf.Duration
-	1,  // 12: keyward.policy.v1.JwtClaim.match:type_name -> keyward.policy.v1.JwtMatch
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	9,  // 9: keyward.policy.v1.JwtAuth.on_store_error:type_name -> keyward.policy.v1.OnStoreError
+	8,  // 10: keyward.policy.v1.JwtIssuer.refresh:type_name -> google.protobuf.Duration
+	8,  // 11: keyward.policy.v1.JwtIssuer.stale_bound:type_name -> google.protobuf.Duration
+	8,  // 12: keyward.policy.v1.JwtIssuer.timeout:type_name -> google.protobuf.Duration
+	1,  // 13: keyward.policy.v1.JwtClaim.match:type_name -> keyward.policy.v1.JwtMatch
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_keyward_policy_v1_jwt_auth_proto_init() }
@@ -890,6 +913,7 @@ func file_keyward_policy_v1_jwt_auth_proto_init() {
 	if File_keyward_policy_v1_jwt_auth_proto != nil {
 		return
 	}
+	file_keyward_policy_v1_shared_store_proto_init()
 	file_keyward_policy_v1_jwt_auth_proto_msgTypes[0].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
