@@ -139,12 +139,12 @@ var importRules = []importRule{
 	{
 		name: "testing stays in tests", who: []string{"controlplane/...", "dataplane/...", "shared/..."},
 		except: []string{
-			"shared/testkit", "shared/testkit/certtest", "shared/testkit/pgtest", "shared/testkit/vaulttest", "shared/testkit/ldaptest", "shared/testkit/redistest", "shared/testkit/acmetest", "shared/mtls/mtlstest",
+			"shared/testkit", "shared/testkit/certtest", "shared/testkit/pgtest", "shared/testkit/vaulttest", "shared/testkit/ldaptest", "shared/testkit/redistest", "shared/testkit/daemon", "shared/testkit/acmetest", "shared/mtls/mtlstest",
 			"controlplane/internal/kek/kektest",
 			"controlplane/internal/store/storetest", "controlplane/internal/fanout/fanouttest",
 			"dataplane/internal/policy/policytest", "dataplane/internal/state/statetest", "dataplane/internal/token/tokentest",
 		},
-		not:    []string{"testing/...", "keyward.dev/shared/testkit", "keyward.dev/shared/testkit/pgtest", "keyward.dev/shared/testkit/vaulttest", "keyward.dev/shared/testkit/ldaptest", "keyward.dev/shared/testkit/redistest", "keyward.dev/shared/testkit/acmetest"},
+		not:    []string{"testing/...", "keyward.dev/shared/testkit", "keyward.dev/shared/testkit/pgtest", "keyward.dev/shared/testkit/vaulttest", "keyward.dev/shared/testkit/ldaptest", "keyward.dev/shared/testkit/redistest", "keyward.dev/shared/testkit/daemon", "keyward.dev/shared/testkit/acmetest"},
 		reason: "a product that links the testing package takes its flags and its weight along",
 	},
 }

@@ -98,6 +98,9 @@ func TestMarks(t *testing.T) {
 		{&configv1.Route{Paths: []*configv1.PathMatch{regex("/b")}}, []string{"regex-host "}},
 		{&configv1.Route{Hosts: []string{"a"}, Paths: []*configv1.PathMatch{exact("/a")}}, nil},
 		{&configv1.Service{}, nil},
+		{&configv1.RedisStore{}, nil},
+		{&configv1.RedisStore{Password: &configv1.Secret{Value: &configv1.Secret_Plaintext{Plaintext: "{vault://a/b}"}}}, nil},
+		{&configv1.RedisStore{Password: &configv1.Secret{Value: &configv1.Secret_Ref{Ref: "{vault://corp/redis#password}"}}}, []string{"elsewhere ", "secret-providers corp"}},
 	} {
 		if diff := cmp.Diff(tt.want, marks(tt.m)); diff != "" {
 			t.Errorf("marks of %v (-want +got):\n%s", tt.m, diff)

@@ -2,11 +2,9 @@ package hostsvc
 
 import (
 	"crypto/sha256"
-	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"log/slog"
-	"net"
 	"strings"
 	"time"
 
@@ -58,21 +56,6 @@ func (s *LDAPServer) key() string {
 		fmt.Fprintf(sum, " within %v %v", s.Egress.allow, s.Egress.deny)
 	}
 	return string(sum.Sum(nil))
-}
-
-// tlsConfig is for the server at an address. There is no way not to verify.
-func (s *LDAPServer) tlsConfig(address string) *tls.Config {
-	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: s.ServerName}
-	if host, _, err := net.SplitHostPort(address); err == nil && c.ServerName == "" {
-		c.ServerName = host
-	}
-	if len(s.Authorities) > 0 {
-		c.RootCAs = x509.NewCertPool()
-		for _, a := range s.Authorities {
-			c.RootCAs.AddCert(a)
-		}
-	}
-	return c
 }
 
 // LDAPPool returns the connections to a server: the same as long as somebody uses them, whatever is pushed meanwhile.

@@ -101,7 +101,7 @@ func protect(ctx context.Context, s *LDAPServer, address string, raw net.Conn, u
 			return nil, err
 		}
 	}
-	conn := tls.Client(raw, s.tlsConfig(address))
+	conn := tls.Client(raw, verifying(address, s.ServerName, s.Authorities))
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return nil, &tlsError{err}
 	}

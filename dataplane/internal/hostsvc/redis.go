@@ -83,27 +83,12 @@ func (s *RedisServer) dial(ctx context.Context, _, to string) (net.Conn, error) 
 		}
 		return plain, nil
 	}
-	conn := tls.Client(plain, s.tlsConfig(to))
+	conn := tls.Client(plain, verifying(to, s.ServerName, s.Authorities))
 	if err := conn.HandshakeContext(ctx); err != nil {
 		plain.Close()
 		return nil, &tlsError{err}
 	}
 	return conn, nil
-}
-
-// tlsConfig is for the node at an address. There is no way not to verify.
-func (s *RedisServer) tlsConfig(to string) *tls.Config {
-	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: s.ServerName}
-	if host, _, err := net.SplitHostPort(to); err == nil && c.ServerName == "" {
-		c.ServerName = host
-	}
-	if len(s.Authorities) > 0 {
-		c.RootCAs = x509.NewCertPool()
-		for _, a := range s.Authorities {
-			c.RootCAs.AddCert(a)
-		}
-	}
-	return c
 }
 
 // client makes what speaks to the store. It does nothing twice by itself: what comes twice is what it is there to find.

@@ -32,7 +32,8 @@ type RedisPool struct {
 	self string
 	down atomic.Bool
 	// tried is the name that failed last, to see whether that works again: another one may be on another node.
-	tried atomic.Pointer[string]
+	tried  atomic.Pointer[string]
+	failed atomic.Int64 // when it failed last, in nanoseconds of Unix time
 }
 
 // RedisUse is what becomes of the use of a store, by the name that the configuration has for it. It stays what it is when the
@@ -116,10 +117,15 @@ func (p *RedisPool) fail(name string, cause error) {
 	if !p.down.CompareAndSwap(false, true) {
 		return
 	}
+	now := time.Now()
 	p.tried.Store(&name)
-	p.use.down.Store(time.Now().UnixNano())
+	p.use.down.Store(now.UnixNano())
 	p.log.Warn("store does not answer", "store", p.server.Name, "err", cause)
-	time.AfterFunc(redisPauseMin, probing(weak.Make(p), redisPauseMin))
+	pause := redisPauseMin
+	if now.Sub(time.Unix(0, p.failed.Swap(now.UnixNano()))) > redisPauseMax {
+		pause = 0 // it may have been a moment of this machine's
+	}
+	time.AfterFunc(pause, probing(weak.Make(p), redisPauseMin))
 }
 
 // probing looks whether a store answers, and comes again until it does or nobody uses it any more.
@@ -145,9 +151,16 @@ func probing(of weak.Pointer[RedisPool], pause time.Duration) func() {
 	}
 }
 
-// probe writes beside what failed: a store that takes connections and is full, or a replica, does not work either.
+// probe writes beside what failed: a store that takes connections and is full, or a replica, does not work either. It has the time
+// to make a connection, and then no more than a request has.
 func (p *RedisPool) probe() error {
+	name := redisPrefix + "probe:{" + *p.tried.Load() + "}"
 	ctx, cancel := context.WithTimeout(context.Background(), p.server.DialTimeout+p.server.Timeout)
 	defer cancel()
-	return p.client.Do(ctx, "SET", redisPrefix+"probe:{"+*p.tried.Load()+"}", p.self, "PX", 1000).Err()
+	if err := p.client.Get(ctx, name).Err(); err != nil && !errors.Is(err, redis.Nil) {
+		return err
+	}
+	ctx, cancel = context.WithTimeout(context.Background(), p.server.Timeout)
+	defer cancel()
+	return p.client.Do(ctx, "SET", name, p.self, "PX", 1000).Err()
 }

@@ -4,21 +4,18 @@
 package ldaptest
 
 import (
-	"bytes"
-	"crypto/x509"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
-	"keyward.dev/shared/run/child"
 	"keyward.dev/shared/testkit"
 	"keyward.dev/shared/testkit/certtest"
+	"keyward.dev/shared/testkit/daemon"
 )
 
 // What is in every directory; see entries. Reader is an account that may read everything but passwords, which nobody may.
@@ -30,8 +27,9 @@ const (
 	ReaderPassword = "reads, and no more"
 )
 
-// Server is a directory. Its certificate is for localhost and 127.0.0.1.
+// Server is a directory. Its certificate is for localhost and 127.0.0.1. What is stopped Restart starts again.
 type Server struct {
+	*daemon.Daemon
 	// Address is where it speaks LDAP, also with StartTLS; TLSAddress where it speaks LDAPS.
 	Address, TLSAddress string
 	// CA is the authority of its certificate.
@@ -40,7 +38,6 @@ type Server struct {
 	t       testing.TB
 	program string
 	dir     string
-	child   *child.Child
 }
 
 // Start starts a directory with the entries of this package, and more, written as LDIF.
@@ -50,7 +47,7 @@ func Start(t testing.TB, more ...string) *Server {
 	s := &Server{t: t, program: program, dir: t.TempDir()}
 	addresses := testkit.Addrs(t, 2)
 	s.Address, s.TLSAddress = addresses[0], addresses[1]
-	s.certify()
+	s.CA = daemon.Certify(t, s.dir, "directory")
 	s.write("slapd.conf", s.config())
 	if err := os.Mkdir(filepath.Join(s.dir, "data"), 0o700); err != nil {
 		t.Fatal(err)
@@ -62,7 +59,6 @@ func Start(t testing.TB, more ...string) *Server {
 		t.Fatalf("slapd: load entries: %v: %s", err, out)
 	}
 	s.Restart()
-	t.Cleanup(s.Stop)
 	return s
 }
 
@@ -85,25 +81,10 @@ func find(t testing.TB) string {
 // Restart starts a stopped directory at its addresses with its data.
 func (s *Server) Restart() {
 	s.t.Helper()
-	out, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer out.Close()
 	// A debug level, even that of nothing, keeps it in the foreground.
 	cmd := exec.Command(s.program, "-f", filepath.Join(s.dir, "slapd.conf"), "-d", "0",
 		"-h", "ldap://"+s.Address+"/ ldaps://"+s.TLSAddress+"/")
-	cmd.Stdout, cmd.Stderr = out, out
-	if s.child, err = child.Start(cmd, syscall.SIGKILL); err != nil {
-		s.t.Fatal(err)
-	}
-	testkit.Await(s.t, testkit.Deadline, func() error {
-		select {
-		case <-s.child.Done():
-			said, _ := os.ReadFile(filepath.Join(s.dir, "log"))
-			s.t.Fatalf("slapd ended: %v: %s", s.child.Err(), said)
-		default:
-		}
+	s.Daemon = daemon.Start(s.t, cmd, filepath.Join(s.dir, "log"), func() error {
 		for _, address := range []string{s.Address, s.TLSAddress} {
 			c, err := net.DialTimeout("tcp", address, time.Second)
 			if err != nil {
@@ -113,51 +94,6 @@ func (s *Server) Restart() {
 		}
 		return nil
 	})
-}
-
-// Stop ends the directory as a crash does; Restart starts it again.
-func (s *Server) Stop() {
-	_ = s.child.Signal(syscall.SIGKILL)
-	<-s.child.Done()
-}
-
-// Pause makes the directory hang: the system still takes connections for it, and nobody answers on them.
-func (s *Server) Pause() {
-	s.t.Helper()
-	_ = s.child.Signal(syscall.SIGSTOP)
-	testkit.Await(s.t, testkit.Deadline, s.stopped) // its threads stop one after the other
-}
-
-// stopped says which thread of the directory still runs.
-func (s *Server) stopped() error {
-	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", s.child.PID()))
-	if err != nil || len(threads) == 0 {
-		return fmt.Errorf("no threads found: %w", err)
-	}
-	for _, file := range threads {
-		stat, err := os.ReadFile(file)
-		if err != nil {
-			return fmt.Errorf("look at a thread: %w", err)
-		}
-		_, state, _ := bytes.Cut(stat, []byte(") "))
-		if !bytes.HasPrefix(state, []byte("T")) {
-			return fmt.Errorf("%s says %.1s", file, state)
-		}
-	}
-	return nil
-}
-
-// Resume ends that.
-func (s *Server) Resume() { _ = s.child.Signal(syscall.SIGCONT) }
-
-func (s *Server) certify() {
-	s.CA = certtest.CA(s.t, "directory test root")
-	leaf := s.CA.Issue(s.t, "directory", certtest.Names("localhost"), certtest.Template(func(c *x509.Certificate) {
-		c.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)}
-	}))
-	s.write("cert.pem", leaf.ChainPEM())
-	s.write("key.pem", leaf.KeyPEM(s.t))
-	s.write("ca.pem", s.CA.PEM())
 }
 
 func (s *Server) write(name, text string) string {

@@ -5,8 +5,6 @@ package redistest
 
 import (
 	"bufio"
-	"bytes"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -15,13 +13,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
-	"keyward.dev/shared/run/child"
 	"keyward.dev/shared/testkit"
 	"keyward.dev/shared/testkit/certtest"
+	"keyward.dev/shared/testkit/daemon"
 )
 
 // Who may log in: the default user with its password, and Guard, who may do nothing but what gateways need.
@@ -31,8 +28,9 @@ const (
 	GuardPassword = "opens-little"
 )
 
-// Server is one Redis. Its certificate is for localhost and 127.0.0.1.
+// Server is one Redis. Its certificate is for localhost and 127.0.0.1. What is stopped Restart starts again.
 type Server struct {
+	*daemon.Daemon
 	// Address is where it speaks in the clear; TLSAddress where it speaks TLS.
 	Address, TLSAddress string
 	// CA is the authority of its certificate.
@@ -42,7 +40,6 @@ type Server struct {
 	program string
 	dir     string
 	more    []string // settings
-	child   *child.Child
 }
 
 // Start starts a Redis that keeps nothing when it ends, with more settings, one a line.
@@ -50,9 +47,8 @@ func Start(t testing.TB, more ...string) *Server {
 	t.Helper()
 	addresses := testkit.Addrs(t, 2)
 	s := &Server{Address: addresses[0], TLSAddress: addresses[1], t: t, program: find(t), dir: t.TempDir(), more: more}
-	s.certify()
+	s.CA = daemon.Certify(t, s.dir, "redis")
 	s.Restart()
-	t.Cleanup(s.Stop)
 	return s
 }
 
@@ -73,62 +69,13 @@ func find(t testing.TB) string {
 // Restart starts a stopped Redis at its addresses, empty.
 func (s *Server) Restart() {
 	s.t.Helper()
-	out, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer out.Close()
 	cmd := exec.Command(s.program, s.write("redis.conf", s.config()))
-	cmd.Stdout, cmd.Stderr, cmd.Dir = out, out, s.dir
-	if s.child, err = child.Start(cmd, syscall.SIGKILL); err != nil {
-		s.t.Fatal(err)
-	}
-	testkit.Await(s.t, testkit.Deadline, func() error {
-		select {
-		case <-s.child.Done():
-			said, _ := os.ReadFile(filepath.Join(s.dir, "log"))
-			s.t.Fatalf("redis-server ended: %v: %s", s.child.Err(), said)
-		default:
-		}
+	cmd.Dir = s.dir
+	s.Daemon = daemon.Start(s.t, cmd, filepath.Join(s.dir, "log"), func() error {
 		_, err := s.Do("PING")
 		return err
 	})
 }
-
-// Stop ends the server as a crash does; Restart starts it again.
-func (s *Server) Stop() {
-	_ = s.child.Signal(syscall.SIGKILL)
-	<-s.child.Done()
-}
-
-// Pause makes the server hang: the system still takes connections for it, and nobody answers on them.
-func (s *Server) Pause() {
-	s.t.Helper()
-	_ = s.child.Signal(syscall.SIGSTOP)
-	testkit.Await(s.t, testkit.Deadline, s.stopped) // its threads stop one after the other
-}
-
-// stopped says which thread of the server still runs.
-func (s *Server) stopped() error {
-	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", s.child.PID()))
-	if err != nil || len(threads) == 0 {
-		return fmt.Errorf("no threads found: %w", err)
-	}
-	for _, file := range threads {
-		stat, err := os.ReadFile(file)
-		if err != nil {
-			return fmt.Errorf("look at a thread: %w", err)
-		}
-		_, state, _ := bytes.Cut(stat, []byte(") "))
-		if !bytes.HasPrefix(state, []byte("T")) {
-			return fmt.Errorf("%s says %.1s", file, state)
-		}
-	}
-	return nil
-}
-
-// Resume ends that.
-func (s *Server) Resume() { _ = s.child.Signal(syscall.SIGCONT) }
 
 // Keys are the names of all that it holds.
 func (s *Server) Keys() []string {
@@ -199,16 +146,6 @@ func answer(r *bufio.Reader) (string, error) {
 		return string(text[:n]), nil
 	}
 	return rest, nil
-}
-
-func (s *Server) certify() {
-	s.CA = certtest.CA(s.t, "redis test root")
-	leaf := s.CA.Issue(s.t, "redis", certtest.Names("localhost"), certtest.Template(func(c *x509.Certificate) {
-		c.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)}
-	}))
-	s.write("cert.pem", leaf.ChainPEM())
-	s.write("key.pem", leaf.KeyPEM(s.t))
-	s.write("ca.pem", s.CA.PEM())
 }
 
 func (s *Server) write(name, text string) string {
