@@ -18,7 +18,7 @@ import (
 )
 
 // storeTimeout is how long requests wait for the store at most.
-const storeTimeout = 300 * time.Millisecond
+const storeTimeout = time.Second
 
 // storeDocument has the same route three times: each gateway for itself, with a store, and with one without which nothing is taken.
 func storeDocument(s *redistest.Server, upstream, password string) string {
