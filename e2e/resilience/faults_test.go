@@ -193,6 +193,29 @@ var faults = []struct {
 		},
 	},
 	{
+		"a push", "what was fetched, found out, counted and connected goes on, unless the push is about it",
+		[]string{
+			"dataplane/internal/policies/jwtauth.TestFetchedKeysOutlivePushes", "dataplane/internal/policies/jwtauth.TestARotationLosesNothing",
+			"dataplane/internal/policies/jwtauth.TestUsedProofsOutlivePushes", "dataplane/internal/policies/jwtsigner.TestWhatATokenIsRememberedBy",
+			"dataplane/internal/policies/hmacauth.TestNoncesSurviveAPush", "dataplane/internal/policies/basicauth.TestStateOverPushes",
+			"dataplane/internal/policies/ldapauth.TestWhatIsRememberedOutlivesPushes", "dataplane/internal/policies/ldapauth.TestGuessesAreCountedOverPushes",
+			"dataplane/internal/hostsvc.TestAPoolIsTheSameAcrossPushesAndClosesWhatIsIdle", "dataplane/internal/hostsvc.TestCountersSurviveAPushThatKeepsTheWindows",
+			"dataplane/internal/upstream.TestConnectionsOutliveChanges", "dataplane/internal/upstream.TestHealthOutlivesChanges",
+			"dataplane/internal/server.TestConnectionsSurvivePushes", "e2e/scenario.TestGuessingLeavesOthersAlone",
+		},
+	},
+	{
+		"a push that takes away a key, a pair, a password, a consumer, or who vouches for them",
+		"it counts no more, remembered or not, on connections and streams that are open, too",
+		[]string{
+			"dataplane/internal/policies.TestARevokedKeyCountsNoMore", "dataplane/internal/policies/hmacauth.TestRevokedKeysDoNotSurviveAPush",
+			"dataplane/internal/policies/basicauth.TestStateOverPushes", "dataplane/internal/policies/ldapauth.TestConsumersAreThoseOfTheRequest",
+			"dataplane/internal/policies/jwtauth.TestWhatIsRememberedFollowsTheDirectory", "dataplane/internal/policies/jwtauth.TestAChangedConfigurationVerifiesAgain",
+			"dataplane/internal/compile.TestStoredPairsComeAndGo", "dataplane/internal/server.TestStreamsDoNotOutliveTheirConsumer",
+			"dataplane/internal/server.TestStreamsDoNotOutliveWhoVouches", "dataplane/internal/server.TestStreamsDoNotOutliveTheirBinding",
+		},
+	},
+	{
 		"clients and targets that are slow, break off or flood", "others are served; connections and memory are bounded",
 		[]string{"TestSlowClientsLeaveOthersAlone", "TestFloodsOfConnectionsHitTheCap", "TestUpstreamsAndClientsThatBreakOff"},
 	},
