@@ -23,6 +23,8 @@ type GuardTable struct {
 	counters *LimiterTable
 	// seen has its own table: what an attack fills must not push it out.
 	seen *Limiter
+	// unsure are the guesses of which nothing was found out.
+	unsure *Verified
 }
 
 // NewGuardTable makes a table of at most about max counters (0: a default of a quarter of a million).
@@ -31,7 +33,7 @@ func NewGuardTable(max int) *GuardTable {
 		max = defaultGuardCount
 	}
 	seen := NewLimiterTable(max).Bind([]string{"seen"}, []Window{{Limit: 1, Length: remembered}})
-	return &GuardTable{counters: NewLimiterTable(max), seen: seen}
+	return &GuardTable{counters: NewLimiterTable(max), seen: seen, unsure: NewVerified(0)}
 }
 
 // GuardLimits say how many wrong guesses in a window pass. All are at least 1.
@@ -44,6 +46,8 @@ type GuardLimits struct {
 // Guard is a handle on the counters for accounts of one sort.
 type Guard struct {
 	sort               [sortBytes]byte
+	window             time.Duration
+	unsure             *Verified
 	seen               *Limiter
 	pair, addr, number *Limiter
 }
@@ -56,7 +60,7 @@ func (t *GuardTable) Bind(sort string, l GuardLimits) *Guard {
 	}
 	sum := sha256.Sum256([]byte(sort))
 	return &Guard{
-		sort: [sortBytes]byte(sum[:]), seen: t.seen,
+		sort: [sortBytes]byte(sum[:]), window: l.Window, unsure: t.unsure, seen: t.seen,
 		pair: bind("pair", l.Pair), addr: bind("address", l.Address), number: bind("account", l.Account),
 	}
 }
@@ -156,7 +160,22 @@ func (a *Attempt) Right() {
 	a.guard.seen.Take(a.pair, a.now, &d)
 }
 
-// Undo takes back what was counted, for an attempt of which nothing was found out.
+// Unsure says that nothing could be found out. What was presented is counted for the account from the address, once however often
+// it comes: who is remembered gets in meanwhile, and so one answer after the other would tell a guesser what is not his password.
+func (a *Attempt) Unsure(presented *Proof) {
+	if !a.taken {
+		return
+	}
+	again := a.guard.unsure.Has(presented, a.now)
+	a.Undo()
+	if !again {
+		var d Decision
+		a.guard.unsure.Put(presented, a.now.Add(a.guard.window))
+		a.guard.pair.Take(a.pair, a.now, &d)
+	}
+}
+
+// Undo takes back what was counted.
 func (a *Attempt) Undo() {
 	if !a.taken {
 		return

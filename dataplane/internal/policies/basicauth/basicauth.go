@@ -184,7 +184,7 @@ func (b *basicAuth) compute(l *login) hostsvc.Landing {
 	}
 	right := false
 	if !b.logins.Workers.Do(l.attempt.Flow(), func() { right = l.right() }) {
-		l.attempt.Undo()
+		l.attempt.Unsure(&l.proof)
 		return hostsvc.Landing{}
 	}
 	if right = right && l.credential != nil && l.credential.ValidAt(l.now); right {

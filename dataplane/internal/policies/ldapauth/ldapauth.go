@@ -211,7 +211,7 @@ func (p *ldapAuth) ask(s *scratch, now time.Time) answer {
 	outage, down := errors.AsType[*hostsvc.LDAPOutage](err)
 	switch {
 	case down:
-		s.attempt.Undo()
+		s.attempt.Unsure(&s.proof)
 		return answer{refusal: unavailable(outage)}
 	case errors.Is(err, errAmbiguous):
 		p.ambiguous.Add(1)
