@@ -104,7 +104,7 @@ func TestCallersWhileTheirDirectoryAils(t *testing.T) {
 	tr.every(t)
 }
 
-const tokenDocument = `group: default
+const publishedDocument = `group: default
 settings: {require_https: false}
 services: [{name: s, url: "http://UPSTREAM"}]
 routes:
@@ -122,7 +122,7 @@ consumers:
 // TestCallersWhileTheirKeysCannotBeFetched: tokens of known keys count and expire; one of a key that is new is not refused.
 func TestCallersWhileTheirKeysCannotBeFetched(t *testing.T) {
 	beside(t)
-	h := newKeyHost(t)
+	h := newPublisher(t)
 	link := harness.NewLink(t, h.addr)
 	none := nowhere(t)
 	d := &dependency{
@@ -133,7 +133,7 @@ func TestCallersWhileTheirKeysCannotBeFetched(t *testing.T) {
 	}
 	c := harness.New(t, harness.Options{})
 	g := c.StartGateway("default")
-	g.AwaitRevision(c.Apply(strings.NewReplacer("UPSTREAM", harness.Nginx(t), "HOST", link.Addr, "TIMEOUT", checkTimeout.String(), "KEY", loadKey).Replace(tokenDocument)))
+	g.AwaitRevision(c.Apply(strings.NewReplacer("UPSTREAM", harness.Nginx(t), "HOST", link.Addr, "TIMEOUT", checkTimeout.String(), "KEY", loadKey).Replace(publishedDocument)))
 	known, expired := h.token(1, time.Hour), h.token(1, -time.Minute)
 	tr := &trial{g: g, d: d, timeout: checkTimeout, push: pusher(c, g), callers: []callers{
 		{"with a key", 30, "keys.test", always("X-API-Key", loadKey), 200, 200},

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// keyHost publishes keys and signs tokens with them.
-type keyHost struct {
+// publisher publishes keys and signs tokens with them.
+type publisher struct {
 	addr string
 
 	mu        sync.Mutex // guards what follows
@@ -24,9 +24,9 @@ type keyHost struct {
 	keys      []*ecdsa.PrivateKey
 }
 
-func newKeyHost(t *testing.T) *keyHost {
+func newPublisher(t *testing.T) *publisher {
 	t.Helper()
-	h := &keyHost{}
+	h := &publisher{}
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
@@ -40,7 +40,7 @@ func newKeyHost(t *testing.T) *keyHost {
 }
 
 // rotate adds a key.
-func (h *keyHost) rotate(t *testing.T) {
+func (h *publisher) rotate(t *testing.T) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -60,7 +60,7 @@ func (h *keyHost) rotate(t *testing.T) {
 }
 
 // token signs with a key, of which the newest is the one at 0, and says so in a field.
-func (h *keyHost) token(back int, ttl time.Duration) []string {
+func (h *publisher) token(back int, ttl time.Duration) []string {
 	h.mu.Lock()
 	at := len(h.keys) - 1 - back
 	key := h.keys[at]
