@@ -56,6 +56,10 @@ var faults = []struct {
 		},
 	},
 	{
+		"the database is put back while a keyring is being rewrapped", "nothing is sealed with a keyring that the database does not have any more",
+		[]string{"TestNothingIsRewrappedInADatabaseThatWasPutBack", "controlplane/internal/store.TestAWalkEndsWhenTheKeyringIsNotTheOneItIsFor"},
+	},
+	{
 		"any sequence of changes, broken streams, restarts and other replicas", "what a gateway enforces is what the database held at that revision",
 		[]string{
 			"TestWhateverHappensAGatewayHasWhatTheDatabaseHadAtItsRevision", "dataplane/internal/state.TestAnyPrefixAndResyncEqualsTheFullSet",
