@@ -92,20 +92,9 @@ func TestAReplicaWaitsForWhoKeepsItsSettings(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- app.Serve(ctx, s, slog.New(slog.DiscardHandler)) }()
-	ready := func(code int, why string) {
-		t.Helper()
-		testkit.Await(t, 30*time.Second, func() error {
-			select {
-			case err := <-done:
-				t.Fatalf("Serve() = %v", err)
-			default:
-			}
-			return answers(t, status, code, why)
-		})
-	}
-	ready(503, "waiting for who keeps a secret")
+	awaitReady(t, done, status, 503, "waiting for who keeps a secret")
 	v.Unseal()
-	ready(200, "")
+	awaitReady(t, done, status, 200, "")
 	stop()
 	if err := <-done; err != nil {
 		t.Errorf("Serve() = %v", err)
@@ -123,6 +112,19 @@ func replica(t *testing.T, kek string) (s app.Settings, status string) {
 		Bundles: app.Bundles{Interval: time.Minute, TTL: time.Hour},
 	}
 	return s, status
+}
+
+// awaitReady waits until a replica that runs is ready, or not.
+func awaitReady(t *testing.T, done <-chan error, status string, code int, why string) {
+	t.Helper()
+	testkit.Await(t, 30*time.Second, func() error {
+		select {
+		case err := <-done:
+			t.Fatalf("Serve() = %v", err)
+		default:
+		}
+		return answers(t, status, code, why)
+	})
 }
 
 // answers asks whether a replica is ready.

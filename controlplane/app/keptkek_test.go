@@ -15,7 +15,6 @@ import (
 	"keyward.dev/controlplane/app"
 	"keyward.dev/controlplane/internal/store/storetest"
 	"keyward.dev/shared/settings"
-	"keyward.dev/shared/testkit"
 	"keyward.dev/shared/testkit/vaulttest"
 )
 
@@ -101,22 +100,11 @@ func TestAReplicaWaitsForItsKey(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- app.Serve(ctx, s, slog.New(slog.DiscardHandler)) }()
-	ready := func(code int, why string) {
-		t.Helper()
-		testkit.Await(t, 30*time.Second, func() error {
-			select {
-			case err := <-done:
-				t.Fatalf("Serve() = %v", err)
-			default:
-			}
-			return answers(t, status, code, why)
-		})
-	}
-	ready(http.StatusServiceUnavailable, "waiting for the key-encryption key")
+	awaitReady(t, done, status, http.StatusServiceUnavailable, "waiting for the key-encryption key")
 	v.Unseal()
-	ready(http.StatusOK, "")
+	awaitReady(t, done, status, http.StatusOK, "")
 	v.Seal()
-	ready(http.StatusOK, "")
+	awaitReady(t, done, status, http.StatusOK, "")
 	stop()
 	if err := <-done; err != nil {
 		t.Errorf("Serve() = %v", err)

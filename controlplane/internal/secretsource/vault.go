@@ -98,10 +98,8 @@ func (v *kv) read(ctx context.Context, q question) (string, error) {
 
 // vaultFailure tells what holds for everything from a Vault apart from what holds for one reference.
 func vaultFailure(err error) error {
-	for _, down := range []error{vaultclient.ErrUnreachable, vaultclient.ErrSealed, vaultclient.ErrNoLogin, vaultclient.ErrFailed} {
-		if errors.Is(err, down) {
-			return fmt.Errorf("%w: %w", errDown, err)
-		}
+	if vaultclient.Down(err) || errors.Is(err, vaultclient.ErrNoLogin) {
+		return fmt.Errorf("%w: %w", errDown, err)
 	}
 	if errors.Is(err, vaultclient.ErrNotFound) {
 		return errNothing

@@ -35,6 +35,11 @@ var (
 	errUnmounted = errors.New("nothing is mounted there")
 )
 
+// Down reports whether Vault did not answer, or cannot now, so that waiting may help.
+func Down(err error) bool {
+	return errors.Is(err, ErrUnreachable) || errors.Is(err, ErrSealed) || errors.Is(err, ErrFailed)
+}
+
 func forbidden(err error) bool {
 	answer, ok := errors.AsType[*api.ResponseError](err)
 	return ok && answer.StatusCode == http.StatusForbidden

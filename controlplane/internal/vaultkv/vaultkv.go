@@ -82,10 +82,8 @@ func (s *Secret) Read(ctx context.Context) (string, error) {
 
 func (s *Secret) read(ctx context.Context) (string, error) {
 	data, err := s.client.Read(ctx, s.path)
-	for _, down := range []error{vaultclient.ErrUnreachable, vaultclient.ErrSealed, vaultclient.ErrFailed} {
-		if errors.Is(err, down) {
-			return "", fmt.Errorf("%w: %w", ErrDown, err)
-		}
+	if vaultclient.Down(err) {
+		return "", fmt.Errorf("%w: %w", ErrDown, err)
 	}
 	if err != nil {
 		return "", err

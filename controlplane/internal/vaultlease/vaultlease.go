@@ -154,10 +154,8 @@ func (h *Held) exchange(ctx context.Context) error {
 }
 
 func (h *Held) failure(err error) error {
-	for _, down := range []error{vaultclient.ErrUnreachable, vaultclient.ErrSealed, vaultclient.ErrFailed} {
-		if errors.Is(err, down) {
-			return fmt.Errorf("%s: %w: %w", h.name, ErrDown, err)
-		}
+	if vaultclient.Down(err) {
+		return fmt.Errorf("%s: %w: %w", h.name, ErrDown, err)
 	}
 	return fmt.Errorf("%s: %w", h.name, err)
 }
