@@ -9,12 +9,18 @@ import (
 
 func redisStore(m *configv1.RedisStore) violations {
 	var vs violations
-	cluster := m.GetMode() == configv1.RedisMode_REDIS_MODE_CLUSTER
+	cluster, sentinel := m.GetMode() == configv1.RedisMode_REDIS_MODE_CLUSTER, m.GetMode() == configv1.RedisMode_REDIS_MODE_SENTINEL
 	switch {
-	case !cluster && len(m.GetAddresses()) > 1:
-		vs.add("addresses", "a single Redis has one; say mode: cluster if they are nodes of one")
+	case !cluster && !sentinel && len(m.GetAddresses()) > 1:
+		vs.add("addresses", "a single Redis has one; say mode: cluster or mode: sentinel if they are those of one")
 	case cluster && m.GetDatabase() != 0:
 		vs.add("database", "a cluster has only one; leave it out")
+	}
+	switch {
+	case sentinel && m.GetSentinel() == nil:
+		vs.add("sentinel", "required with mode: sentinel")
+	case !sentinel && m.GetSentinel() != nil:
+		vs.add("sentinel", "is for mode: sentinel; leave it out")
 	}
 	return append(vs, redisTLS(m)...)
 }
@@ -42,11 +48,14 @@ func redisTLS(m *configv1.RedisStore) violations {
 	return vs
 }
 
-// RedisPassword says what is wrong with the password of a store; empty: nothing. It is for stores of which it is known which
+// RedisPassword names a password that a store has to have and has not; empty: none. It is for stores of which it is known which
 // secrets they keep.
 func RedisPassword(m *configv1.RedisStore) string {
-	if m.GetUsername() != "" && !secret.Stored(m.GetPassword()) {
-		return "required with username"
+	switch s := m.GetSentinel(); {
+	case m.GetUsername() != "" && !secret.Stored(m.GetPassword()):
+		return "password"
+	case s.GetUsername() != "" && !secret.Stored(s.GetPassword()):
+		return "sentinel.password"
 	}
 	return ""
 }

@@ -198,6 +198,7 @@ func TestItIsDecidedOfEachSecretWhetherItCanBeAReference(t *testing.T) {
 		"keyward.policy.v1.LdapSearch.bind_password":       resolved,
 		"keyward.policy.v1.LdapSearch.bind_name":           resolved,
 		"keyward.config.v1.RedisStore.password":            resolved,
+		"keyward.config.v1.RedisSentinel.password":         resolved,
 		"keyward.config.v1.CertificateVersion.passphrase":  refused, // used once
 		"keyward.config.v1.VaultProvider.token":            refused, // what reads references is none
 		"keyward.config.v1.AcmeExternalAccount.key":        refused,

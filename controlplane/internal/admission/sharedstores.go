@@ -21,14 +21,17 @@ func (j *judge) sharedStore(e *entry) {
 	if !ok {
 		return
 	}
-	at := problem.Join(e.path, "password")
-	told := slices.ContainsFunc(j.violations, func(v problem.Violation) bool { return v.Path == at })
-	switch why := check.RedisPassword(s); {
-	case told:
-	case !secret.Stored(s.GetPassword()) && moved(e) && hadPassword(e) && !slices.Contains(e.change.Clears, "password"):
-		j.fail(at, sentElsewhere)
-	case why != "":
-		j.fail(at, "%s", why)
+	lost := ""
+	if e.stored != nil && moved(e) {
+		before, _ := e.stored.Message.(*configv1.RedisStore)
+		lost = lostPassword(before, s, e.change.Clears)
+	}
+	for place, why := range map[string]string{lost: sentElsewhere, check.RedisPassword(s): "required with username"} {
+		at := problem.Join(e.path, place)
+		told := slices.ContainsFunc(j.violations, func(v problem.Violation) bool { return v.Path == at })
+		if place != "" && !told {
+			j.fail(at, "%s", why)
+		}
 	}
 	if s.GetTls().GetInsecurePlaintext() {
 		j.audit = append(j.audit, "a password goes to a store in the clear for "+catalog.Ref(e.kind.Name, e.name))
@@ -36,14 +39,27 @@ func (j *judge) sharedStore(e *entry) {
 	}
 }
 
-func hadPassword(e *entry) bool {
-	before, _ := e.stored.Message.(*configv1.RedisStore)
-	return secret.Stored(before.GetPassword())
+// lostPassword names a password that is not kept because it would be sent elsewhere; empty: none.
+func lostPassword(before, after *configv1.RedisStore, cleared []string) string {
+	lost := func(place string, before, after *configv1.Secret) bool {
+		return secret.Stored(before) && !secret.Stored(after) && !slices.Contains(cleared, place)
+	}
+	switch {
+	case lost("password", before.GetPassword(), after.GetPassword()):
+		return "password"
+	case after.GetSentinel() != nil && lost("sentinel.password", before.GetSentinel().GetPassword(), after.GetSentinel().GetPassword()):
+		return "sentinel.password"
+	}
+	return ""
 }
 
 // reached is a store of which only that is left which says who gets its password.
 func reached(s *configv1.RedisStore) *configv1.RedisStore {
-	return &configv1.RedisStore{Addresses: s.GetAddresses(), Mode: s.GetMode(), Tls: s.GetTls()}
+	r := &configv1.RedisStore{Addresses: s.GetAddresses(), Mode: s.GetMode(), Tls: s.GetTls()}
+	if n := s.GetSentinel(); n != nil {
+		r.Sentinel = &configv1.RedisSentinel{Master: n.GetMaster()}
+	}
+	return r
 }
 
 // sharedStores bounds the stores of a group.

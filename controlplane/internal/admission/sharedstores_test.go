@@ -23,6 +23,7 @@ func TestAPasswordOfAStoreGoesNowhereElse(t *testing.T) {
 		{"as a cluster", `{name: nonces, mode: cluster, addresses: "redis.test:6379", tls: {server_name: redis.test}}`, "give it again"},
 		{"another address and the password", `{name: nonces, addresses: "other.test:6379", password: p}`, ""},
 		{"a user without a password", `{name: nonces, addresses: "redis.test:6379", tls: {server_name: redis.test}, username: u}`, ""},
+		{"with sentinels", `{name: nonces, mode: sentinel, addresses: "redis.test:6379", sentinel: {master: m}, tls: {server_name: redis.test}}`, "give it again"},
 		{"a new one for a user", `{name: new, addresses: "redis.test:6379", username: u}`, "required with username"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -68,5 +69,25 @@ func TestAGroupHasABoundedNumberOfSharedStores(t *testing.T) {
 	}
 	if _, vs := g.put("redis-stores", `{name: s1, addresses: "redis.test:6380"}`, nil); len(vs) > 0 {
 		t.Errorf("one of them: %v", vs)
+	}
+}
+
+// TestAPasswordOfSentinelsGoesNowhereElse does the same with that.
+func TestAPasswordOfSentinelsGoesNowhereElse(t *testing.T) {
+	t.Parallel()
+	before := `{name: nonces, mode: sentinel, addresses: "a.test:26379", sentinel: {master: m, password: q}}`
+	for doc, want := range map[string]bool{
+		`{name: nonces, mode: sentinel, addresses: "a.test:26379", sentinel: {master: m}}`:                           true,
+		`{name: nonces, mode: sentinel, addresses: "evil.test:26379", sentinel: {master: m}}`:                        false,
+		`{name: nonces, mode: sentinel, addresses: "evil.test:26379", sentinel: {master: m, password: {set: true}}}`: false,
+		`{name: nonces, mode: sentinel, addresses: "evil.test:26379", sentinel: {master: m, password: q}}`:           true,
+		`{name: nonces, addresses: "redis.test:6379"}`:                                                               true,
+	} {
+		g := newGroup(t)
+		g.must("redis-stores: [" + before + "]")
+		_, vs := g.put("redis-stores", doc, nil)
+		if told := len(vs) == 1 && vs[0].Path == "sentinel.password" && strings.Contains(vs[0].Reason, "give it again"); told == want || want != (len(vs) == 0) {
+			t.Errorf("%s: %v", doc, vs)
+		}
 	}
 }

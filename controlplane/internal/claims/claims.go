@@ -125,13 +125,8 @@ func Marks(m proto.Message) iter.Seq2[string, string] {
 
 // References are those that stand for secrets of a resource, but for certificates.
 func References(m proto.Message) []secret.Reference {
-	if s, ok := m.(*configv1.RedisStore); ok {
-		if ref, ok := secret.ParseReference(s.GetPassword().GetRef()); ok {
-			return []secret.Reference{ref}
-		}
-		return nil
-	}
-	if !slices.ContainsFunc(configs(m), func(cfg *anypb.Any) bool { return secret.MayRefer(cfg.GetValue()) }) {
+	_, store := m.(*configv1.RedisStore)
+	if !store && !slices.ContainsFunc(configs(m), func(cfg *anypb.Any) bool { return secret.MayRefer(cfg.GetValue()) }) {
 		return nil
 	}
 	var out []secret.Reference

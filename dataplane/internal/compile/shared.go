@@ -11,6 +11,7 @@ import (
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
 	systemv1 "keyward.dev/proto/gen/keyward/system/v1"
 	"keyward.dev/shared/check/certs"
+	"keyward.dev/shared/secret"
 )
 
 // What policies are made from that hide from a store what they tell it.
@@ -52,7 +53,7 @@ func (g group) store(name string) (*hostsvc.SharedStore, error) {
 	if reason != "" {
 		return nil, errors.New(reason)
 	}
-	m, reason = g.openPassword(m)
+	m, reason = g.openPasswords(m)
 	if reason != "" {
 		return nil, errors.New(reason)
 	}
@@ -71,19 +72,25 @@ func (g group) store(name string) (*hostsvc.SharedStore, error) {
 	return hostsvc.NewSharedStore(g.deps.Host.RedisPool(server, g.deps.Log), terms)
 }
 
-// openPassword puts what a reference means in its place.
-func (g group) openPassword(m *configv1.RedisStore) (_ *configv1.RedisStore, reason string) {
-	ref := m.GetPassword().GetRef()
-	if ref == "" {
-		return m, ""
-	}
-	name := certs.ValueName(ref)
-	g.noted = append(g.noted, refToValue(name))
-	value, why := g.value(name, ref)
-	if why != "" {
-		return nil, "password refers to what " + why
-	}
+// openPasswords puts what references mean in their places.
+func (g group) openPasswords(m *configv1.RedisStore) (_ *configv1.RedisStore, reason string) {
 	m = proto.CloneOf(m)
-	m.Password = &configv1.Secret{Value: &configv1.Secret_Plaintext{Plaintext: value}}
-	return m, ""
+	err := secret.Walk(m, func(f secret.Field) {
+		ref := f.Get().GetRef()
+		if ref == "" {
+			return
+		}
+		name := certs.ValueName(ref)
+		g.noted = append(g.noted, refToValue(name))
+		value, why := g.value(name, ref)
+		if why != "" {
+			reason = f.Path + " refers to what " + why
+			return
+		}
+		f.Set(&configv1.Secret{Value: &configv1.Secret_Plaintext{Plaintext: value}})
+	})
+	if err != nil {
+		reason = "its passwords cannot be read"
+	}
+	return m, reason
 }

@@ -10,6 +10,8 @@ import (
 	"log/slog"
 	"net"
 	"runtime"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -24,6 +26,8 @@ type RedisServer struct {
 	// Addresses are host:port; of a cluster some nodes, which name the others. Cluster says that they are.
 	Addresses []string
 	Cluster   bool
+	// Master is what sentinels call it, which are at the addresses then; empty: there are none. They have accounts of their own.
+	Master, SentinelUsername, SentinelPassword string
 	// Plain is without TLS, on loopback only unless Anywhere.
 	Plain, Anywhere bool
 	// ServerName is what its certificate has to be for; empty: the host of the address.
@@ -45,7 +49,8 @@ type RedisServer struct {
 // key is equal for servers that are the same in everything.
 func (s *RedisServer) key() string {
 	sum := sha256.New()
-	fmt.Fprintf(sum, "redis %q %q %t %t %t %q %q %q %d %d %d %d %d", s.Name, s.Addresses, s.Cluster, s.Plain, s.Anywhere, s.ServerName,
+	fmt.Fprintf(sum, "redis %q %q %t %q %q %q %t %t %q %q %q %d %d %d %d %d", s.Name, s.Addresses, s.Cluster,
+		s.Master, s.SentinelUsername, s.SentinelPassword, s.Plain, s.Anywhere, s.ServerName,
 		s.Username, s.Password, s.Database, s.DialTimeout, s.Timeout, s.MaxConnections, s.IdleTimeout)
 	for _, c := range s.Authorities {
 		fmt.Fprintf(sum, " %x", sha256.Sum256(c.Raw))
@@ -100,21 +105,43 @@ func (s RedisServer) client() redis.UniversalClient {
 	// With one and the same deadline for connecting and logging in; operations have one of their own.
 	slow := s.DialTimeout + s.Timeout
 	if s.Cluster {
+		// The library appends to the addresses it is given.
 		return redis.NewClusterClient(&redis.ClusterOptions{
-			Addrs: s.Addresses, Dialer: s.dial, Protocol: 2, Username: s.Username, Password: s.Password, DisableIdentity: true,
+			Addrs: slices.Clone(s.Addresses), Dialer: s.dial, Protocol: 2, Username: s.Username, Password: s.Password, DisableIdentity: true,
 			MaxRedirects: 3, MaxRetries: -1, DialTimeout: s.DialTimeout, DialerRetries: 1, ReadTimeout: slow, WriteTimeout: slow, ContextTimeoutEnabled: true,
 			PoolSize: s.MaxConnections, PoolTimeout: s.Timeout, PipelinePoolSize: -1, ConnMaxIdleTime: s.IdleTimeout, ConnMaxLifetime: redisLife,
+			ConnMaxLifetimeJitter: redisLife / 5,
 		})
 	}
+	dial, life := s.dial, redisLife
+	if s.Master != "" {
+		dial, life = s.dialMaster, masterLife
+	}
 	return redis.NewClient(&redis.Options{
-		Addr: s.Addresses[0], Dialer: s.dial, Protocol: 2, Username: s.Username, Password: s.Password, DB: s.Database, DisableIdentity: true,
+		Addr: s.Addresses[0], Dialer: dial, Protocol: 2, Username: s.Username, Password: s.Password, DB: s.Database, DisableIdentity: true,
 		MaxRetries: -1, DialTimeout: s.DialTimeout, DialerRetries: 1, ReadTimeout: slow, WriteTimeout: slow, ContextTimeoutEnabled: true,
-		PoolSize: s.MaxConnections, PoolTimeout: s.Timeout, PipelinePoolSize: -1, ConnMaxIdleTime: s.IdleTimeout, ConnMaxLifetime: redisLife,
+		PoolSize: s.MaxConnections, PoolTimeout: s.Timeout, PipelinePoolSize: -1, ConnMaxIdleTime: s.IdleTimeout, ConnMaxLifetime: life,
+		ConnMaxLifetimeJitter: life / 5,
 	})
+}
+
+// told is an error for a log. A server that does not know a command repeats what it was told, which may be a password.
+func (s *RedisServer) told(err error) string {
+	text, _, _ := strings.Cut(err.Error(), ", with args")
+	for _, password := range []string{s.Password, s.SentinelPassword} {
+		if password != "" {
+			text = strings.ReplaceAll(text, password, "…")
+		}
+	}
+	return text
 }
 
 // redisLife is how long a connection is used at most, so that what changes behind a name is noticed.
 const redisLife = 10 * time.Minute
+
+// masterLife is that of connections to what sentinels say is the master: so long one may be written to that is none any more and
+// has not heard of it.
+const masterLife = 30 * time.Second
 
 // silent writes nothing.
 type silent struct{}

@@ -58,8 +58,9 @@ func TestAStoreThatCrashed(t *testing.T) {
 			t.Fatalf("known to be down: %d after %s", got, took)
 		}
 	}
-	if g.use().Failed.Load() == 0 || g.use().Skipped.Load() == 0 {
-		t.Errorf("counted are %d failures and %d that were not asked", g.use().Failed.Load(), g.use().Skipped.Load())
+	// What looked whether it is there at the start may have found out first, which is no request.
+	if failed, skipped := g.use().Failed.Load(), g.use().Skipped.Load(); failed > 1 || skipped < 100 {
+		t.Errorf("counted are %d failures and %d that were not asked", failed, skipped)
 	}
 	s.Restart()
 	awaitUp(t, g, true)
@@ -119,16 +120,19 @@ func TestAStoreThatCannotBeUsed(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, server := range map[string]hostsvc.RedisServer{
-		"another password":  secure(func(c *hostsvc.RedisServer) { c.Password = "guessed" }),
-		"no password":       secure(func(c *hostsvc.RedisServer) { c.Password = "" }),
-		"another authority": secure(func(c *hostsvc.RedisServer) { c.Authorities = []*x509.Certificate{certtest.CA(t, "stranger").Cert} }),
-		"another name":      secure(func(c *hostsvc.RedisServer) { c.ServerName = "elsewhere.test" }),
-		"no TLS there":      secure(func(c *hostsvc.RedisServer) { c.Addresses = []string{s.Address} }),
-		"TLS there":         secure(func(c *hostsvc.RedisServer) { c.Plain = true }),
-		"denied":            secure(func(c *hostsvc.RedisServer) { c.Egress = denied }),
-		"no such database":  secure(func(c *hostsvc.RedisServer) { c.Database = 99 }),
-		"no cluster":        secure(func(c *hostsvc.RedisServer) { c.Cluster = true }),
-		"full":              at(full),
+		"another password":                    secure(func(c *hostsvc.RedisServer) { c.Password = "guessed" }),
+		"no password":                         secure(func(c *hostsvc.RedisServer) { c.Password = "" }),
+		"another authority":                   secure(func(c *hostsvc.RedisServer) { c.Authorities = []*x509.Certificate{certtest.CA(t, "stranger").Cert} }),
+		"another name":                        secure(func(c *hostsvc.RedisServer) { c.ServerName = "elsewhere.test" }),
+		"no TLS there":                        secure(func(c *hostsvc.RedisServer) { c.Addresses = []string{s.Address} }),
+		"TLS there":                           secure(func(c *hostsvc.RedisServer) { c.Plain = true }),
+		"denied":                              secure(func(c *hostsvc.RedisServer) { c.Egress = denied }),
+		"no such database":                    secure(func(c *hostsvc.RedisServer) { c.Database = 99 }),
+		"no cluster":                          secure(func(c *hostsvc.RedisServer) { c.Cluster = true }),
+		"full":                                at(full),
+		"sentinels that are none":             bySentinel(at(s), s.Address),
+		"a master that sentinels do not know": secureSentinel(t, "other"),
+		"another password of sentinels":       secureSentinel(t, redistest.Master),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -293,31 +297,4 @@ func TestPeppersChangeWithoutAGap(t *testing.T) {
 	if _, err := hostsvc.NewSharedStore(nil, nil); err == nil {
 		t.Error("names are told in the clear without a pepper")
 	}
-}
-
-// TestANodeOfAClusterThatIsGone takes its keys along, until it is back.
-func TestANodeOfAClusterThatIsGone(t *testing.T) {
-	t.Parallel()
-	nodes := redistest.StartCluster(t)
-	server := at(nodes...)
-	server.Timeout = 500 * time.Millisecond
-	g := gatewayAt(t, server)
-	r := g.replays(true)
-	wantTake(t, r, "first", hostsvc.ReplayFirst)
-	nodes[0].Stop()
-	n := 0
-	testkit.Await(t, testkit.Deadline, func() error {
-		n++
-		if got, _ := used(r, fmt.Sprint("name ", n)); got == hostsvc.ReplayAgain {
-			t.Fatal("what was never taken is told to have been")
-		} else if got == hostsvc.ReplayFirst {
-			return fmt.Errorf("name %d is on another node", n)
-		}
-		return nil
-	})
-	lost := fmt.Sprint("name ", n)
-	nodes[0].Restart()
-	awaitUp(t, g, true)
-	wantTake(t, r, lost, hostsvc.ReplayFirst)
-	wantTake(t, gatewayAt(t, server).replays(true), lost, hostsvc.ReplayAgain)
 }

@@ -120,7 +120,7 @@ func (p *RedisPool) fail(name string, cause error) {
 	now := time.Now()
 	p.tried.Store(&name)
 	p.use.down.Store(now.UnixNano())
-	p.log.Warn("store does not answer", "store", p.server.Name, "err", cause)
+	p.log.Warn("store does not answer", "store", p.server.Name, "err", p.server.told(cause))
 	pause := redisPauseMin
 	if now.Sub(time.Unix(0, p.failed.Swap(now.UnixNano()))) > redisPauseMax {
 		pause = 0 // it may have been a moment of this machine's
@@ -145,7 +145,7 @@ func probing(of weak.Pointer[RedisPool], pause time.Duration) func() {
 			return
 		case p.down.CompareAndSwap(false, true): // nobody has used it yet
 			p.use.down.Store(time.Now().UnixNano())
-			p.log.Warn("store does not answer", "store", p.server.Name, "err", err)
+			p.log.Warn("store does not answer", "store", p.server.Name, "err", p.server.told(err))
 		}
 		time.AfterFunc(pause, probing(of, min(2*pause, redisPauseMax)))
 	}

@@ -113,6 +113,10 @@ func TestTakenOnce(t *testing.T) {
 			s.Addresses = s.Addresses[1:] // the others are found
 			return through(t, s)
 		},
+		"master of a sentinel": func(t *testing.T) (taker, taker) {
+			sentinel, master, _ := redistest.StartSentinel(t)
+			return through(t, bySentinel(at(master), "127.0.0.1:1", sentinel))
+		},
 		"cluster, as a user who may do little": func(t *testing.T) (taker, taker) {
 			s := at(redistest.StartCluster(t)...)
 			s.Username, s.Password = redistest.Guard, redistest.GuardPassword

@@ -26,11 +26,16 @@ func Server(m *configv1.RedisStore, believe func(name string) ([]*x509.Certifica
 	if vs := check.Resource(m); len(vs) > 0 {
 		return s, errors.New(vs[0].Path + " " + vs[0].Reason)
 	}
-	if why := check.RedisPassword(m); why != "" || s.Username != "" && s.Password == "" {
-		return s, fmt.Errorf("password %s", cmp.Or(why, "is not known"))
+	n := m.GetSentinel()
+	s.Master, s.SentinelUsername, s.SentinelPassword = n.GetMaster(), n.GetUsername(), n.GetPassword().GetPlaintext()
+	if place := check.RedisPassword(m); place != "" {
+		return s, fmt.Errorf("%s required with username", place)
+	}
+	if s.Username != "" && s.Password == "" || s.SentinelUsername != "" && s.SentinelPassword == "" {
+		return s, errors.New("password is not known")
 	}
 	switch m.GetMode() {
-	case configv1.RedisMode_REDIS_MODE_UNSPECIFIED, configv1.RedisMode_REDIS_MODE_SINGLE:
+	case configv1.RedisMode_REDIS_MODE_UNSPECIFIED, configv1.RedisMode_REDIS_MODE_SINGLE, configv1.RedisMode_REDIS_MODE_SENTINEL:
 	case configv1.RedisMode_REDIS_MODE_CLUSTER:
 		s.Cluster = true
 	default:

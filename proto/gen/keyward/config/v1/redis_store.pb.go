@@ -34,6 +34,8 @@ const (
 	RedisMode_REDIS_MODE_SINGLE RedisMode = 1
 	// A Redis Cluster. Each node is reached at the address that the cluster says, by the same account.
 	RedisMode_REDIS_MODE_CLUSTER RedisMode = 2
+	// The Redis that is the master by what sentinels say. They are asked for each connection, and connections last 30 seconds.
+	RedisMode_REDIS_MODE_SENTINEL RedisMode = 3
 )
 
 // Enum value maps for RedisMode.
@@ -42,11 +44,13 @@ var (
 		0: "REDIS_MODE_UNSPECIFIED",
 		1: "REDIS_MODE_SINGLE",
 		2: "REDIS_MODE_CLUSTER",
+		3: "REDIS_MODE_SENTINEL",
 	}
 	RedisMode_value = map[string]int32{
 		"REDIS_MODE_UNSPECIFIED": 0,
 		"REDIS_MODE_SINGLE":      1,
 		"REDIS_MODE_CLUSTER":     2,
+		"REDIS_MODE_SENTINEL":    3,
 	}
 )
 
@@ -82,7 +86,7 @@ func (RedisMode) EnumDescriptor() ([]byte, []int) {
 // themselves, within `upstream_networks`. Requests never wait longer for it than `timeouts.operation`, and while it does not
 // answer they do not wait at all; what holds then the policies say.
 //
-// The account needs the commands SET and GET on `keyward:*`, of a cluster also CLUSTER SLOTS. Have it refuse what it has no room
+// The account needs the commands SET and GET on `keyward:*`, of a cluster also CLUSTER SLOTS; that of sentinels SENTINEL GET-MASTER-ADDR-BY-NAME. Have it refuse what it has no room
 // for (`maxmemory-policy noeviction`): what it forgets early counts a second time.
 type RedisStore struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -92,7 +96,7 @@ type RedisStore struct {
 	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
 	// Free key-value pairs for selecting and grouping.
 	Labels map[string]string `protobuf:"bytes,3,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Where it is, `host:port`. Of a cluster some of its nodes, which name the others.
+	// Where it is, `host:port`. Of a cluster some of its nodes, which name the others; with sentinels where those are.
 	Addresses []string `protobuf:"bytes,10,rep,name=addresses,proto3" json:"addresses,omitempty"`
 	// What is there.
 	Mode RedisMode `protobuf:"varint,11,opt,name=mode,proto3,enum=keyward.config.v1.RedisMode" json:"mode,omitempty"`
@@ -109,6 +113,8 @@ type RedisStore struct {
 	Timeouts *RedisTimeouts `protobuf:"bytes,16,opt,name=timeouts,proto3" json:"timeouts,omitempty"`
 	// How many connections are kept.
 	Pool *RedisPool `protobuf:"bytes,17,opt,name=pool,proto3" json:"pool,omitempty"`
+	// What sentinels are asked. Required with `mode: sentinel`.
+	Sentinel *RedisSentinel `protobuf:"bytes,18,opt,name=sentinel,proto3" json:"sentinel,omitempty"`
 	// Never reused. Set by the server.
 	Uid string `protobuf:"bytes,100,opt,name=uid,proto3" json:"uid,omitempty"`
 	// Revision of the last change. Set by the server.
@@ -230,6 +236,13 @@ func (x *RedisStore) GetPool() *RedisPool {
 	return nil
 }
 
+func (x *RedisStore) GetSentinel() *RedisSentinel {
+	if x != nil {
+		return x.Sentinel
+	}
+	return nil
+}
+
 func (x *RedisStore) GetUid() string {
 	if x != nil {
 		return x.Uid
@@ -265,6 +278,70 @@ func (x *RedisStore) GetUpdatedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+// RedisSentinel is what sentinels are asked, and as whom. They are spoken to as the store is, by `tls`.
+type RedisSentinel struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name that they have for the master.
+	Master string `protobuf:"bytes,1,opt,name=master,proto3" json:"master,omitempty"`
+	// Account of theirs to log in as. Left out: the default one.
+	Username string `protobuf:"bytes,2,opt,name=username,proto3" json:"username,omitempty"`
+	// Its password. Left out: nobody logs in.
+	Password      *Secret `protobuf:"bytes,3,opt,name=password,proto3" json:"password,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RedisSentinel) Reset() {
+	*x = RedisSentinel{}
+	mi := &file_keyward_config_v1_redis_store_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RedisSentinel) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RedisSentinel) ProtoMessage() {}
+
+func (x *RedisSentinel) ProtoReflect() protoreflect.Message {
+	mi := &file_keyward_config_v1_redis_store_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RedisSentinel.ProtoReflect.Descriptor instead.
+func (*RedisSentinel) Descriptor() ([]byte, []int) {
+	return file_keyward_config_v1_redis_store_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *RedisSentinel) GetMaster() string {
+	if x != nil {
+		return x.Master
+	}
+	return ""
+}
+
+func (x *RedisSentinel) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *RedisSentinel) GetPassword() *Secret {
+	if x != nil {
+		return x.Password
+	}
+	return nil
+}
+
 // RedisTls is how connections to a store are protected. There is no TLS without verification.
 type RedisTls struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -282,7 +359,7 @@ type RedisTls struct {
 
 func (x *RedisTls) Reset() {
 	*x = RedisTls{}
-	mi := &file_keyward_config_v1_redis_store_proto_msgTypes[1]
+	mi := &file_keyward_config_v1_redis_store_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -294,7 +371,7 @@ func (x *RedisTls) String() string {
 func (*RedisTls) ProtoMessage() {}
 
 func (x *RedisTls) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_config_v1_redis_store_proto_msgTypes[1]
+	mi := &file_keyward_config_v1_redis_store_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -307,7 +384,7 @@ func (x *RedisTls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RedisTls.ProtoReflect.Descriptor instead.
 func (*RedisTls) Descriptor() ([]byte, []int) {
-	return file_keyward_config_v1_redis_store_proto_rawDescGZIP(), []int{1}
+	return file_keyward_config_v1_redis_store_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *RedisTls) GetEnabled() bool {
@@ -351,7 +428,7 @@ type RedisTimeouts struct {
 
 func (x *RedisTimeouts) Reset() {
 	*x = RedisTimeouts{}
-	mi := &file_keyward_config_v1_redis_store_proto_msgTypes[2]
+	mi := &file_keyward_config_v1_redis_store_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -363,7 +440,7 @@ func (x *RedisTimeouts) String() string {
 func (*RedisTimeouts) ProtoMessage() {}
 
 func (x *RedisTimeouts) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_config_v1_redis_store_proto_msgTypes[2]
+	mi := &file_keyward_config_v1_redis_store_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -376,7 +453,7 @@ func (x *RedisTimeouts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RedisTimeouts.ProtoReflect.Descriptor instead.
 func (*RedisTimeouts) Descriptor() ([]byte, []int) {
-	return file_keyward_config_v1_redis_store_proto_rawDescGZIP(), []int{2}
+	return file_keyward_config_v1_redis_store_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *RedisTimeouts) GetDial() *durationpb.Duration {
@@ -406,7 +483,7 @@ type RedisPool struct {
 
 func (x *RedisPool) Reset() {
 	*x = RedisPool{}
-	mi := &file_keyward_config_v1_redis_store_proto_msgTypes[3]
+	mi := &file_keyward_config_v1_redis_store_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -418,7 +495,7 @@ func (x *RedisPool) String() string {
 func (*RedisPool) ProtoMessage() {}
 
 func (x *RedisPool) ProtoReflect() protoreflect.Message {
-	mi := &file_keyward_config_v1_redis_store_proto_msgTypes[3]
+	mi := &file_keyward_config_v1_redis_store_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -431,7 +508,7 @@ func (x *RedisPool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RedisPool.ProtoReflect.Descriptor instead.
 func (*RedisPool) Descriptor() ([]byte, []int) {
-	return file_keyward_config_v1_redis_store_proto_rawDescGZIP(), []int{3}
+	return file_keyward_config_v1_redis_store_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *RedisPool) GetMaxConnections() uint32 {
@@ -452,7 +529,7 @@ var File_keyward_config_v1_redis_store_proto protoreflect.FileDescriptor
 
 const file_keyward_config_v1_redis_store_proto_rawDesc = "" +
 	"\n" +
-	"#keyward/config/v1/redis_store.proto\x12\x11keyward.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ekeyward/config/v1/secret.proto\x1a keyward/options/v1/options.proto\"\x8a\a\n" +
+	"#keyward/config/v1/redis_store.proto\x12\x11keyward.config.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ekeyward/config/v1/secret.proto\x1a keyward/options/v1/options.proto\"\xc8\a\n" +
 	"\n" +
 	"RedisStore\x12 \n" +
 	"\x04name\x18\x01 \x01(\tB\f\xbaH\x03\xc8\x01\x01\xda\xe7\x18\x02\b\tR\x04name\x12*\n" +
@@ -466,7 +543,8 @@ const file_keyward_config_v1_redis_store_proto_rawDesc = "" +
 	"\x03tls\x18\x0e \x01(\v2\x1b.keyward.config.v1.RedisTlsR\x03tls\x12%\n" +
 	"\bdatabase\x18\x0f \x01(\rB\t\xbaH\x06*\x04\x18\xff\xff\x03R\bdatabase\x12<\n" +
 	"\btimeouts\x18\x10 \x01(\v2 .keyward.config.v1.RedisTimeoutsR\btimeouts\x120\n" +
-	"\x04pool\x18\x11 \x01(\v2\x1c.keyward.config.v1.RedisPoolR\x04pool\x12\x18\n" +
+	"\x04pool\x18\x11 \x01(\v2\x1c.keyward.config.v1.RedisPoolR\x04pool\x12<\n" +
+	"\bsentinel\x18\x12 \x01(\v2 .keyward.config.v1.RedisSentinelR\bsentinel\x12\x18\n" +
 	"\x03uid\x18d \x01(\tB\x06\xda\xe7\x18\x020\x01R\x03uid\x12\"\n" +
 	"\brevision\x18e \x01(\x03B\x06\xda\xe7\x18\x020\x01R\brevision\x12\x1a\n" +
 	"\x04etag\x18f \x01(\tB\x06\xda\xe7\x18\x020\x01R\x04etag\x12A\n" +
@@ -477,7 +555,11 @@ const file_keyward_config_v1_redis_store_proto_rawDesc = "" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01:\x1f\x8a\xe7\x18\x1b\n" +
-	"\fredis-stores\x12\vRedis store\"\xcc\x01\n" +
+	"\fredis-stores\x12\vRedis store\"\x99\x01\n" +
+	"\rRedisSentinel\x12#\n" +
+	"\x06master\x18\x01 \x01(\tB\v\xbaH\b\xc8\x01\x01r\x03\x18\x80\x01R\x06master\x12$\n" +
+	"\busername\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\busername\x12=\n" +
+	"\bpassword\x18\x03 \x01(\v2\x19.keyward.config.v1.SecretB\x06\xda\xe7\x18\x02(\x03R\bpassword\"\xcc\x01\n" +
 	"\bRedisTls\x12)\n" +
 	"\aenabled\x18\x01 \x01(\bB\n" +
 	"\xda\xe7\x18\x06\x12\x04trueH\x00R\aenabled\x88\x01\x01\x121\n" +
@@ -494,11 +576,12 @@ const file_keyward_config_v1_redis_store_proto_rawDesc = "" +
 	"2\x04\x10\xc0\x84=\xda\xe7\x18\x06\x12\x0450msR\toperation\"\x9e\x01\n" +
 	"\tRedisPool\x129\n" +
 	"\x0fmax_connections\x18\x01 \x01(\rB\x10\xbaH\x05*\x03\x18\x80\b\xda\xe7\x18\x04\x12\x0232R\x0emaxConnections\x12V\n" +
-	"\fidle_timeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\x18\xbaH\f\xaa\x01\t\"\x03\b\x90\x1c2\x02\b\x01\xda\xe7\x18\x05\x12\x0360sR\vidleTimeout*V\n" +
+	"\fidle_timeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\x18\xbaH\f\xaa\x01\t\"\x03\b\x90\x1c2\x02\b\x01\xda\xe7\x18\x05\x12\x0360sR\vidleTimeout*o\n" +
 	"\tRedisMode\x12\x1a\n" +
 	"\x16REDIS_MODE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11REDIS_MODE_SINGLE\x10\x01\x12\x16\n" +
-	"\x12REDIS_MODE_CLUSTER\x10\x02B2Z0keyward.dev/proto/gen/keyward/config/v1;configv1b\x06proto3"
+	"\x12REDIS_MODE_CLUSTER\x10\x02\x12\x17\n" +
+	"\x13REDIS_MODE_SENTINEL\x10\x03B2Z0keyward.dev/proto/gen/keyward/config/v1;configv1b\x06proto3"
 
 var (
 	file_keyward_config_v1_redis_store_proto_rawDescOnce sync.Once
@@ -513,35 +596,38 @@ func file_keyward_config_v1_redis_store_proto_rawDescGZIP() []byte {
 }
 
 var file_keyward_config_v1_redis_store_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_keyward_config_v1_redis_store_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_keyward_config_v1_redis_store_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_keyward_config_v1_redis_store_proto_goTypes = []any{
 	(RedisMode)(0),                // 0: keyward.config.v1.RedisMode
 	(*RedisStore)(nil),            // 1: keyward.config.v1.RedisStore
-	(*RedisTls)(nil),              // 2: keyward.config.v1.RedisTls
-	(*RedisTimeouts)(nil),         // 3: keyward.config.v1.RedisTimeouts
-	(*RedisPool)(nil),             // 4: keyward.config.v1.RedisPool
-	nil,                           // 5: keyward.config.v1.RedisStore.LabelsEntry
-	(*Secret)(nil),                // 6: keyward.config.v1.Secret
-	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 8: google.protobuf.Duration
+	(*RedisSentinel)(nil),         // 2: keyward.config.v1.RedisSentinel
+	(*RedisTls)(nil),              // 3: keyward.config.v1.RedisTls
+	(*RedisTimeouts)(nil),         // 4: keyward.config.v1.RedisTimeouts
+	(*RedisPool)(nil),             // 5: keyward.config.v1.RedisPool
+	nil,                           // 6: keyward.config.v1.RedisStore.LabelsEntry
+	(*Secret)(nil),                // 7: keyward.config.v1.Secret
+	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 9: google.protobuf.Duration
 }
 var file_keyward_config_v1_redis_store_proto_depIdxs = []int32{
-	5,  // 0: keyward.config.v1.RedisStore.labels:type_name -> keyward.config.v1.RedisStore.LabelsEntry
+	6,  // 0: keyward.config.v1.RedisStore.labels:type_name -> keyward.config.v1.RedisStore.LabelsEntry
 	0,  // 1: keyward.config.v1.RedisStore.mode:type_name -> keyward.config.v1.RedisMode
-	6,  // 2: keyward.config.v1.RedisStore.password:type_name -> keyward.config.v1.Secret
-	2,  // 3: keyward.config.v1.RedisStore.tls:type_name -> keyward.config.v1.RedisTls
-	3,  // 4: keyward.config.v1.RedisStore.timeouts:type_name -> keyward.config.v1.RedisTimeouts
-	4,  // 5: keyward.config.v1.RedisStore.pool:type_name -> keyward.config.v1.RedisPool
-	7,  // 6: keyward.config.v1.RedisStore.created_at:type_name -> google.protobuf.Timestamp
-	7,  // 7: keyward.config.v1.RedisStore.updated_at:type_name -> google.protobuf.Timestamp
-	8,  // 8: keyward.config.v1.RedisTimeouts.dial:type_name -> google.protobuf.Duration
-	8,  // 9: keyward.config.v1.RedisTimeouts.operation:type_name -> google.protobuf.Duration
-	8,  // 10: keyward.config.v1.RedisPool.idle_timeout:type_name -> google.protobuf.Duration
-	11, // [11:11] is the sub-list for method output_type
-	11, // [11:11] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	7,  // 2: keyward.config.v1.RedisStore.password:type_name -> keyward.config.v1.Secret
+	3,  // 3: keyward.config.v1.RedisStore.tls:type_name -> keyward.config.v1.RedisTls
+	4,  // 4: keyward.config.v1.RedisStore.timeouts:type_name -> keyward.config.v1.RedisTimeouts
+	5,  // 5: keyward.config.v1.RedisStore.pool:type_name -> keyward.config.v1.RedisPool
+	2,  // 6: keyward.config.v1.RedisStore.sentinel:type_name -> keyward.config.v1.RedisSentinel
+	8,  // 7: keyward.config.v1.RedisStore.created_at:type_name -> google.protobuf.Timestamp
+	8,  // 8: keyward.config.v1.RedisStore.updated_at:type_name -> google.protobuf.Timestamp
+	7,  // 9: keyward.config.v1.RedisSentinel.password:type_name -> keyward.config.v1.Secret
+	9,  // 10: keyward.config.v1.RedisTimeouts.dial:type_name -> google.protobuf.Duration
+	9,  // 11: keyward.config.v1.RedisTimeouts.operation:type_name -> google.protobuf.Duration
+	9,  // 12: keyward.config.v1.RedisPool.idle_timeout:type_name -> google.protobuf.Duration
+	13, // [13:13] is the sub-list for method output_type
+	13, // [13:13] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_keyward_config_v1_redis_store_proto_init() }
@@ -550,14 +636,14 @@ func file_keyward_config_v1_redis_store_proto_init() {
 		return
 	}
 	file_keyward_config_v1_secret_proto_init()
-	file_keyward_config_v1_redis_store_proto_msgTypes[1].OneofWrappers = []any{}
+	file_keyward_config_v1_redis_store_proto_msgTypes[2].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_keyward_config_v1_redis_store_proto_rawDesc), len(file_keyward_config_v1_redis_store_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   5,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
