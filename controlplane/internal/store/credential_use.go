@@ -47,17 +47,17 @@ insert into credential_uses (uid, used_at)
 select uid, at from unknown order by uid
 on conflict on constraint credential_uses_pkey do nothing`
 	selectUses     = `select uid, used_at from credential_uses where uid = any ($1)`
-	selectUseSince = `select uses_since from groups where name = $1`
-	// A credential that nobody used is as old as what is known of it.
+	selectUseSince = `select uid, uses_since from groups where name = $1`
+	// A credential that nobody used is as old as what is known of it. The group is given by its uid, so that a page costs what it
+	// shows, by the index on names.
 	selectUsage = `
 select r.name, r.uid, u.used_at
-from groups g
-join resources r on r.group_uid = g.uid and r.kind = 'credentials'
+from resources r
 left join credential_uses u on u.uid = r.uid
-where g.name = $1 and r.name > $2
-    and ($3::timestamptz is null or greatest(u.used_at, r.created_at, g.uses_since) < $3)
+where r.group_uid = $1 and r.kind = 'credentials' and r.name > $2
+    and ($3::timestamptz is null or greatest(u.used_at, r.created_at, $4) < $3)
 order by r.name
-limit $4`
+limit $5`
 )
 
 // SaveCredentialUses notes uses, in one statement. Those of credentials that are not there, or not in that group, are left out,
@@ -108,14 +108,15 @@ type Usage struct {
 
 // CredentialUsage answers credentials of a group in the order of their names, and since when uses are recorded.
 func (s *Store) CredentialUsage(ctx context.Context, q UsageQuery) (found []Usage, since time.Time, err error) {
-	if err := s.pool.QueryRow(ctx, selectUseSince, q.Group).Scan(&since); err != nil {
+	var group string
+	if err := s.pool.QueryRow(ctx, selectUseSince, q.Group).Scan(&group, &since); err != nil {
 		return nil, since, mapped("read since when uses are recorded", err)
 	}
 	var before *time.Time
 	if !q.UnusedSince.IsZero() {
 		before = &q.UnusedSince
 	}
-	rows, err := s.pool.Query(ctx, selectUsage, q.Group, q.After, before, q.Limit)
+	rows, err := s.pool.Query(ctx, selectUsage, group, q.After, before, since, q.Limit)
 	if err != nil {
 		return nil, since, mapped("list uses of credentials", err)
 	}

@@ -1,8 +1,8 @@
 package compile_test
 
 import (
-	"maps"
 	"testing"
+	"time"
 
 	"keyward.dev/dataplane/internal/lastuse"
 	"keyward.dev/dataplane/internal/runtime"
@@ -11,17 +11,17 @@ import (
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
 )
 
-// marksOf are the marks of a runtime's credentials by uid.
-func marksOf(rt *runtime.Runtime) map[string]*lastuse.Mark {
-	all := map[string]*lastuse.Mark{}
-	for part := range rt.Directory.Parts() {
-		maps.Insert(all, rt.Directory.Marks(part))
+// usesOf are what is to be reported of a runtime, by uid.
+func usesOf(rt *runtime.Runtime) map[string]time.Time {
+	all := map[string]time.Time{}
+	for _, u := range lastuse.NewWalk().Take(rt.Directory) {
+		all[u.UID] = u.At
 	}
 	return all
 }
 
 // What is known of the use of a credential outlives changes of everything else, and goes with it.
-func TestMarksOutliveOtherChanges(t *testing.T) {
+func TestUsesOutliveChanges(t *testing.T) {
 	t.Parallel()
 	p, term := pepper(1)
 	mine, other := credential(term, "mine", "alice", "k1"), credential(term, "other", "bob", "k2")
@@ -32,34 +32,38 @@ func TestMarksOutliveOtherChanges(t *testing.T) {
 	c := newCompiler()
 	source.Change([]statetest.Record{p, alice(), record("consumers", "bob", "bob", &configv1.Consumer{Name: "bob"}), mine, other}, nil)
 	rt, _ := c.Build(statetest.Fold(t, folder, source.Reset()), nil)
-	before := marksOf(rt)
-	if len(before) != 2 || before["mine"] == nil || before["mine"] == before["other"] {
-		t.Fatalf("marks %v, want one of each credential", before)
+	at := time.Unix(1_800_000_000, 0)
+	for key, when := range map[string]time.Time{"k1": at, "k2": at.Add(time.Minute)} {
+		rt.Directory.Credential("key-auth", []byte(key)).Principal.Used.Note(when)
 	}
+	both := []string{"mine", "other"}
 	steps := []struct {
 		name             string
 		upserts, removes []statetest.Record
-		want             int
+		want             []string
 	}{
-		{"another resource", []statetest.Record{record("services", "s", "s", &configv1.Service{Name: "s", Url: "http://127.0.0.1:9"})}, nil, 2},
-		{"its consumer", []statetest.Record{alice("gold")}, nil, 2},
-		{"the consumer's group", []statetest.Record{record("consumer-groups", "gold", "gold", &configv1.ConsumerGroup{Name: "gold"})}, nil, 2},
-		{"the credential itself", []statetest.Record{bound(mine, "laptop")}, nil, 2},
-		{"another credential goes", nil, []statetest.Record{other}, 1},
-		{"it goes itself", nil, []statetest.Record{mine}, 0},
+		{"another resource", []statetest.Record{record("services", "s", "s", &configv1.Service{Name: "s", Url: "http://127.0.0.1:9"})}, nil, both},
+		{"its consumer", []statetest.Record{alice("gold")}, nil, both},
+		{"the consumer's group", []statetest.Record{record("consumer-groups", "gold", "gold", &configv1.ConsumerGroup{Name: "gold"})}, nil, both},
+		{"the credential itself", []statetest.Record{bound(mine, "laptop")}, nil, both},
+		{"the whole set is sent again", nil, nil, both},
+		{"another credential goes", nil, []statetest.Record{other}, []string{"mine"}},
+		{"it goes itself", nil, []statetest.Record{mine}, nil},
 	}
 	for _, tt := range steps { // one after the other
-		rt, _ = c.Build(statetest.Fold(t, folder, source.Change(tt.upserts, tt.removes)), rt)
-		got := marksOf(rt)
-		if len(got) != tt.want || tt.want > 0 && got["mine"] != before["mine"] {
-			t.Fatalf("%s: marks %v, want %d and that of mine as before", tt.name, got, tt.want)
+		frames := source.Change(tt.upserts, tt.removes)
+		if len(tt.upserts)+len(tt.removes) == 0 {
+			frames = source.Reset()
 		}
-	}
-	source.Change([]statetest.Record{mine}, nil)
-	rt, _ = c.Build(statetest.Fold(t, folder, source.Reset()), rt)
-	before = marksOf(rt)
-	rt, _ = c.Build(statetest.Fold(t, folder, source.Reset()), rt) // the whole set again, as after a reconnect
-	if got := marksOf(rt); len(got) != 1 || got["mine"] != before["mine"] {
-		t.Error("a set that is sent whole again forgets what was used")
+		rt, _ = c.Build(statetest.Fold(t, folder, frames), rt)
+		got := usesOf(rt)
+		if len(got) != len(tt.want) {
+			t.Fatalf("%s: uses %v, want those of %v", tt.name, got, tt.want)
+		}
+		for _, uid := range tt.want {
+			if want := map[string]time.Time{"mine": at, "other": at.Add(time.Minute)}[uid]; !got[uid].Equal(want) {
+				t.Errorf("%s: %s was used at %s, want %s", tt.name, uid, got[uid], want)
+			}
+		}
 	}
 }

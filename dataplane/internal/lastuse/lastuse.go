@@ -19,7 +19,7 @@ const epoch = 631152000 // 1990-01-01T00:00:00Z
 const unreported = 1
 
 // Mark is when one credential was last accepted. The zero value is that of one that was not, nil that of one of which nobody
-// wants to know. It belongs to the credential and not to a runtime, so that it outlives changes of what is around it.
+// wants to know.
 type Mark struct {
 	// word is the second of a use, and whether it was reported. Whoever writes it writes about the same: no lock.
 	word atomic.Uint32
@@ -37,6 +37,10 @@ func (m *Mark) Note(at time.Time) {
 	}
 	m.word.Store(now<<1 | unreported)
 }
+
+// Follow takes over what another mark of the credential knows: that of it as it was before something around it changed.
+// Requests that still have that one lose what they note from now on.
+func (m *Mark) Follow(before *Mark) { m.word.Store(before.word.Load()) }
 
 // Use is a use that was not reported yet.
 type Use struct {

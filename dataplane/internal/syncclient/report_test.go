@@ -48,7 +48,7 @@ func TestUsesOfCredentialsAreReported(t *testing.T) {
 			if len(uses) != 1 || string(uses[0].GetUid()) != raw {
 				t.Fatalf("%s: %v, want that of the one credential", what, uses)
 			}
-			if ago := uses[0].GetSecondsAgo(); ago < around || ago > around+30 {
+			if ago := uses[0].GetSecondsAgo(); ago < around || ago > around+120 {
 				t.Errorf("%s: %d seconds ago, want about %d", what, ago, around)
 			}
 		}
@@ -77,7 +77,7 @@ func TestReportsAreNotInStep(t *testing.T) {
 		}
 		same := 0
 		for _, g := range gaps[1:] {
-			if g < 9*time.Second || g > 11*time.Second {
+			if g < 9*time.Second || g > 30*time.Second { // a connection that breaks begins anew
 				t.Errorf("a report after %s", g)
 			}
 			if g == gaps[1] {

@@ -65,7 +65,7 @@ type Credential struct {
 	Subject string
 	// Material is what exchange.Credential says.
 	Material any
-	// Used is what exchange.Principal says.
+	// Used is what is known of its use; nil: nobody wants to know. The directory goes on with a mark of its own.
 	Used *lastuse.Mark
 }
 
@@ -83,7 +83,9 @@ type Consumer struct {
 // found then, whatever the order in which they came. What a lookup looks at comes first and lies together.
 type entry struct {
 	hashKey
-	present   bool // the consumer is there
+	present   bool         // the consumer is there
+	noted     bool         // used is of interest
+	used      lastuse.Mark // here, as what is found is used: of a million each line of memory that is looked at shows
 	twin      *entry
 	found     exchange.Credential
 	principal exchange.Principal // of a consumer that is not there, too: then it has no ConsumerUID
@@ -339,7 +341,11 @@ func newEntry(c Credential, n *consumerEntry) *entry {
 	}
 	e.principal = n.principal()
 	e.principal.Credential, e.principal.CredentialUID, e.principal.Subject = c.Name, c.UID, c.Subject
-	e.principal.How, e.principal.Expires, e.principal.Bound, e.principal.Used = e.typ, c.Expires, c.Bound, c.Used
+	e.principal.How, e.principal.Expires, e.principal.Bound = e.typ, c.Expires, c.Bound
+	if c.Used != nil {
+		e.noted, e.principal.Used = true, &e.used
+		e.used.Follow(c.Used)
+	}
 	e.found = exchange.Credential{NotBefore: c.NotBefore, Principal: &e.principal, Material: c.Material}
 	return e
 }
@@ -353,10 +359,11 @@ func (ent *entry) credential() Credential {
 	}
 }
 
+// clone is the same credential in another chain; its use is noted in the mark of ent.
 func (ent *entry) clone() *entry {
-	c := *ent
+	c := &entry{hashKey: ent.hashKey, present: ent.present, twin: ent.twin, found: ent.found, principal: ent.principal}
 	c.found.Principal = &c.principal
-	return &c
+	return c
 }
 
 // own makes sure the shard is this editor's own copy.

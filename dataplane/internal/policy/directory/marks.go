@@ -13,7 +13,7 @@ func (d *Directory) Parts() int { return shardCount }
 func (d *Directory) Marks(part int) iter.Seq2[string, *lastuse.Mark] {
 	return func(yield func(string, *lastuse.Mark) bool) {
 		for uid, e := range d.byUID[part] {
-			if m := e.principal.Used; m != nil && !yield(uid, m) {
+			if e.noted && !yield(uid, &e.used) {
 				return
 			}
 		}
