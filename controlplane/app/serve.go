@@ -232,7 +232,7 @@ func (p *plane) adminServer() (*adminapi.Server, error) {
 		Trust: trust.NewDesk(trust.Config{
 			Authorities: p.ca, Gateways: p.registry, Store: core.store, Grace: p.ca.Grace(), Now: time.Now,
 		}),
-		Rollouts: rollout.NewDesk(p.rollouts, p.registry, time.Now), Keyrings: p.keeper, Issuance: p.issuance, Skills: p.registry, Newer: newer(),
+		Rollouts: rollout.NewDesk(p.rollouts, p.registry, time.Now), Keyrings: p.keeper, Issuance: p.issuance, Skills: p.registry, Uses: core.store, Newer: newer(),
 		Audit: auditLog{core.store, core.sealer}, Pin: func() mtls.SPKI { return p.ca.Trust().Pin }, Log: p.log,
 		Version: &adminv1.Version{
 			Version: telemetry.Version(), GoVersion: runtime.Version(), MinGatewayVersion: minGatewayVersion,

@@ -54,6 +54,7 @@ type resources struct {
 	now     func() time.Time
 	// issuance has certificates issued.
 	issuance Issuance
+	uses     Uses
 	// applies bounds how many documents are held in memory at once.
 	applies chan struct{}
 }
@@ -151,6 +152,9 @@ func (s *resources) Get(ctx context.Context, req *adminv1.GetRequest) (*adminv1.
 	if err != nil {
 		return nil, failure(err)
 	}
+	if err := s.tellUses(ctx, k.Name, out); err != nil {
+		return nil, failure(err)
+	}
 	return &adminv1.Resource{Kind: k.Name, Resource: out, AtRevision: view.Revision}, nil
 }
 
@@ -195,6 +199,9 @@ func (s *resources) List(ctx context.Context, req *adminv1.ListRequest) (*adminv
 		return out, failure(err)
 	}
 	out, err := page(view, k, req, pick)
+	if err == nil {
+		err = s.tellUses(ctx, k.Name, out.Resources...)
+	}
 	return out, failure(err)
 }
 

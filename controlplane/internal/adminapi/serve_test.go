@@ -44,7 +44,7 @@ func serveWith(t *testing.T, desk adminapi.Trust) *api {
 	w := newWorld(t)
 	server, err := adminapi.New(adminapi.Config{
 		Catalog: w.catalog, Tokens: w, Auth: w, Sets: w, Writer: w, History: w, Past: w, Directory: w, Creator: w,
-		Gateways: gateways{}, Joins: joins{}, BundleKeys: bundleKeys{}, Keyrings: &keyrings{}, Issuance: renewals{}, Trust: desk, Rollouts: &rollouts{}, Skills: w, Newer: newer, Pin: func() mtls.SPKI { return mtls.SPKI{} }, Audit: w, Version: &adminv1.Version{Version: "1.2.3"},
+		Gateways: gateways{}, Joins: joins{}, BundleKeys: bundleKeys{}, Keyrings: &keyrings{}, Issuance: renewals{}, Trust: desk, Rollouts: &rollouts{}, Skills: w, Uses: &w.uses, Newer: newer, Pin: func() mtls.SPKI { return mtls.SPKI{} }, Audit: w, Version: &adminv1.Version{Version: "1.2.3"},
 		Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

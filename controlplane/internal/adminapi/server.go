@@ -69,6 +69,7 @@ type Config struct {
 	Issuance   Issuance
 	Trust      Trust
 	Skills     Skills
+	Uses       Uses
 	// Newer answers what of a resource the first contract with gateways did not have, see package contract; nil: nothing has
 	// been added yet.
 	Newer func(proto.Message) map[string]uint32
@@ -122,7 +123,7 @@ func New(cfg Config) (*Server, error) {
 func register(r grpc.ServiceRegistrar, cfg Config) {
 	adminv1.RegisterSystemServiceServer(r, &system{version: cfg.Version})
 	adminv1.RegisterResourceServiceServer(r, &resources{
-		catalog: cfg.Catalog, sets: cfg.Sets, writer: cfg.Writer, history: cfg.History, past: cfg.Past, skills: cfg.Skills, newer: cfg.Newer, now: cfg.Now, issuance: cfg.Issuance,
+		catalog: cfg.Catalog, sets: cfg.Sets, writer: cfg.Writer, history: cfg.History, past: cfg.Past, skills: cfg.Skills, newer: cfg.Newer, now: cfg.Now, issuance: cfg.Issuance, uses: cfg.Uses,
 		applies: make(chan struct{}, maxApplies),
 	})
 	adminv1.RegisterGroupServiceServer(r, &groups{directory: cfg.Directory, creator: cfg.Creator, sets: cfg.Sets, gateways: cfg.Gateways})

@@ -35,6 +35,7 @@ type world struct {
 	violate error               // what admission says about every write
 	writes  []configsvc.Request
 	backs   []configsvc.RollbackRequest
+	uses    uses
 }
 
 // group is a set whose "ciphertext" is the record itself.

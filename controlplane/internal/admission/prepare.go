@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"keyward.dev/controlplane/internal/snapshot"
+	configv1 "keyward.dev/proto/gen/keyward/config/v1"
 	"keyward.dev/shared/catalog"
 	"keyward.dev/shared/check"
 	"keyward.dev/shared/problem"
@@ -159,6 +160,9 @@ func within(path, whole string) bool {
 // outputOnly lets fields that the server sets pass if they repeat its answer, and removes them.
 func (j *judge) outputOnly(e *entry) {
 	j.certificateInfo(e)
+	if c, ok := e.msg.(*configv1.Credential); ok {
+		c.LastUsed = nil // moves by itself: nobody can repeat it
+	}
 	written := j.catalog.OutputFields(e.msg)
 	if len(written) == 0 {
 		return

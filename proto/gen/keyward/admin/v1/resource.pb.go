@@ -2959,7 +2959,7 @@ var File_keyward_admin_v1_resource_proto protoreflect.FileDescriptor
 
 const file_keyward_admin_v1_resource_proto_rawDesc = "" +
 	"\n" +
-	"\x1fkeyward/admin/v1/resource.proto\x12\x10keyward.admin.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#keyward/config/v1/certificate.proto\x1a\x1ekeyward/config/v1/secret.proto\x1a keyward/options/v1/options.proto\"q\n" +
+	"\x1fkeyward/admin/v1/resource.proto\x12\x10keyward.admin.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!keyward/admin/v1/credential.proto\x1a#keyward/config/v1/certificate.proto\x1a\x1ekeyward/config/v1/secret.proto\x1a keyward/options/v1/options.proto\"q\n" +
 	"\bResource\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x120\n" +
 	"\bresource\x18\x02 \x01(\v2\x14.google.protobuf.AnyR\bresource\x12\x1f\n" +
@@ -3191,7 +3191,7 @@ const file_keyward_admin_v1_resource_proto_rawDesc = "" +
 	"\x05Place\x12\x1a\n" +
 	"\bresource\x18\x01 \x01(\tR\bresource\x12\x12\n" +
 	"\x04line\x18\x02 \x01(\x05R\x04line\x12\x16\n" +
-	"\x06column\x18\x03 \x01(\x05R\x06column2\xad\x12\n" +
+	"\x06column\x18\x03 \x01(\x05R\x06column2\xd5\x13\n" +
 	"\x0fResourceService\x12I\n" +
 	"\x03Get\x12\x1c.keyward.admin.v1.GetRequest\x1a\x1a.keyward.admin.v1.Resource\"\b\xaa\xe8\x18\x04\b\x03\x10\x01\x12O\n" +
 	"\x04List\x12\x1d.keyward.admin.v1.ListRequest\x1a\x1e.keyward.admin.v1.ListResponse\"\b\xaa\xe8\x18\x04\b\x03\x10\x01\x12N\n" +
@@ -3201,7 +3201,8 @@ const file_keyward_admin_v1_resource_proto_rawDesc = "" +
 	"\x05Apply\x12\x1e.keyward.admin.v1.ApplyRequest\x1a\x1f.keyward.admin.v1.ApplyResponse\"\b\xaa\xe8\x18\x04\b\x04\x10\x01(\x01\x12W\n" +
 	"\x06Export\x12\x1f.keyward.admin.v1.ExportRequest\x1a .keyward.admin.v1.ExportResponse\"\b\xaa\xe8\x18\x04\b\x03\x10\x010\x01\x12\xc5\x01\n" +
 	"\x12GenerateCredential\x12+.keyward.admin.v1.GenerateCredentialRequest\x1a,.keyward.admin.v1.GenerateCredentialResponse\"T\xaa\xe8\x18\x04\b\x04\x10\x01\x82\xd3\xe4\x93\x02F:\x01*\"A/v1/groups/{group}/consumers/{parent}/credentials/{name}:generate\x12\xbf\x01\n" +
-	"\x10RotateCredential\x12).keyward.admin.v1.RotateCredentialRequest\x1a,.keyward.admin.v1.GenerateCredentialResponse\"R\xaa\xe8\x18\x04\b\x04\x10\x01\x82\xd3\xe4\x93\x02D:\x01*\"?/v1/groups/{group}/consumers/{parent}/credentials/{name}:rotate\x12\x94\x01\n" +
+	"\x10RotateCredential\x12).keyward.admin.v1.RotateCredentialRequest\x1a,.keyward.admin.v1.GenerateCredentialResponse\"R\xaa\xe8\x18\x04\b\x04\x10\x01\x82\xd3\xe4\x93\x02D:\x01*\"?/v1/groups/{group}/consumers/{parent}/credentials/{name}:rotate\x12\xa5\x01\n" +
+	"\x14ListGroupCredentials\x12-.keyward.admin.v1.ListGroupCredentialsRequest\x1a..keyward.admin.v1.ListGroupCredentialsResponse\".\xaa\xe8\x18\x04\b\x03\x10\x01\x82\xd3\xe4\x93\x02 \x12\x1e/v1/groups/{group}/credentials\x12\x94\x01\n" +
 	"\x0eAddCertificate\x12'.keyward.admin.v1.AddCertificateRequest\x1a%.keyward.admin.v1.CertificateResponse\"2\xaa\xe8\x18\x04\b\x04\x10\x01\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/groups/{group}/certificates\x12\xab\x01\n" +
 	"\x12PromoteCertificate\x12+.keyward.admin.v1.PromoteCertificateRequest\x1a%.keyward.admin.v1.CertificateResponse\"A\xaa\xe8\x18\x04\b\x04\x10\x01\x82\xd3\xe4\x93\x023:\x01*\"./v1/groups/{group}/certificates/{name}:promote\x12\xaa\x01\n" +
 	"\x10RenewCertificate\x12).keyward.admin.v1.RenewCertificateRequest\x1a*.keyward.admin.v1.RenewCertificateResponse\"?\xaa\xe8\x18\x04\b\x04\x10\x01\x82\xd3\xe4\x93\x021:\x01*\",/v1/groups/{group}/certificates/{name}:renew\x12\x98\x01\n" +
@@ -3226,51 +3227,53 @@ func file_keyward_admin_v1_resource_proto_rawDescGZIP() []byte {
 
 var file_keyward_admin_v1_resource_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_keyward_admin_v1_resource_proto_goTypes = []any{
-	(*Resource)(nil),                   // 0: keyward.admin.v1.Resource
-	(*GetRequest)(nil),                 // 1: keyward.admin.v1.GetRequest
-	(*ListRequest)(nil),                // 2: keyward.admin.v1.ListRequest
-	(*ListResponse)(nil),               // 3: keyward.admin.v1.ListResponse
-	(*PutRequest)(nil),                 // 4: keyward.admin.v1.PutRequest
-	(*PatchRequest)(nil),               // 5: keyward.admin.v1.PatchRequest
-	(*DeleteRequest)(nil),              // 6: keyward.admin.v1.DeleteRequest
-	(*WriteResponse)(nil),              // 7: keyward.admin.v1.WriteResponse
-	(*Notice)(nil),                     // 8: keyward.admin.v1.Notice
-	(*AddCertificateRequest)(nil),      // 9: keyward.admin.v1.AddCertificateRequest
-	(*PromoteCertificateRequest)(nil),  // 10: keyward.admin.v1.PromoteCertificateRequest
-	(*RenewCertificateRequest)(nil),    // 11: keyward.admin.v1.RenewCertificateRequest
-	(*RenewCertificateResponse)(nil),   // 12: keyward.admin.v1.RenewCertificateResponse
-	(*CertificateResponse)(nil),        // 13: keyward.admin.v1.CertificateResponse
-	(*ApplyRequest)(nil),               // 14: keyward.admin.v1.ApplyRequest
-	(*ApplyHeader)(nil),                // 15: keyward.admin.v1.ApplyHeader
-	(*ApplyResponse)(nil),              // 16: keyward.admin.v1.ApplyResponse
-	(*ResourceChange)(nil),             // 17: keyward.admin.v1.ResourceChange
-	(*ExportRequest)(nil),              // 18: keyward.admin.v1.ExportRequest
-	(*ExportResponse)(nil),             // 19: keyward.admin.v1.ExportResponse
-	(*GenerateCredentialRequest)(nil),  // 20: keyward.admin.v1.GenerateCredentialRequest
-	(*RotateCredentialRequest)(nil),    // 21: keyward.admin.v1.RotateCredentialRequest
-	(*GenerateCredentialResponse)(nil), // 22: keyward.admin.v1.GenerateCredentialResponse
-	(*ExplainRouteRequest)(nil),        // 23: keyward.admin.v1.ExplainRouteRequest
-	(*ExplainRouteResponse)(nil),       // 24: keyward.admin.v1.ExplainRouteResponse
-	(*Link)(nil),                       // 25: keyward.admin.v1.Link
-	(*TestRouteRequest)(nil),           // 26: keyward.admin.v1.TestRouteRequest
-	(*TestRouteResponse)(nil),          // 27: keyward.admin.v1.TestRouteResponse
-	(*ListRevisionsRequest)(nil),       // 28: keyward.admin.v1.ListRevisionsRequest
-	(*ListRevisionsResponse)(nil),      // 29: keyward.admin.v1.ListRevisionsResponse
-	(*Revision)(nil),                   // 30: keyward.admin.v1.Revision
-	(*GetRevisionRequest)(nil),         // 31: keyward.admin.v1.GetRevisionRequest
-	(*GetRevisionResponse)(nil),        // 32: keyward.admin.v1.GetRevisionResponse
-	(*DiffRevisionsRequest)(nil),       // 33: keyward.admin.v1.DiffRevisionsRequest
-	(*DiffRevisionsResponse)(nil),      // 34: keyward.admin.v1.DiffRevisionsResponse
-	(*RollbackRequest)(nil),            // 35: keyward.admin.v1.RollbackRequest
-	(*RollbackResponse)(nil),           // 36: keyward.admin.v1.RollbackResponse
-	(*Places)(nil),                     // 37: keyward.admin.v1.Places
-	(*Place)(nil),                      // 38: keyward.admin.v1.Place
-	nil,                                // 39: keyward.admin.v1.AddCertificateRequest.LabelsEntry
-	(*anypb.Any)(nil),                  // 40: google.protobuf.Any
-	(*durationpb.Duration)(nil),        // 41: google.protobuf.Duration
-	(*v1.Secret)(nil),                  // 42: keyward.config.v1.Secret
-	(*v1.CertificateInfo)(nil),         // 43: keyward.config.v1.CertificateInfo
-	(*timestamppb.Timestamp)(nil),      // 44: google.protobuf.Timestamp
+	(*Resource)(nil),                     // 0: keyward.admin.v1.Resource
+	(*GetRequest)(nil),                   // 1: keyward.admin.v1.GetRequest
+	(*ListRequest)(nil),                  // 2: keyward.admin.v1.ListRequest
+	(*ListResponse)(nil),                 // 3: keyward.admin.v1.ListResponse
+	(*PutRequest)(nil),                   // 4: keyward.admin.v1.PutRequest
+	(*PatchRequest)(nil),                 // 5: keyward.admin.v1.PatchRequest
+	(*DeleteRequest)(nil),                // 6: keyward.admin.v1.DeleteRequest
+	(*WriteResponse)(nil),                // 7: keyward.admin.v1.WriteResponse
+	(*Notice)(nil),                       // 8: keyward.admin.v1.Notice
+	(*AddCertificateRequest)(nil),        // 9: keyward.admin.v1.AddCertificateRequest
+	(*PromoteCertificateRequest)(nil),    // 10: keyward.admin.v1.PromoteCertificateRequest
+	(*RenewCertificateRequest)(nil),      // 11: keyward.admin.v1.RenewCertificateRequest
+	(*RenewCertificateResponse)(nil),     // 12: keyward.admin.v1.RenewCertificateResponse
+	(*CertificateResponse)(nil),          // 13: keyward.admin.v1.CertificateResponse
+	(*ApplyRequest)(nil),                 // 14: keyward.admin.v1.ApplyRequest
+	(*ApplyHeader)(nil),                  // 15: keyward.admin.v1.ApplyHeader
+	(*ApplyResponse)(nil),                // 16: keyward.admin.v1.ApplyResponse
+	(*ResourceChange)(nil),               // 17: keyward.admin.v1.ResourceChange
+	(*ExportRequest)(nil),                // 18: keyward.admin.v1.ExportRequest
+	(*ExportResponse)(nil),               // 19: keyward.admin.v1.ExportResponse
+	(*GenerateCredentialRequest)(nil),    // 20: keyward.admin.v1.GenerateCredentialRequest
+	(*RotateCredentialRequest)(nil),      // 21: keyward.admin.v1.RotateCredentialRequest
+	(*GenerateCredentialResponse)(nil),   // 22: keyward.admin.v1.GenerateCredentialResponse
+	(*ExplainRouteRequest)(nil),          // 23: keyward.admin.v1.ExplainRouteRequest
+	(*ExplainRouteResponse)(nil),         // 24: keyward.admin.v1.ExplainRouteResponse
+	(*Link)(nil),                         // 25: keyward.admin.v1.Link
+	(*TestRouteRequest)(nil),             // 26: keyward.admin.v1.TestRouteRequest
+	(*TestRouteResponse)(nil),            // 27: keyward.admin.v1.TestRouteResponse
+	(*ListRevisionsRequest)(nil),         // 28: keyward.admin.v1.ListRevisionsRequest
+	(*ListRevisionsResponse)(nil),        // 29: keyward.admin.v1.ListRevisionsResponse
+	(*Revision)(nil),                     // 30: keyward.admin.v1.Revision
+	(*GetRevisionRequest)(nil),           // 31: keyward.admin.v1.GetRevisionRequest
+	(*GetRevisionResponse)(nil),          // 32: keyward.admin.v1.GetRevisionResponse
+	(*DiffRevisionsRequest)(nil),         // 33: keyward.admin.v1.DiffRevisionsRequest
+	(*DiffRevisionsResponse)(nil),        // 34: keyward.admin.v1.DiffRevisionsResponse
+	(*RollbackRequest)(nil),              // 35: keyward.admin.v1.RollbackRequest
+	(*RollbackResponse)(nil),             // 36: keyward.admin.v1.RollbackResponse
+	(*Places)(nil),                       // 37: keyward.admin.v1.Places
+	(*Place)(nil),                        // 38: keyward.admin.v1.Place
+	nil,                                  // 39: keyward.admin.v1.AddCertificateRequest.LabelsEntry
+	(*anypb.Any)(nil),                    // 40: google.protobuf.Any
+	(*durationpb.Duration)(nil),          // 41: google.protobuf.Duration
+	(*v1.Secret)(nil),                    // 42: keyward.config.v1.Secret
+	(*v1.CertificateInfo)(nil),           // 43: keyward.config.v1.CertificateInfo
+	(*timestamppb.Timestamp)(nil),        // 44: google.protobuf.Timestamp
+	(*ListGroupCredentialsRequest)(nil),  // 45: keyward.admin.v1.ListGroupCredentialsRequest
+	(*ListGroupCredentialsResponse)(nil), // 46: keyward.admin.v1.ListGroupCredentialsResponse
 }
 var file_keyward_admin_v1_resource_proto_depIdxs = []int32{
 	40, // 0: keyward.admin.v1.Resource.resource:type_name -> google.protobuf.Any
@@ -3314,35 +3317,37 @@ var file_keyward_admin_v1_resource_proto_depIdxs = []int32{
 	18, // 38: keyward.admin.v1.ResourceService.Export:input_type -> keyward.admin.v1.ExportRequest
 	20, // 39: keyward.admin.v1.ResourceService.GenerateCredential:input_type -> keyward.admin.v1.GenerateCredentialRequest
 	21, // 40: keyward.admin.v1.ResourceService.RotateCredential:input_type -> keyward.admin.v1.RotateCredentialRequest
-	9,  // 41: keyward.admin.v1.ResourceService.AddCertificate:input_type -> keyward.admin.v1.AddCertificateRequest
-	10, // 42: keyward.admin.v1.ResourceService.PromoteCertificate:input_type -> keyward.admin.v1.PromoteCertificateRequest
-	11, // 43: keyward.admin.v1.ResourceService.RenewCertificate:input_type -> keyward.admin.v1.RenewCertificateRequest
-	23, // 44: keyward.admin.v1.ResourceService.ExplainRoute:input_type -> keyward.admin.v1.ExplainRouteRequest
-	26, // 45: keyward.admin.v1.ResourceService.TestRoute:input_type -> keyward.admin.v1.TestRouteRequest
-	28, // 46: keyward.admin.v1.ResourceService.ListRevisions:input_type -> keyward.admin.v1.ListRevisionsRequest
-	31, // 47: keyward.admin.v1.ResourceService.GetRevision:input_type -> keyward.admin.v1.GetRevisionRequest
-	33, // 48: keyward.admin.v1.ResourceService.DiffRevisions:input_type -> keyward.admin.v1.DiffRevisionsRequest
-	35, // 49: keyward.admin.v1.ResourceService.Rollback:input_type -> keyward.admin.v1.RollbackRequest
-	0,  // 50: keyward.admin.v1.ResourceService.Get:output_type -> keyward.admin.v1.Resource
-	3,  // 51: keyward.admin.v1.ResourceService.List:output_type -> keyward.admin.v1.ListResponse
-	7,  // 52: keyward.admin.v1.ResourceService.Put:output_type -> keyward.admin.v1.WriteResponse
-	7,  // 53: keyward.admin.v1.ResourceService.Patch:output_type -> keyward.admin.v1.WriteResponse
-	7,  // 54: keyward.admin.v1.ResourceService.Delete:output_type -> keyward.admin.v1.WriteResponse
-	16, // 55: keyward.admin.v1.ResourceService.Apply:output_type -> keyward.admin.v1.ApplyResponse
-	19, // 56: keyward.admin.v1.ResourceService.Export:output_type -> keyward.admin.v1.ExportResponse
-	22, // 57: keyward.admin.v1.ResourceService.GenerateCredential:output_type -> keyward.admin.v1.GenerateCredentialResponse
-	22, // 58: keyward.admin.v1.ResourceService.RotateCredential:output_type -> keyward.admin.v1.GenerateCredentialResponse
-	13, // 59: keyward.admin.v1.ResourceService.AddCertificate:output_type -> keyward.admin.v1.CertificateResponse
-	13, // 60: keyward.admin.v1.ResourceService.PromoteCertificate:output_type -> keyward.admin.v1.CertificateResponse
-	12, // 61: keyward.admin.v1.ResourceService.RenewCertificate:output_type -> keyward.admin.v1.RenewCertificateResponse
-	24, // 62: keyward.admin.v1.ResourceService.ExplainRoute:output_type -> keyward.admin.v1.ExplainRouteResponse
-	27, // 63: keyward.admin.v1.ResourceService.TestRoute:output_type -> keyward.admin.v1.TestRouteResponse
-	29, // 64: keyward.admin.v1.ResourceService.ListRevisions:output_type -> keyward.admin.v1.ListRevisionsResponse
-	32, // 65: keyward.admin.v1.ResourceService.GetRevision:output_type -> keyward.admin.v1.GetRevisionResponse
-	34, // 66: keyward.admin.v1.ResourceService.DiffRevisions:output_type -> keyward.admin.v1.DiffRevisionsResponse
-	36, // 67: keyward.admin.v1.ResourceService.Rollback:output_type -> keyward.admin.v1.RollbackResponse
-	50, // [50:68] is the sub-list for method output_type
-	32, // [32:50] is the sub-list for method input_type
+	45, // 41: keyward.admin.v1.ResourceService.ListGroupCredentials:input_type -> keyward.admin.v1.ListGroupCredentialsRequest
+	9,  // 42: keyward.admin.v1.ResourceService.AddCertificate:input_type -> keyward.admin.v1.AddCertificateRequest
+	10, // 43: keyward.admin.v1.ResourceService.PromoteCertificate:input_type -> keyward.admin.v1.PromoteCertificateRequest
+	11, // 44: keyward.admin.v1.ResourceService.RenewCertificate:input_type -> keyward.admin.v1.RenewCertificateRequest
+	23, // 45: keyward.admin.v1.ResourceService.ExplainRoute:input_type -> keyward.admin.v1.ExplainRouteRequest
+	26, // 46: keyward.admin.v1.ResourceService.TestRoute:input_type -> keyward.admin.v1.TestRouteRequest
+	28, // 47: keyward.admin.v1.ResourceService.ListRevisions:input_type -> keyward.admin.v1.ListRevisionsRequest
+	31, // 48: keyward.admin.v1.ResourceService.GetRevision:input_type -> keyward.admin.v1.GetRevisionRequest
+	33, // 49: keyward.admin.v1.ResourceService.DiffRevisions:input_type -> keyward.admin.v1.DiffRevisionsRequest
+	35, // 50: keyward.admin.v1.ResourceService.Rollback:input_type -> keyward.admin.v1.RollbackRequest
+	0,  // 51: keyward.admin.v1.ResourceService.Get:output_type -> keyward.admin.v1.Resource
+	3,  // 52: keyward.admin.v1.ResourceService.List:output_type -> keyward.admin.v1.ListResponse
+	7,  // 53: keyward.admin.v1.ResourceService.Put:output_type -> keyward.admin.v1.WriteResponse
+	7,  // 54: keyward.admin.v1.ResourceService.Patch:output_type -> keyward.admin.v1.WriteResponse
+	7,  // 55: keyward.admin.v1.ResourceService.Delete:output_type -> keyward.admin.v1.WriteResponse
+	16, // 56: keyward.admin.v1.ResourceService.Apply:output_type -> keyward.admin.v1.ApplyResponse
+	19, // 57: keyward.admin.v1.ResourceService.Export:output_type -> keyward.admin.v1.ExportResponse
+	22, // 58: keyward.admin.v1.ResourceService.GenerateCredential:output_type -> keyward.admin.v1.GenerateCredentialResponse
+	22, // 59: keyward.admin.v1.ResourceService.RotateCredential:output_type -> keyward.admin.v1.GenerateCredentialResponse
+	46, // 60: keyward.admin.v1.ResourceService.ListGroupCredentials:output_type -> keyward.admin.v1.ListGroupCredentialsResponse
+	13, // 61: keyward.admin.v1.ResourceService.AddCertificate:output_type -> keyward.admin.v1.CertificateResponse
+	13, // 62: keyward.admin.v1.ResourceService.PromoteCertificate:output_type -> keyward.admin.v1.CertificateResponse
+	12, // 63: keyward.admin.v1.ResourceService.RenewCertificate:output_type -> keyward.admin.v1.RenewCertificateResponse
+	24, // 64: keyward.admin.v1.ResourceService.ExplainRoute:output_type -> keyward.admin.v1.ExplainRouteResponse
+	27, // 65: keyward.admin.v1.ResourceService.TestRoute:output_type -> keyward.admin.v1.TestRouteResponse
+	29, // 66: keyward.admin.v1.ResourceService.ListRevisions:output_type -> keyward.admin.v1.ListRevisionsResponse
+	32, // 67: keyward.admin.v1.ResourceService.GetRevision:output_type -> keyward.admin.v1.GetRevisionResponse
+	34, // 68: keyward.admin.v1.ResourceService.DiffRevisions:output_type -> keyward.admin.v1.DiffRevisionsResponse
+	36, // 69: keyward.admin.v1.ResourceService.Rollback:output_type -> keyward.admin.v1.RollbackResponse
+	51, // [51:70] is the sub-list for method output_type
+	32, // [32:51] is the sub-list for method input_type
 	32, // [32:32] is the sub-list for extension type_name
 	32, // [32:32] is the sub-list for extension extendee
 	0,  // [0:32] is the sub-list for field type_name
@@ -3353,6 +3358,7 @@ func file_keyward_admin_v1_resource_proto_init() {
 	if File_keyward_admin_v1_resource_proto != nil {
 		return
 	}
+	file_keyward_admin_v1_credential_proto_init()
 	file_keyward_admin_v1_resource_proto_msgTypes[14].OneofWrappers = []any{
 		(*ApplyRequest_Header)(nil),
 		(*ApplyRequest_Chunk)(nil),

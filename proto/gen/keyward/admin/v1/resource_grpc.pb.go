@@ -19,24 +19,25 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ResourceService_Get_FullMethodName                = "/keyward.admin.v1.ResourceService/Get"
-	ResourceService_List_FullMethodName               = "/keyward.admin.v1.ResourceService/List"
-	ResourceService_Put_FullMethodName                = "/keyward.admin.v1.ResourceService/Put"
-	ResourceService_Patch_FullMethodName              = "/keyward.admin.v1.ResourceService/Patch"
-	ResourceService_Delete_FullMethodName             = "/keyward.admin.v1.ResourceService/Delete"
-	ResourceService_Apply_FullMethodName              = "/keyward.admin.v1.ResourceService/Apply"
-	ResourceService_Export_FullMethodName             = "/keyward.admin.v1.ResourceService/Export"
-	ResourceService_GenerateCredential_FullMethodName = "/keyward.admin.v1.ResourceService/GenerateCredential"
-	ResourceService_RotateCredential_FullMethodName   = "/keyward.admin.v1.ResourceService/RotateCredential"
-	ResourceService_AddCertificate_FullMethodName     = "/keyward.admin.v1.ResourceService/AddCertificate"
-	ResourceService_PromoteCertificate_FullMethodName = "/keyward.admin.v1.ResourceService/PromoteCertificate"
-	ResourceService_RenewCertificate_FullMethodName   = "/keyward.admin.v1.ResourceService/RenewCertificate"
-	ResourceService_ExplainRoute_FullMethodName       = "/keyward.admin.v1.ResourceService/ExplainRoute"
-	ResourceService_TestRoute_FullMethodName          = "/keyward.admin.v1.ResourceService/TestRoute"
-	ResourceService_ListRevisions_FullMethodName      = "/keyward.admin.v1.ResourceService/ListRevisions"
-	ResourceService_GetRevision_FullMethodName        = "/keyward.admin.v1.ResourceService/GetRevision"
-	ResourceService_DiffRevisions_FullMethodName      = "/keyward.admin.v1.ResourceService/DiffRevisions"
-	ResourceService_Rollback_FullMethodName           = "/keyward.admin.v1.ResourceService/Rollback"
+	ResourceService_Get_FullMethodName                  = "/keyward.admin.v1.ResourceService/Get"
+	ResourceService_List_FullMethodName                 = "/keyward.admin.v1.ResourceService/List"
+	ResourceService_Put_FullMethodName                  = "/keyward.admin.v1.ResourceService/Put"
+	ResourceService_Patch_FullMethodName                = "/keyward.admin.v1.ResourceService/Patch"
+	ResourceService_Delete_FullMethodName               = "/keyward.admin.v1.ResourceService/Delete"
+	ResourceService_Apply_FullMethodName                = "/keyward.admin.v1.ResourceService/Apply"
+	ResourceService_Export_FullMethodName               = "/keyward.admin.v1.ResourceService/Export"
+	ResourceService_GenerateCredential_FullMethodName   = "/keyward.admin.v1.ResourceService/GenerateCredential"
+	ResourceService_RotateCredential_FullMethodName     = "/keyward.admin.v1.ResourceService/RotateCredential"
+	ResourceService_ListGroupCredentials_FullMethodName = "/keyward.admin.v1.ResourceService/ListGroupCredentials"
+	ResourceService_AddCertificate_FullMethodName       = "/keyward.admin.v1.ResourceService/AddCertificate"
+	ResourceService_PromoteCertificate_FullMethodName   = "/keyward.admin.v1.ResourceService/PromoteCertificate"
+	ResourceService_RenewCertificate_FullMethodName     = "/keyward.admin.v1.ResourceService/RenewCertificate"
+	ResourceService_ExplainRoute_FullMethodName         = "/keyward.admin.v1.ResourceService/ExplainRoute"
+	ResourceService_TestRoute_FullMethodName            = "/keyward.admin.v1.ResourceService/TestRoute"
+	ResourceService_ListRevisions_FullMethodName        = "/keyward.admin.v1.ResourceService/ListRevisions"
+	ResourceService_GetRevision_FullMethodName          = "/keyward.admin.v1.ResourceService/GetRevision"
+	ResourceService_DiffRevisions_FullMethodName        = "/keyward.admin.v1.ResourceService/DiffRevisions"
+	ResourceService_Rollback_FullMethodName             = "/keyward.admin.v1.ResourceService/Rollback"
 )
 
 // ResourceServiceClient is the client API for ResourceService service.
@@ -67,6 +68,9 @@ type ResourceServiceClient interface {
 	GenerateCredential(ctx context.Context, in *GenerateCredentialRequest, opts ...grpc.CallOption) (*GenerateCredentialResponse, error)
 	// RotateCredential creates a successor with a fresh secret and lets the old credential expire after an overlap.
 	RotateCredential(ctx context.Context, in *RotateCredentialRequest, opts ...grpc.CallOption) (*GenerateCredentialResponse, error)
+	// ListGroupCredentials answers the credentials of all consumers of a group, or those of them that nobody has used for some
+	// time, ordered by consumer and name. 503 if it cannot be found out now when they were used.
+	ListGroupCredentials(ctx context.Context, in *ListGroupCredentialsRequest, opts ...grpc.CallOption) (*ListGroupCredentialsResponse, error)
 	// AddCertificate stores a certificate from a file as people have it: PEM with certificates and private key in any order, or
 	// PKCS#12. A name that the group does not have yet is created; else the file becomes the current version of that certificate
 	// and the one before stays as the previous version, or it is staged as the next one. 409 if the group has it under another
@@ -201,6 +205,16 @@ func (c *resourceServiceClient) RotateCredential(ctx context.Context, in *Rotate
 	return out, nil
 }
 
+func (c *resourceServiceClient) ListGroupCredentials(ctx context.Context, in *ListGroupCredentialsRequest, opts ...grpc.CallOption) (*ListGroupCredentialsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListGroupCredentialsResponse)
+	err := c.cc.Invoke(ctx, ResourceService_ListGroupCredentials_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *resourceServiceClient) AddCertificate(ctx context.Context, in *AddCertificateRequest, opts ...grpc.CallOption) (*CertificateResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CertificateResponse)
@@ -319,6 +333,9 @@ type ResourceServiceServer interface {
 	GenerateCredential(context.Context, *GenerateCredentialRequest) (*GenerateCredentialResponse, error)
 	// RotateCredential creates a successor with a fresh secret and lets the old credential expire after an overlap.
 	RotateCredential(context.Context, *RotateCredentialRequest) (*GenerateCredentialResponse, error)
+	// ListGroupCredentials answers the credentials of all consumers of a group, or those of them that nobody has used for some
+	// time, ordered by consumer and name. 503 if it cannot be found out now when they were used.
+	ListGroupCredentials(context.Context, *ListGroupCredentialsRequest) (*ListGroupCredentialsResponse, error)
 	// AddCertificate stores a certificate from a file as people have it: PEM with certificates and private key in any order, or
 	// PKCS#12. A name that the group does not have yet is created; else the file becomes the current version of that certificate
 	// and the one before stays as the previous version, or it is staged as the next one. 409 if the group has it under another
@@ -377,6 +394,9 @@ func (UnimplementedResourceServiceServer) GenerateCredential(context.Context, *G
 }
 func (UnimplementedResourceServiceServer) RotateCredential(context.Context, *RotateCredentialRequest) (*GenerateCredentialResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RotateCredential not implemented")
+}
+func (UnimplementedResourceServiceServer) ListGroupCredentials(context.Context, *ListGroupCredentialsRequest) (*ListGroupCredentialsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListGroupCredentials not implemented")
 }
 func (UnimplementedResourceServiceServer) AddCertificate(context.Context, *AddCertificateRequest) (*CertificateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method AddCertificate not implemented")
@@ -566,6 +586,24 @@ func _ResourceService_RotateCredential_Handler(srv interface{}, ctx context.Cont
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(ResourceServiceServer).RotateCredential(ctx, req.(*RotateCredentialRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ResourceService_ListGroupCredentials_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListGroupCredentialsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ResourceServiceServer).ListGroupCredentials(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ResourceService_ListGroupCredentials_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ResourceServiceServer).ListGroupCredentials(ctx, req.(*ListGroupCredentialsRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -766,6 +804,10 @@ var ResourceService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RotateCredential",
 			Handler:    _ResourceService_RotateCredential_Handler,
+		},
+		{
+			MethodName: "ListGroupCredentials",
+			Handler:    _ResourceService_ListGroupCredentials_Handler,
 		},
 		{
 			MethodName: "AddCertificate",

@@ -265,7 +265,11 @@ type Credential struct {
 	// Set by the server.
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,103,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// Set by the server.
-	UpdatedAt     *timestamppb.Timestamp `protobuf:"bytes,104,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	UpdatedAt *timestamppb.Timestamp `protobuf:"bytes,104,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	// When a gateway last accepted it, as far as is known: gateways tell of the first use within minutes and then once an hour, so
+	// that it can have been used up to 75 minutes later. Left out: no use is known, or the database cannot be asked now. It is no
+	// part of the configuration: what is written here is passed over. Set by the server.
+	LastUsed      *timestamppb.Timestamp `protobuf:"bytes,105,opt,name=last_used,json=lastUsed,proto3" json:"last_used,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -398,6 +402,13 @@ func (x *Credential) GetUpdatedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Credential) GetLastUsed() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastUsed
+	}
+	return nil
+}
+
 var File_keyward_config_v1_consumer_proto protoreflect.FileDescriptor
 
 const file_keyward_config_v1_consumer_proto_rawDesc = "" +
@@ -423,7 +434,7 @@ const file_keyward_config_v1_consumer_proto_rawDesc = "" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01:\x19\x8a\xe7\x18\x15\n" +
-	"\tconsumers\x12\bconsumer\"\xbe\a\n" +
+	"\tconsumers\x12\bconsumer\"\x81\b\n" +
 	"\n" +
 	"Credential\x12 \n" +
 	"\x04name\x18\x01 \x01(\tB\f\xbaH\x03\xc8\x01\x01\xda\xe7\x18\x02\b\tR\x04name\x12*\n" +
@@ -443,7 +454,8 @@ const file_keyward_config_v1_consumer_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18g \x01(\v2\x1a.google.protobuf.TimestampB\x06\xda\xe7\x18\x020\x01R\tcreatedAt\x12A\n" +
 	"\n" +
-	"updated_at\x18h \x01(\v2\x1a.google.protobuf.TimestampB\x06\xda\xe7\x18\x020\x01R\tupdatedAt\x1a9\n" +
+	"updated_at\x18h \x01(\v2\x1a.google.protobuf.TimestampB\x06\xda\xe7\x18\x020\x01R\tupdatedAt\x12A\n" +
+	"\tlast_used\x18i \x01(\v2\x1a.google.protobuf.TimestampB\b\xda\xe7\x18\x040\x01P\x01R\blastUsed\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01:\xbc\x01\xbaH\x90\x01\x1a\x8d\x01\n" +
@@ -491,11 +503,12 @@ var file_keyward_config_v1_consumer_proto_depIdxs = []int32{
 	6,  // 8: keyward.config.v1.Credential.expires:type_name -> google.protobuf.Timestamp
 	6,  // 9: keyward.config.v1.Credential.created_at:type_name -> google.protobuf.Timestamp
 	6,  // 10: keyward.config.v1.Credential.updated_at:type_name -> google.protobuf.Timestamp
-	11, // [11:11] is the sub-list for method output_type
-	11, // [11:11] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	6,  // 11: keyward.config.v1.Credential.last_used:type_name -> google.protobuf.Timestamp
+	12, // [12:12] is the sub-list for method output_type
+	12, // [12:12] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_keyward_config_v1_consumer_proto_init() }

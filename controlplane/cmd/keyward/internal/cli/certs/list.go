@@ -10,13 +10,11 @@ import (
 
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	adminv1 "keyward.dev/proto/gen/keyward/admin/v1"
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
 
 	"keyward.dev/controlplane/cmd/keyward/internal/cli/factory"
-	"keyward.dev/controlplane/cmd/keyward/internal/failure"
 	"keyward.dev/controlplane/cmd/keyward/internal/render"
 	"keyward.dev/controlplane/cmd/keyward/internal/terminal"
 	"keyward.dev/shared/secret"
@@ -43,7 +41,7 @@ end. With --expiring only those that end within that time, or have ended, withou
 }
 
 func list(ctx context.Context, f *factory.Factory, expiring, selector string) error {
-	within, err := period(expiring)
+	within, err := factory.Period("expiring", expiring)
 	if err != nil {
 		return err
 	}
@@ -93,23 +91,6 @@ func pages(ctx context.Context, client adminv1.ResourceServiceClient, req *admin
 			return all, nil
 		}
 	}
-}
-
-// period understands days beside what durations are usually written in; nil if nothing is given.
-func period(text string) (*durationpb.Duration, error) {
-	if text == "" {
-		return nil, nil
-	}
-	if days, ok := strings.CutSuffix(text, "d"); ok {
-		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
-			return durationpb.New(time.Duration(n) * 24 * time.Hour), nil
-		}
-	}
-	d, err := time.ParseDuration(text)
-	if err != nil || d < 0 {
-		return nil, failure.Usagef("--expiring %s: give days such as 30d, or a duration such as 48h", text)
-	}
-	return durationpb.New(d), nil
 }
 
 // table prints a line for each version.

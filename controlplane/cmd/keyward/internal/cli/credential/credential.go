@@ -1,5 +1,5 @@
 // Package credential is `keyward credential`: secrets that the control plane makes. They are printed on stdout, this
-// once, and nothing else is, so that they can be piped to where they are kept.
+// once, and nothing else is, so that they can be piped to where they are kept. And it lists credentials with their use.
 package credential
 
 import (
@@ -20,7 +20,7 @@ import (
 
 // New makes the command.
 func New(f *factory.Factory) *cobra.Command {
-	cmd := factory.Parent("credential", "Generate and rotate credentials", newGenerate(f), newRotate(f))
+	cmd := factory.Parent("credential", "Generate and rotate credentials, and find those that nobody uses", newGenerate(f), newRotate(f), newList(f))
 	cmd.Aliases = []string{"credentials"}
 	return cmd
 }

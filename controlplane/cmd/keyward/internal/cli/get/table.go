@@ -47,7 +47,7 @@ func heads(kind string) []string {
 	case "consumers":
 		return []string{"GROUPS", "POLICIES"}
 	case "credentials":
-		return []string{"TYPE", "NOT BEFORE", "EXPIRES"}
+		return []string{"TYPE", "NOT BEFORE", "EXPIRES", "LAST USED"}
 	case "consumer-groups":
 		return []string{"POLICIES"}
 	case "certificates":
@@ -66,7 +66,7 @@ func cells(m proto.Message) []string {
 	case *configv1.Consumer:
 		return []string{words(m.GetGroups()), policies(m.GetPolicies())}
 	case *configv1.Credential:
-		return []string{m.GetType(), render.Time(m.GetNotBefore()), render.Time(m.GetExpires())}
+		return []string{m.GetType(), render.Time(m.GetNotBefore()), render.Time(m.GetExpires()), render.Time(m.GetLastUsed())}
 	case *configv1.ConsumerGroup:
 		return []string{policies(m.GetPolicies())}
 	case *configv1.Certificate:
