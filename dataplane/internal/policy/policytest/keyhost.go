@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
-
 	"log/slog"
 	"net"
 	"net/http"
