@@ -19,8 +19,8 @@ func jwtAuth(cfg *policyv1.JwtAuth) violations {
 	if cfg.GetConsumerOptional() && len(cfg.GetConsumerBy()) == 0 {
 		vs.add("consumer_optional", "goes with consumer_by: without it nobody is looked for")
 	}
-	if cfg.GetReplayStore() != "" && cfg.GetDpop() == policyv1.JwtProof_JWT_PROOF_OFF {
-		vs.add("replay_store", "nothing is remembered with dpop: off; leave one of them out")
+	if cfg.GetReplayStore() != "" && cfg.GetDpop() == policyv1.JwtProof_JWT_PROOF_OFF && !cfg.GetOneTime() {
+		vs.add("replay_store", "nothing is remembered with dpop: off and without one_time; leave one of them out")
 	}
 	sharedStore(&vs, cfg)
 	first := map[string]int{}
