@@ -59,7 +59,7 @@ func passwordOf(t *testing.T, g *group) (password string) {
 	if !ok {
 		t.Fatal("there is no route")
 	}
-	if err := secret.Walk(r.Message, func(f secret.Field) { password = f.Get().GetPlaintext() }); err != nil {
+	if err := secret.Walk(r.Message, func(f secret.Field) { password += f.Get().GetPlaintext() }); err != nil {
 		t.Fatal(err)
 	}
 	return password
