@@ -134,7 +134,7 @@ func TestFailuresAreToldAndBounded(t *testing.T) {
 	w := newWorld(t, acmetest.Options{Blocked: "blocked.test"})
 	w.fleet.connected = 0
 	r := w.replica("127.0.0.0/8")
-	r.serve(t)
+	stop := r.serve(t)
 	says := func(want string) *systemv1.IssuedCertificate {
 		t.Helper()
 		return w.await(want, func(m *systemv1.IssuedCertificate) bool { return strings.Contains(m.GetLastError(), want) })
@@ -168,10 +168,14 @@ func TestFailuresAreToldAndBounded(t *testing.T) {
 	}
 	w.put(r, func(i *configv1.AcmeIssuer) { i.Ca = nil }, "a.test")
 	says("certificate")
+	stop() // one at a time: any of them may have the next attempt
 	strict := w.replica()
-	strict.serve(t)
+	stop = strict.serve(t)
 	w.put(strict, func(i *configv1.AcmeIssuer) { i.Contact = []string{"a@a.test"} }, "a.test")
 	says("is not public")
+	stop()
+	r = w.replica("127.0.0.0/8")
+	r.serve(t)
 	w.put(r, nil, "a.test")
 	done := w.await("issued", isIssued)
 	if done.GetLastError() != "" || done.GetFailingSince() != nil || done.GetFailures() != 0 {
