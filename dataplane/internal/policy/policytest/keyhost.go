@@ -51,7 +51,15 @@ func (w *world) startKeyHost(t testing.TB) *keyHost {
 	h.over.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) // of handshakes that are to fail
 	h.over.StartTLS()
 	t.Cleanup(h.over.Close)
+	return h
+}
 
+// fetchKeys fetches keys from now on, once it is known which addresses may be dialled.
+func (w *world) fetchKeys(t testing.TB) {
+	t.Helper()
+	if w.keyHost == nil {
+		return
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- w.services.KeySets.Run(ctx) }()
@@ -61,7 +69,6 @@ func (w *world) startKeyHost(t testing.TB) *keyHost {
 			t.Error(err)
 		}
 	})
-	return h
 }
 
 func pair(t testing.TB, ca *certtest.Cert) tls.Certificate {

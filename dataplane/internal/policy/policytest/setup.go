@@ -71,6 +71,7 @@ func newWorld(t testing.TB, doc []byte, factories []policy.Factory) *world {
 	}
 	w.load(t, w.fill(t, fillPlaces(t, doc)))
 	w.services.Egress.Store(group{w}.Egress())
+	w.fetchKeys(t)
 	w.routeChain = w.compileRoute(t)
 	return w
 }
