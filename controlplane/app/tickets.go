@@ -25,11 +25,14 @@ func (t *Tickets) check(faults *settings.Faults) {
 	}
 }
 
+// settleTickets is how long it takes until all gateways are connected again that have lost a replica.
+const settleTickets = 2 * time.Minute
+
 // ticketJob looks after the keys of session tickets.
 func (p *plane) ticketJob() jobs.Job {
 	k := ticketkeys.New(ticketkeys.Config{
 		Database: p.core.store, Gateways: p.registry, Groups: p.core.groups, Writer: p.core.config,
-		Period: p.settings.Tickets.Rotation, Now: time.Now,
+		Period: p.settings.Tickets.Rotation, Settle: settleTickets, Now: time.Now,
 	})
 	return jobs.Job{Name: "session-ticket-keys", Every: k.Every(), Timeout: ticketkeys.Timeout, Run: k.Run}
 }

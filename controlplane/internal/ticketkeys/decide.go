@@ -48,6 +48,8 @@ type known struct {
 	// revoked is how many gateways of the group have been; older, that one is connected which does not know such records.
 	revoked uint64
 	older   bool
+	// settled: none has been for a while.
+	settled bool
 	secrets [2][]byte
 }
 
@@ -66,7 +68,7 @@ func decide(view *snapshot.View, k known) configsvc.SystemChanges {
 	stored, ok := view.Get(Kind, name)
 	up := admission.Upsert{Kind: Kind, Name: name, Created: !ok}
 	switch {
-	case k.older && !ok:
+	case !ok && (k.older || !k.settled):
 		return configsvc.SystemChanges{}
 	case k.older:
 		return configsvc.SystemChanges{

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"keyward.dev/controlplane/internal/configsvc"
@@ -43,14 +44,39 @@ type Config struct {
 	Writer   Writer
 	// Period is how long a key is used.
 	Period time.Duration
+	// Settle is how long nothing is made for a group that has no keys, after the start and after a gateway was connected that
+	// would not know them: one that goes from one replica to another is connected to none for a moment.
+	Settle time.Duration
 	Now    func() time.Time
 }
 
 // Keeper looks after the keys of all groups. Any replica may run it, and several at once.
-type Keeper struct{ cfg Config }
+type Keeper struct {
+	cfg     Config
+	started time.Time
+	mu      sync.Mutex
+	older   map[string]time.Time // guarded by mu: when one was last connected that does not know keys, by group
+}
 
 // New returns a keeper.
-func New(cfg Config) *Keeper { return &Keeper{cfg: cfg} }
+func New(cfg Config) *Keeper {
+	return &Keeper{cfg: cfg, started: cfg.Now(), older: map[string]time.Time{}}
+}
+
+// settled notes whether a gateway is connected to the group that would not know keys, and says whether none has been for long.
+func (k *Keeper) settled(group string, older bool) bool {
+	now := k.cfg.Now()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if older {
+		k.older[group] = now
+	}
+	last, seen := k.older[group]
+	if !seen {
+		last = k.started
+	}
+	return now.Sub(last) >= k.cfg.Settle
+}
 
 // Timeout bounds a run of the job.
 const Timeout = time.Minute
@@ -87,6 +113,7 @@ func (k *Keeper) group(ctx context.Context, group string) error {
 		return err
 	}
 	is := known{now: k.cfg.Now(), period: k.cfg.Period, revoked: revoked, older: len(older) > 0, secrets: draw()}
+	is.settled = k.settled(group, is.older)
 	if decide(view, is).Empty() {
 		return nil
 	}

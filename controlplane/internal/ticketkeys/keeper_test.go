@@ -217,6 +217,37 @@ func TestKeysAreMadeWhereThereAreNone(t *testing.T) {
 	}
 }
 
+// A gateway that does not know keys is connected to no replica while it goes from one to another: none are made for that.
+func TestNothingIsMadeForAMoment(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	keeper := func() *ticketkeys.Keeper {
+		return ticketkeys.New(ticketkeys.Config{
+			Database: w.db.Store, Gateways: w, Groups: w.groups, Writer: w.config, Period: w.period, Settle: time.Minute,
+			Now: func() time.Time { return w.now },
+		})
+	}
+	k := keeper()
+	step := func(name string, pass time.Duration, older []string, want int) {
+		t.Helper()
+		w.now, w.older = w.now.Add(pass), older
+		if err := k.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := len(w.keys()); got != want {
+			t.Errorf("%s: %d keys, want %d", name, got, want)
+		}
+	}
+	step("the group's first", 0, nil, 2)
+	step("an older gateway", 0, []string{"gw"}, 0)
+	step("it goes", time.Second, nil, 0)
+	step("it comes back", 30*time.Second, []string{"gw"}, 0)
+	step("it has gone for less than a minute", 59*time.Second, nil, 0)
+	k = keeper()
+	step("another replica", 30*time.Second, nil, 0)
+	step("it has gone", time.Minute, nil, 2)
+}
+
 func (w *world) revoke(id string) {
 	w.t.Helper()
 	err := w.db.Store.InGroup(w.t.Context(), "g", func(ctx context.Context, tx *store.GroupTx) error {
