@@ -3,6 +3,15 @@ package hostsvc
 import (
 	"os"
 	"runtime"
+	"time"
+)
+
+const (
+	// stint is for how long a computation goes on between two rests while others wait for their turn, and rest how long these
+	// are. The system's scheduler lets who computes finish a share of some milliseconds before a request has the processor; whoever
+	// rests before that makes nobody wait for long.
+	stint = time.Millisecond
+	rest  = time.Millisecond
 )
 
 // Pause is what a long computation stops for now and then, so that requests go first. To let other goroutines run is not enough
@@ -10,17 +19,21 @@ import (
 // and a computation always can. So it waits for something that comes through the network poller at once, and with it comes
 // whatever else is there.
 type Pause struct {
-	read, write *os.File // nil: there is none to be had
+	pressed     func() bool // nil: never
+	since       time.Time   // of the last rest
+	read, write *os.File    // nil: there is none to be had
 	wake        chan struct{}
 }
 
-// NewPause makes one, for one computation. It holds two files until it is closed.
-func NewPause() *Pause {
+// NewPause makes one, for one computation, which rests at times while pressed says so: then somebody guesses, or many log in at
+// once, and it takes twice as long. Nil: it never does. It holds two files until it is closed.
+func NewPause(pressed func() bool) *Pause {
+	p := &Pause{pressed: pressed, since: time.Now()}
 	read, write, err := os.Pipe()
 	if err != nil {
-		return &Pause{}
+		return p
 	}
-	p := &Pause{read: read, write: write, wake: make(chan struct{})}
+	p.read, p.write, p.wake = read, write, make(chan struct{})
 	go p.ring()
 	return p
 }
@@ -37,6 +50,11 @@ func (p *Pause) ring() {
 
 // Take takes a pause.
 func (p *Pause) Take() {
+	if p.pressed != nil && time.Since(p.since) >= stint && p.pressed() {
+		time.Sleep(rest)
+		p.since = time.Now()
+		return
+	}
 	if p.read == nil {
 		runtime.Gosched()
 		return

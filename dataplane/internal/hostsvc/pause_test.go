@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"keyward.dev/dataplane/internal/hostsvc"
@@ -19,7 +20,7 @@ func TestRequestsGoBeforeAComputation(t *testing.T) {
 	ask := echo(t)
 	var polite, selfish time.Duration
 	for range 3 { // what else the machine does may hide it now and then
-		p := hostsvc.NewPause()
+		p := hostsvc.NewPause(nil)
 		polite = whileComputing(t, p.Take, ask)
 		p.Close()
 		if selfish = whileComputing(t, runtime.Gosched, ask); polite < selfish/3 {
@@ -82,5 +83,40 @@ func echo(t *testing.T) func() error {
 		}
 		_, err := io.ReadFull(client, make([]byte, 1))
 		return err
+	}
+}
+
+// TestPausesAreRestsUnderPressure: so that requests have the processor, too, where another process has its scheduler decide.
+func TestPausesAreRestsUnderPressure(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name    string
+		pressed func() bool
+		after   time.Duration // since the last rest
+		want    time.Duration
+	}{
+		{"under pressure", func() bool { return true }, time.Millisecond, time.Millisecond},
+		{"under pressure, too soon", func() bool { return true }, time.Millisecond / 2, 0},
+		{"nobody waits", func() bool { return false }, time.Millisecond, 0},
+		{"nobody can", nil, time.Millisecond, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				p := hostsvc.NewPause(tt.pressed)
+				defer p.Close()
+				for range 2 {
+					time.Sleep(tt.after)
+					start := time.Now()
+					p.Take()
+					if got := time.Since(start); got != tt.want {
+						t.Fatalf("a pause of %v, want %v", got, tt.want)
+					}
+					if tt.want == 0 {
+						return
+					}
+				}
+			})
+		})
 	}
 }

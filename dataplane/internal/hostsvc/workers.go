@@ -8,7 +8,8 @@ import (
 
 const (
 	queuePerWorker = 16
-	// maxTurnWait bounds how long a caller waits for his turn: with a full queue of hashes of 85 ms that is what it takes.
+	// maxTurnWait bounds how long a caller waits for his turn: with a full queue of hashes of 85 ms, and rests between, that is
+	// what most of it takes.
 	maxTurnWait = 2 * time.Second
 )
 
@@ -50,6 +51,13 @@ func (w *Workers) Do(flow uint64, work func()) bool {
 	defer w.leave()
 	work()
 	return true
+}
+
+// Pressed reports whether anybody waits for a turn.
+func (w *Workers) Pressed() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.waiting) > 0
 }
 
 func (w *Workers) enter(flow uint64) bool {

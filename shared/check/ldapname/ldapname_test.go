@@ -149,10 +149,11 @@ func FuzzParseDN(f *testing.F) {
 		}
 		for _, rdn := range dn {
 			for _, p := range rdn {
-				if strings.HasPrefix(p.Value, "#") {
+				written := p.Type + "=" + ldapname.EscapeValue(p.Value)
+				if strings.HasPrefix(p.Value, "#") || len(written) > 8192 { // escaping makes it longer than what is read
 					continue
 				}
-				again, ok := ldapname.ParseDN(p.Type + "=" + ldapname.EscapeValue(p.Value))
+				again, ok := ldapname.ParseDN(written)
 				if !ok || again[0][0] != p {
 					t.Errorf("%+v is read again as %v", p, again)
 				}

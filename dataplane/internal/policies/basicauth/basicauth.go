@@ -169,8 +169,8 @@ func (b *basicAuth) verify(l login) *exchange.Refusal {
 }
 
 // right computes the hash. Requests go first.
-func (l *login) right() bool {
-	pause := hostsvc.NewPause()
+func (l *login) right(w *hostsvc.Workers) bool {
+	pause := hostsvc.NewPause(w.Pressed)
 	defer pause.Close()
 	return l.hash.Verify(l.password, pause.Take)
 }
@@ -183,7 +183,7 @@ func (b *basicAuth) compute(l *login) hostsvc.Landing {
 		return hostsvc.Landing{Wait: wait}
 	}
 	right := false
-	if !b.logins.Workers.Do(l.attempt.Flow(), func() { right = l.right() }) {
+	if !b.logins.Workers.Do(l.attempt.Flow(), func() { right = l.right(b.logins.Workers) }) {
 		l.attempt.Unsure(&l.proof)
 		return hostsvc.Landing{}
 	}
