@@ -106,7 +106,7 @@ func TestPausesAreRestsUnderPressure(t *testing.T) {
 				p := hostsvc.NewPause(tt.pressed)
 				defer p.Close()
 				for range 2 {
-					time.Sleep(tt.after)
+					<-time.After(tt.after)
 					start := time.Now()
 					p.Take()
 					if got := time.Since(start); got != tt.want {
