@@ -130,7 +130,8 @@ func FuzzSecret(f *testing.F) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if it.Kind == "credentials" && len(vs) == 0 && bytes.Contains(out, []byte(canary)) {
+			refers := form%6 == 4 && strings.HasPrefix(value, "/") // where a file is may be known
+			if it.Kind == "credentials" && len(vs) == 0 && !refers && bytes.Contains(out, []byte(canary)) {
 				t.Fatalf("%q is written: %s", doc, out)
 			}
 		}
