@@ -15,7 +15,7 @@ func BenchmarkFanOut(b *testing.B) {
 	for _, n := range []int{1, 100, 1000} {
 		b.Run(fmt.Sprintf("streams=%d", n), func(b *testing.B) {
 			src := fanouttest.NewSource(1)
-			g := start(b, src, fanout.Limits{})
+			g := start(b, src, fanout.Limits{Every: -1})
 			var round sync.WaitGroup
 			ctx, cancel := context.WithCancel(b.Context())
 			var streams sync.WaitGroup

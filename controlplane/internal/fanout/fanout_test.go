@@ -246,7 +246,7 @@ func TestSourceOutageKeepsStreams(t *testing.T) {
 func TestEveryStreamConverges(t *testing.T) {
 	t.Parallel()
 	src := fanouttest.NewSource(1)
-	g := start(t, src, fanout.Limits{Changes: 8})
+	g := start(t, src, fanout.Limits{Changes: 8, Every: time.Microsecond})
 	const last = 300
 	var wg sync.WaitGroup
 	for i := range 12 {
@@ -333,7 +333,7 @@ func TestAnswersAreSpreadOverManyStreams(t *testing.T) {
 		join(t, g, src.Position())
 	}
 	src.Put("u", "n", []byte("2"))
-	if d := within(first); d != 10*time.Millisecond {
+	if d := within(first); d != 20*time.Millisecond {
 		t.Errorf("100 streams are to answer within %v", d)
 	}
 }

@@ -10,12 +10,14 @@ import (
 	"time"
 )
 
-// Limits bound the window of a group.
+// Limits bound the window of a group, and how fast changes go out of it.
 type Limits struct {
 	// Changes is how many changes are kept. 0: 4096.
 	Changes int
 	// Bytes is how large they may be together; the newest is always kept. 0: 64 MiB.
 	Bytes int64
+	// Every is how far apart changes go out in the long run; some go out at once before. 0: 100 ms, negative: all at once.
+	Every time.Duration
 }
 
 func (l Limits) withDefaults() Limits {
@@ -25,6 +27,10 @@ func (l Limits) withDefaults() Limits {
 	if l.Bytes <= 0 {
 		l.Bytes = 64 << 20
 	}
+	if l.Every == 0 {
+		l.Every = 100 * time.Millisecond
+	}
+	l.Every = max(l.Every, 0)
 	return l
 }
 
@@ -53,14 +59,16 @@ type Group struct {
 	streams    int
 	staging    staging
 	order      order
+	pace       pace
 }
 
 // NewGroup returns the fan-out of the group.
 func NewGroup(name string, source Source, limits Limits, log *slog.Logger) *Group {
+	limits = limits.withDefaults()
 	return &Group{
-		name: name, source: source, limits: limits.withDefaults(), log: log,
+		name: name, source: source, limits: limits, log: log,
 		building: make(chan struct{}, 1), changed: make(chan struct{}),
-		order: order{news: make(chan struct{})},
+		order: order{news: make(chan struct{})}, pace: pace{every: limits.Every},
 	}
 }
 
@@ -162,6 +170,7 @@ func (g *Group) rebase(at Position, history []*Batch, staged bool) {
 	g.staging.on = staged
 	g.generation++
 	g.ready = true
+	g.pace.shown = at.Revision
 	if at != g.head {
 		g.base, g.head, g.window, g.bytes = at, at, nil, 0
 		if len(history) > 1 {
@@ -207,13 +216,14 @@ func (g *Group) publish(c Change) error {
 	g.staging.change(c.Staging)
 	g.trim()
 	g.dropSnapshot()
-	g.announce()
+	g.paced()
 	return nil
 }
 
 const (
-	// perAnswer is about twice what a change costs the replica for each stream, its answer included.
-	perAnswer = 100 * time.Microsecond
+	// perAnswer is about four times what a change costs the replica for each stream, its answer included: gateways hold an
+	// answer back for half of the time at least, by when all of them have been sent the change.
+	perAnswer = 200 * time.Microsecond
 	// fewAnswers are no burden, whenever they come.
 	fewAnswers = 20
 )

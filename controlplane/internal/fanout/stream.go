@@ -86,8 +86,8 @@ func (s *Stream) poll() (*Batch, <-chan struct{}) {
 		s.reset = s.reset || s.generation != g.generation
 		return nil, g.news(s)
 	}
-	if g.staging.on && g.limit(s) <= s.at.Revision {
-		return nil, g.news(s) // there is more, but not yet for this one
+	if min(g.limit(s), g.pace.shown) <= s.at.Revision {
+		return nil, g.news(s) // if there is more, then not yet for this one
 	}
 	i := s.at.Revision - g.base.Revision
 	if i < 0 {
