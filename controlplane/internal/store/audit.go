@@ -34,12 +34,13 @@ insert into audit (group_uid, seq, at, actor, action, subjects, revision, detail
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`
 )
 
-// AppendAudit writes a row. Package audit makes it; its number and MAC must go into the head.
+// AppendAudit writes a row, at the end of the transaction at the latest. Package audit makes it; its number and MAC must go into the head.
 func (t *GroupTx) AppendAudit(ctx context.Context, a AuditRow) error {
 	t.unsealed = true
-	_, err := t.tx.Exec(ctx, insertAudit, t.head.GroupUID, a.Seq, a.At, a.Actor, a.Action, notNilStrings(a.Subjects),
-		a.Revision, a.Detail, notNil(a.Prev), a.MAC)
-	return mapped("append audit row", err)
+	args := []any{
+		t.head.GroupUID, a.Seq, a.At, a.Actor, a.Action, notNilStrings(a.Subjects), a.Revision, a.Detail, notNil(a.Prev), a.MAC,
+	}
+	return t.tx.later(ctx, statement{insertAudit, args, failing("append audit row")})
 }
 
 // AuditRows gives the chain to yield, oldest first. An error of yield ends it.

@@ -98,11 +98,11 @@ func (t *GroupTx) Rows(ctx context.Context, yield func(Row) error) error {
 	return t.Reader().Rows(ctx, yield)
 }
 
-// AppendChange writes the body of a revision.
+// AppendChange writes the body of a revision, at the end of the transaction at the latest.
 func (t *GroupTx) AppendChange(ctx context.Context, c Change) error {
 	t.unsealed = true
-	_, err := t.tx.Exec(ctx, insertChange, t.head.GroupUID, c.Revision, c.Epoch, c.Sealed, c.At, c.Actor, c.Summary)
-	return mapped("append change", err)
+	args := []any{t.head.GroupUID, c.Revision, c.Epoch, c.Sealed, c.At, c.Actor, c.Summary}
+	return t.tx.later(ctx, statement{insertChange, args, failing("append change")})
 }
 
 func readChanges(ctx context.Context, q querier, query, groupUID string, revision int64, limit int) ([]Change, error) {

@@ -88,7 +88,7 @@ func (s *Store) CreateSystem(ctx context.Context, g Group, k Keyring, h Head, fn
 		if n > 0 {
 			return &ConflictError{Constraint: "groups_empty"}
 		}
-		t := &GroupTx{tx: tx, wakes: map[string]bool{}}
+		t := &GroupTx{tx: &pipeline{tx: tx}, wakes: map[string]bool{}}
 		if err := t.create(ctx, g, k, h); err != nil {
 			return err
 		}

@@ -202,12 +202,12 @@ func (l *Loading) Group(ctx context.Context, group string, fn func(context.Conte
 	if err != nil {
 		return err
 	}
-	t := &GroupTx{tx: l.tx, head: head, wakes: l.wakes}
+	t := &GroupTx{tx: &pipeline{tx: l.tx}, head: head, wakes: l.wakes}
 	if err := fn(ctx, t); err != nil {
 		return err
 	}
 	if t.unsealed {
 		return fmt.Errorf("group %s: %w", group, ErrNotSealed)
 	}
-	return nil
+	return t.tx.flush(ctx)
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // Row is a resource as it is stored: what lists need in the clear, the content sealed.
@@ -100,7 +101,7 @@ func eachRow(rows pgx.Rows, err error, yield func(Row) error) error {
 	return mapped("read resources", rows.Err())
 }
 
-// Put creates or replaces resources; uid says which.
+// Put creates or replaces resources; uid says which. What is wrong with them may be known only at the end of the transaction.
 func (t *GroupTx) Put(ctx context.Context, rows []Row) error {
 	t.unsealed = t.unsealed || len(rows) > 0
 	for len(rows) > 0 {
@@ -126,31 +127,28 @@ func (t *GroupTx) putBatch(ctx context.Context, batch []Row) error {
 		kinds[i], uids[i], names[i], labels[i] = w.Kind, w.UID, w.Name, l
 		revisions[i], sealed[i], created[i], updated[i] = w.Revision, w.Sealed, w.CreatedAt, w.UpdatedAt
 	}
-	tag, err := t.tx.Exec(ctx, upsertRows, t.head.GroupUID, kinds, uids, names, labels, revisions, sealed, created, updated)
-	if err != nil {
+	args := []any{t.head.GroupUID, kinds, uids, names, labels, revisions, sealed, created, updated}
+	return t.tx.later(ctx, statement{upsertRows, args, func(tag pgconn.CommandTag, err error) error {
+		if err == nil && tag.RowsAffected() != int64(n) {
+			return fmt.Errorf("put resources: %w", &ConflictError{Constraint: "resources_pkey"})
+		}
 		return mapped("put resources", err)
-	}
-	if tag.RowsAffected() != int64(n) {
-		return fmt.Errorf("put resources: %w", &ConflictError{Constraint: "resources_pkey"})
-	}
-	return nil
+	}})
 }
 
-// Delete removes resources; one that is not there is an error.
+// Delete removes resources; one that is not there is an error, at the end of the transaction at the latest.
 func (t *GroupTx) Delete(ctx context.Context, refs []Ref) error {
 	if len(refs) == 0 {
 		return nil
 	}
 	t.unsealed = true
 	kinds, uids := columns(refs)
-	tag, err := t.tx.Exec(ctx, deleteRows, t.head.GroupUID, kinds, uids)
-	if err != nil {
+	return t.tx.later(ctx, statement{deleteRows, []any{t.head.GroupUID, kinds, uids}, func(tag pgconn.CommandTag, err error) error {
+		if err == nil && tag.RowsAffected() != int64(len(refs)) {
+			return fmt.Errorf("delete %d resources, found %d: %w", len(refs), tag.RowsAffected(), ErrNotFound)
+		}
 		return mapped("delete resources", err)
-	}
-	if tag.RowsAffected() != int64(len(refs)) {
-		return fmt.Errorf("delete %d resources, found %d: %w", len(refs), tag.RowsAffected(), ErrNotFound)
-	}
-	return nil
+	}})
 }
 
 func marshalLabels(labels map[string]string) (string, error) {

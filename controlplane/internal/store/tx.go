@@ -21,7 +21,7 @@ type querier interface {
 // GroupTx is a transaction that holds the head of a group. It is not safe for concurrent use and ends with the function
 // it was given to.
 type GroupTx struct {
-	tx   pgx.Tx
+	tx   *pipeline
 	head Head
 	// unsealed is set by every write that the head covers and cleared by SetHead.
 	unsealed bool
@@ -60,7 +60,7 @@ func (s *Store) inGroup(ctx context.Context, group string, fn func(context.Conte
 		if err != nil {
 			return err
 		}
-		t := &GroupTx{tx: tx, head: head, wakes: map[string]bool{}}
+		t := &GroupTx{tx: &pipeline{tx: tx}, head: head, wakes: map[string]bool{}}
 		if err := fn(ctx, t); err != nil {
 			return err
 		}
@@ -107,10 +107,16 @@ func isSerialisation(err error) bool {
 func (t *GroupTx) finish(ctx context.Context) error {
 	for _, n := range append([]*GroupTx{t}, t.nested...) {
 		if n.unsealed {
+			if err := t.tx.flush(ctx); err != nil {
+				return err // more to the point
+			}
 			return fmt.Errorf("group %s: %w", n.head.Group, ErrNotSealed)
 		}
 	}
-	return t.flushWakes(ctx)
+	if err := t.flushWakes(ctx); err != nil {
+		return err
+	}
+	return t.tx.flush(ctx)
 }
 
 // Head answers where the group stands in this transaction.
@@ -121,15 +127,17 @@ func (t *GroupTx) SetHead(ctx context.Context, h Head) error {
 	if h.GroupUID != t.head.GroupUID || h.Group != t.head.Group {
 		return fmt.Errorf("head of group %s cannot become that of %s", t.head.Group, h.Group)
 	}
-	tag, err := t.tx.Exec(ctx, updateHead, h.args()...)
-	if err != nil {
+	err := t.tx.later(ctx, statement{updateHead, h.args(), func(tag pgconn.CommandTag, err error) error {
+		if err == nil && tag.RowsAffected() != 1 {
+			return fmt.Errorf("write head of group %s: %w", h.Group, ErrNotFound)
+		}
 		return mapped("write head of group "+h.Group, err)
-	}
-	if tag.RowsAffected() != 1 {
-		return fmt.Errorf("write head of group %s: %w", h.Group, ErrNotFound)
+	}})
+	if err != nil {
+		return err
 	}
 	if h.Revision != t.head.Revision || h.Epoch != t.head.Epoch {
-		if err := notify(ctx, t.tx, Hint{Group: h.Group}); err != nil {
+		if err := t.tx.later(ctx, notification(Hint{Group: h.Group})); err != nil {
 			return err
 		}
 	}

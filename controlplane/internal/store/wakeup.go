@@ -58,10 +58,10 @@ func (t *GroupTx) Wake(topic string) { t.wakes[topic] = true }
 // and in the same order.
 func (t *GroupTx) flushWakes(ctx context.Context) error {
 	for _, topic := range slices.Sorted(maps.Keys(t.wakes)) {
-		if _, err := t.tx.Exec(ctx, bumpWakeup, topic); err != nil {
-			return mapped("move wakeup", err)
+		if err := t.tx.later(ctx, statement{bumpWakeup, []any{topic}, failing("move wakeup")}); err != nil {
+			return err
 		}
-		if err := notify(ctx, t.tx, Hint{Topic: topic}); err != nil {
+		if err := t.tx.later(ctx, notification(Hint{Topic: topic})); err != nil {
 			return err
 		}
 	}
@@ -71,6 +71,11 @@ func (t *GroupTx) flushWakes(ctx context.Context) error {
 func notify(ctx context.Context, q querier, h Hint) error {
 	_, err := q.Exec(ctx, sendNotify, channel, h.payload())
 	return mapped("notify", err)
+}
+
+// notification is notify for a statement that may wait.
+func notification(h Hint) statement {
+	return statement{sendNotify, []any{channel, h.payload()}, failing("notify")}
 }
 
 func (h Hint) payload() string {
