@@ -89,7 +89,13 @@ func (c *Cluster) gatewayAt(g *Gateway, controlPlane string, env, args []string)
 // AwaitReady waits until the gateway is ready.
 func (g *Gateway) AwaitReady() {
 	g.t.Helper()
-	g.await(startUp, func() error { return readiness(g.Status) })
+	g.AwaitReadyWithin(startUp)
+}
+
+// AwaitReadyWithin is AwaitReady for a gateway whose first configuration is so large that it takes longer.
+func (g *Gateway) AwaitReadyWithin(limit time.Duration) {
+	g.t.Helper()
+	g.await(limit, func() error { return readiness(g.Status) })
 }
 
 // State asks what the gateway enforces.

@@ -22,9 +22,11 @@ where g.name = $1 order by a.id`
 insert into acme_accounts (group_uid, id, sealed, created_at, updated_at) values ($1, $2, $3, $4, $4)
 on conflict on constraint acme_accounts_pkey do update set sealed = excluded.sealed, updated_at = excluded.updated_at`
 	deleteAcmeAccount   = `delete from acme_accounts where group_uid = $1 and id = $2`
+	// selectGroupsHolding looks one up for each group and kind. Order and limit keep the planner from reading all resources instead.
 	selectGroupsHolding = `
 select g.name from groups g
-where exists (select from resources r where r.group_uid = g.uid and r.kind = any ($1))
+where exists (select from unnest($1::text[]) as k (kind),
+              lateral (select from resources r where r.group_uid = g.uid and r.kind = k.kind order by r.name limit 1) as r)
    or exists (select from acme_accounts a where a.group_uid = g.uid)
 order by g.name`
 	tryLock = `select pg_try_advisory_lock(hashtextextended('keyward/' || $1, 0))`

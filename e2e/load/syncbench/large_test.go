@@ -68,7 +68,7 @@ func (b *bench) keys() {
 	g := w.c.NewGateway(w.c.JoinToken(group, 1), "--log-level", "info")
 	began := time.Now()
 	g.Start()
-	g.AwaitReady()
+	g.AwaitReadyWithin(5 * time.Minute)
 	name := fmt.Sprintf("keys/%d", n)
 	w.add(syncbench.Figure(name+"/cold-start", "ms", syncbench.Millis(time.Since(began))))
 	w.add(syncbench.Within(name+"/memory", "bytes", float64(g.PeakMemory()), syncbench.KeysMemory))
