@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -20,9 +19,6 @@ import (
 	"keyward.dev/dataplane/internal/policy"
 	"keyward.dev/shared/check/match"
 )
-
-// nonce is one that the gateway has made for proofs.
-var nonce = regexp.MustCompile(`(DPoP-Nonce: )\S+`)
 
 var update = flag.Bool("update", false, "rewrite the want sections of cases")
 
@@ -130,7 +126,7 @@ func (w *world) serve(t testing.TB, x *exchange.Exchange, req section, upstream 
 	w.routeChain.Response(x)
 	o := outcome(x, v)
 	o.ReadBody = body.asked
-	return w.unfill(nonce.ReplaceAll(w.read(t, w.describe(x, v, log.Bytes())), []byte("${1}$$NONCE"))), o
+	return w.unfill(w.noted(w.read(t, w.describe(x, v, log.Bytes())))), o
 }
 
 func outcome(x *exchange.Exchange, v policy.Verdict) Outcome {

@@ -36,6 +36,7 @@ type world struct {
 	keys      map[string]string // by placeholder
 	minting   sync.Mutex
 	signers   signers // guarded by minting
+	nonce     string  // the last that was answered
 	keyHost   *keyHost
 	certs     map[string]*certtest.Cert
 
@@ -79,7 +80,7 @@ func newWorld(t testing.TB, doc []byte, factories []policy.Factory) *world {
 // fill puts generated keys in the place of placeholders.
 func (w *world) fill(t testing.TB, b []byte) []byte {
 	t.Helper()
-	b = w.mint(t, w.fillBasic(w.fillKeyHost(t, b)))
+	b = w.proofs(t, w.mint(t, w.thumbprints(t, w.fillBasic(w.fillKeyHost(t, b)))))
 	return keyPlaceholder.ReplaceAllFunc(b, func(name []byte) []byte {
 		if w.keys[string(name)] == "" {
 			w.keys[string(name)] = "kwk_" + rand.Text() + rand.Text()
