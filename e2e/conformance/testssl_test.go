@@ -50,9 +50,16 @@ func TestDefaultsWithstandTestssl(t *testing.T) {
 		t.Errorf("testssl.sh looked at %d things only: %s", len(findings), text)
 	}
 	for _, f := range findings {
-		if f.Severity != "OK" && f.Severity != "INFO" {
+		if _, known := aside()[f.ID]; !known && f.Severity != "OK" && f.Severity != "INFO" {
 			t.Errorf("%s %s: %s", f.Severity, f.ID, f.Finding)
 		}
+	}
+}
+
+// aside are findings that say nothing of the gateway, and why.
+func aside() map[string]string {
+	return map[string]string{
+		"engine_problem": "the scanner's own OpenSSL has no engine for GOST ciphers, which depends on where it is installed",
 	}
 }
 
