@@ -48,25 +48,24 @@ func NewProofTable(max int) *ProofTable {
 	return t
 }
 
-// Use notes that a proof was used by a key, until it does not count any more. Fresh is false if it was before; ok is false if that
-// cannot be known.
-func (t *ProofTable) Use(key, id string, now, until time.Time) (fresh, ok bool) {
+// Use notes that a proof was used by a key, until it does not count any more.
+func (t *ProofTable) Use(key, id string, now, until time.Time) Replay {
 	name := proofName(key, id)
 	s := t.shard(name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if end, used := s.seen[name]; used && now.Unix() <= end {
-		return false, true
+		return ReplayAgain
 	}
 	if len(s.seen) >= s.max {
 		s.sweep(now.Unix())
 	}
 	if len(s.seen) >= s.max {
 		s.full++
-		return false, false
+		return ReplayUnsure
 	}
 	s.seen[name] = until.Unix()
-	return true, true
+	return ReplayFirst
 }
 
 func proofName(key, id string) [sha256.Size]byte {
@@ -102,19 +101,15 @@ type Proofs struct {
 
 // Use is that of the table. With a store it waits for that, if the proof was not used here before; one that cannot be known
 // because of the store is not used.
-func (p *Proofs) Use(key, id string, now, until time.Time) (fresh, ok bool) {
-	fresh, ok = p.Table.Use(key, id, now, until)
-	if !fresh || p.shared == nil {
-		return fresh, ok
+func (p *Proofs) Use(key, id string, now, until time.Time) Replay {
+	got := p.Table.Use(key, id, now, until)
+	if got != ReplayFirst || p.shared == nil {
+		return got
 	}
-	switch p.shared.take(until.Sub(now), p.sort, key, id) {
-	case ReplayFirst:
-		return true, true
-	case ReplayAgain:
-		return false, true
+	if got = p.shared.take(until.Sub(now), p.sort, key, id); got == ReplayOutage {
+		p.Table.forget(key, id)
 	}
-	p.Table.forget(key, id)
-	return false, false
+	return got
 }
 
 // sweep drops what has ended, once a second at most: a table that is full of what has not would be looked through all the time.

@@ -12,24 +12,23 @@ func TestAProofIsUsedOnce(t *testing.T) {
 	t.Parallel()
 	table := hostsvc.NewProofTable(0)
 	now := time.Unix(1_800_000_000, 0)
-	use := func(key, id string, at time.Duration) string {
-		fresh, ok := table.Use(key, id, now.Add(at), now.Add(at+time.Minute))
-		return fmt.Sprint(fresh, ok)
+	use := func(key, id string, at time.Duration) hostsvc.Replay {
+		return table.Use(key, id, now.Add(at), now.Add(at+time.Minute))
 	}
 	for _, tt := range []struct {
 		key, id string
 		at      time.Duration
-		want    string
+		want    hostsvc.Replay
 	}{
-		{"k", "1", 0, "true true"},
-		{"k", "1", time.Minute, "false true"},
-		{"k", "2", 0, "true true"},
-		{"l", "1", 0, "true true"},
-		{"k1", "", 0, "true true"},
-		{"k", "1", 61 * time.Second, "true true"},
+		{"k", "1", 0, hostsvc.ReplayFirst},
+		{"k", "1", time.Minute, hostsvc.ReplayAgain},
+		{"k", "2", 0, hostsvc.ReplayFirst},
+		{"l", "1", 0, hostsvc.ReplayFirst},
+		{"k1", "", 0, hostsvc.ReplayFirst},
+		{"k", "1", 61 * time.Second, hostsvc.ReplayFirst},
 	} {
 		if got := use(tt.key, tt.id, tt.at); got != tt.want {
-			t.Errorf("Use(%s, %s) after %v = %s, want %s", tt.key, tt.id, tt.at, got, tt.want)
+			t.Errorf("Use(%s, %s) after %v = %v, want %v", tt.key, tt.id, tt.at, got, tt.want)
 		}
 	}
 }
@@ -41,14 +40,14 @@ func TestAFullTableOfProofsForgetsNone(t *testing.T) {
 	for i := range 10 {
 		table.Use("k", fmt.Sprint(i), now, now.Add(time.Minute))
 	}
-	if fresh, ok := table.Use("k", "more", now, now.Add(time.Minute)); fresh || ok {
-		t.Errorf("Use() = %v, %v in a full table", fresh, ok)
+	if got := table.Use("k", "more", now, now.Add(time.Minute)); got != hostsvc.ReplayUnsure {
+		t.Errorf("Use() = %v in a full table", got)
 	}
-	if fresh, ok := table.Use("k", "0", now, now.Add(time.Minute)); fresh || !ok {
-		t.Errorf("Use() = %v, %v of one that was used", fresh, ok)
+	if got := table.Use("k", "0", now, now.Add(time.Minute)); got != hostsvc.ReplayAgain {
+		t.Errorf("Use() = %v of one that was used", got)
 	}
 	later := now.Add(62 * time.Second)
-	if fresh, ok := table.Use("k", "more", later, later.Add(time.Minute)); !fresh || !ok {
-		t.Errorf("Use() = %v, %v when the others have ended", fresh, ok)
+	if got := table.Use("k", "more", later, later.Add(time.Minute)); got != hostsvc.ReplayFirst {
+		t.Errorf("Use() = %v when the others have ended", got)
 	}
 }

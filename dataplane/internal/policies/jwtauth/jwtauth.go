@@ -269,7 +269,7 @@ type refusals struct {
 	challenge                              exchange.Header
 	missing, several, invalid, unavailable *exchange.Refusal
 	keys, later                            *exchange.Refusal
-	proof, full                            *exchange.Refusal
+	proof, full, storeless                 *exchange.Refusal
 	realm                                  string
 	faults                                 map[token.Fault]*exchange.Refusal
 }
@@ -287,7 +287,7 @@ func newRefusals(realm string) refusals {
 		faults:      map[token.Fault]*exchange.Refusal{},
 	}
 	r.keys = exchange.NewRefusal(503, "unavailable", "The keys of the token's issuer cannot be had now.", exchange.Field("Retry-After", "5")).Because("token_keys_unavailable")
-	r.full = r.unavailable.Because("token_uses_full")
+	r.full, r.storeless = r.unavailable.Because("token_uses_full"), r.unavailable.Because("replay_store_unavailable")
 	again := strconv.Itoa(int(hostsvc.KeyAgain.Seconds()))
 	r.later = exchange.NewRefusal(503, "unavailable", "Whether the token's key has been added cannot be looked up now.", exchange.Field("Retry-After", again)).Because("token_key_not_looked_up")
 	r.proof = exchange.NewRefusal(401, "unauthenticated", "The proof that the token is the caller's is not valid.",

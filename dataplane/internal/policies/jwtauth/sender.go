@@ -135,20 +135,23 @@ func (j *jwtAuth) hasKey(x *exchange.Exchange, b *token.Bound, raw []byte) *exch
 			return r
 		}
 	}
-	return once(x, j.senders.proofs, p.Thumbprint, p.ID, p.Issued.Add(proofAge), j.refusals.full, j.refusals.proof)
+	return j.uses(x, j.senders.proofs, p.Thumbprint, p.ID, p.Issued.Add(proofAge), j.refusals.proof)
 }
 
-// once takes what counts once, which alternatives of one route may look at more than once for one request.
-func once(x *exchange.Exchange, t *hostsvc.Proofs, key, id string, until time.Time, full, used *exchange.Refusal) *exchange.Refusal {
+// uses takes what counts once, which alternatives of one route may look at more than once for one request.
+func (j *jwtAuth) uses(x *exchange.Exchange, t *hostsvc.Proofs, key, id string, until time.Time, used *exchange.Refusal) *exchange.Refusal {
 	spent := exchange.Spent{In: t.Table, Key: key, ID: id}
 	if slices.Contains(x.Spent, spent) {
 		return nil
 	}
-	switch fresh, ok := t.Use(key, id, x.Timings.Received, until); {
-	case !ok:
-		return full
-	case !fresh:
+	switch t.Use(key, id, x.Timings.Received, until) {
+	case hostsvc.ReplayFirst:
+	case hostsvc.ReplayAgain:
 		return used
+	case hostsvc.ReplayOutage:
+		return j.refusals.storeless
+	default:
+		return j.refusals.full
 	}
 	x.Spent = append(x.Spent, spent)
 	return nil
@@ -156,7 +159,7 @@ func once(x *exchange.Exchange, t *hostsvc.Proofs, key, id string, until time.Ti
 
 // single returns nil if the token was not used before, where tokens count once.
 func (j *jwtAuth) single(x *exchange.Exchange, v *verified) *exchange.Refusal {
-	return once(x, j.once, v.token.Text("iss"), v.token.Text("jti"), v.ends, j.refusals.full, j.refusals.of(token.Used))
+	return j.uses(x, j.once, v.token.Text("iss"), v.token.Text("jti"), v.ends, j.refusals.of(token.Used))
 }
 
 // isTarget reports whether a proof is for this request: the same scheme, host and path. Query and fragment do not count, and

@@ -179,6 +179,7 @@ func TestProofsCountOnceForAllGateways(t *testing.T) {
 		Name: "proofs", Addresses: []string{redis.Address}, Plain: true, Password: redistest.Password,
 		DialTimeout: time.Second, Timeout: 2 * time.Second, MaxConnections: 4, IdleTimeout: time.Minute,
 	}
+	why := ""
 	gateway := func(on policyv1.OnStoreError) func(id string) int {
 		w := newWorld(t)
 		store, err := hostsvc.NewSharedStore(w.host.RedisPool(server, nil), [][]byte{make([]byte, 32)})
@@ -203,6 +204,7 @@ func TestProofsCountOnceForAllGateways(t *testing.T) {
 				"jti": id, "htm": "GET", "htu": "https://api.test/", "iat": w.now.Unix(), "ath": token.Hash([]byte(raw)),
 			})))
 			if p.Request(x) != policy.Next {
+				why = x.Refusal().Reason()
 				return x.Refusal().Status()
 			}
 			return 200
@@ -223,6 +225,9 @@ func TestProofsCountOnceForAllGateways(t *testing.T) {
 	step("without the store", local("3"), 200)
 	step("without the store, again", local("3"), 401)
 	step("without the store, strictly", strict("3"), 503)
+	if why != "replay_store_unavailable" {
+		t.Errorf("the log says %q without the store", why)
+	}
 	step("without the store, known before", strict("2"), 401)
 }
 
