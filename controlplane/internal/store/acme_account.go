@@ -21,7 +21,7 @@ where g.name = $1 order by a.id`
 	upsertAcmeAccount = `
 insert into acme_accounts (group_uid, id, sealed, created_at, updated_at) values ($1, $2, $3, $4, $4)
 on conflict on constraint acme_accounts_pkey do update set sealed = excluded.sealed, updated_at = excluded.updated_at`
-	deleteAcmeAccount   = `delete from acme_accounts where group_uid = $1 and id = $2`
+	deleteAcmeAccount = `delete from acme_accounts where group_uid = $1 and id = $2`
 	// selectGroupsHolding looks one up for each group and kind. Order and limit keep the planner from reading all resources instead.
 	selectGroupsHolding = `
 select g.name from groups g
