@@ -10,7 +10,7 @@ const (
 	// stint is for how long a computation goes on between two rests while others wait for their turn, and rest how long these
 	// are. The system's scheduler lets who computes finish a share of some milliseconds before a request has the processor; whoever
 	// rests before that makes nobody wait for long.
-	stint = time.Millisecond
+	stint = 300 * time.Microsecond
 	rest  = time.Millisecond
 )
 
@@ -26,7 +26,7 @@ type Pause struct {
 }
 
 // NewPause makes one, for one computation, which rests at times while pressed says so: then somebody guesses, or many log in at
-// once, and it takes twice as long. Nil: it never does. It holds two files until it is closed.
+// once, and it takes three to four times as long. Nil: it never does. It holds two files until it is closed.
 func NewPause(pressed func() bool) *Pause {
 	p := &Pause{pressed: pressed, since: time.Now()}
 	read, write, err := os.Pipe()

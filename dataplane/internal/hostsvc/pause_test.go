@@ -96,7 +96,7 @@ func TestPausesAreRestsUnderPressure(t *testing.T) {
 		want    time.Duration
 	}{
 		{"under pressure", func() bool { return true }, time.Millisecond, time.Millisecond},
-		{"under pressure, too soon", func() bool { return true }, time.Millisecond / 2, 0},
+		{"under pressure, too soon", func() bool { return true }, time.Millisecond / 5, 0},
 		{"nobody waits", func() bool { return false }, time.Millisecond, 0},
 		{"nobody can", nil, time.Millisecond, 0},
 	} {
