@@ -2,6 +2,7 @@ package fanout_test
 
 import (
 	"fmt"
+	"maps"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -84,10 +85,7 @@ func TestWhatIsHeldIsNotLost(t *testing.T) {
 			}
 			r := &receiver{at: at}
 			if at.Revision > 0 {
-				r.records = map[string][]byte{}
-				for k, v := range all[0].records {
-					r.records[k] = v
-				}
+				r.records = maps.Clone(all[0].records)
 			}
 			s := join(t, g, at)
 			all = append(all, r)
