@@ -8,8 +8,8 @@ import (
 
 const (
 	queuePerWorker = 16
-	// maxTurnWait bounds how long a caller waits for his turn: with a full queue of hashes of 85 ms, and rests between, that is
-	// what most of it takes.
+	// maxTurnWait bounds how long a caller waits for his turn. A full queue of hashes of 85 ms, with the rests between, takes
+	// longer: who is far back in it is sent away, and not kept for as long as somebody guesses.
 	maxTurnWait = 2 * time.Second
 )
 
