@@ -123,12 +123,12 @@ bench: build ## run the benchmarks; OUT=FILE writes JSON lines, CHECK=1 fails on
 		$(if $(FULL),-full) $(if $(BENCH),-bench '$(BENCH)') $(MODULES)
 
 # KEYWARD_BIN=DIR on the command line measures the programs there instead of building them.
-bench-proxy: $(if $(filter command,$(origin KEYWARD_BIN)),,build) ## CPU per request beside nginx, haproxy, nginx with Lua; OUT, CHECK, FULL, VARIANTS=REGEXP, ROUNDS, WORKERS, PROFILE=1
+bench-proxy: $(if $(filter command,$(origin KEYWARD_BIN)),,build) ## CPU per request beside nginx, haproxy, nginx with Lua; OUT, CHECK, FULL, VARIANTS=REGEXP, ROUNDS, WORKERS, BESIDE=DIR, PROFILE=1
 	@.tools/setup --bench
 	@mkdir -p bin && go -C e2e test -c -o $(CURDIR)/bin/.bench-proxy ./load/proxybench && cd e2e/load/proxybench && \
 		KEYWARD_BENCH_PROXY=1 KEYWARD_FULL=$(FULL) KEYWARD_BENCH_OUT='$(if $(OUT),$(abspath $(OUT)))' KEYWARD_BENCH_CHECK=$(CHECK) \
 		KEYWARD_BENCH_VARIANTS='$(VARIANTS)' KEYWARD_BENCH_ROUNDS=$(ROUNDS) KEYWARD_BENCH_WORKERS=$(WORKERS) \
-		KEYWARD_BENCH_PROFILE=$(if $(PROFILE),$(CURDIR)/bin/profiles) \
+		KEYWARD_BENCH_BESIDE='$(if $(BESIDE),$(abspath $(BESIDE)))' KEYWARD_BENCH_PROFILE=$(if $(PROFILE),$(CURDIR)/bin/profiles) \
 		$(CURDIR)/.tools/bench/isolated $(CURDIR)/bin/.bench-proxy -test.run '^TestBenchProxy$$' -test.timeout 4h
 
 bench-sync: $(if $(filter command,$(origin KEYWARD_BIN)),,build) ## from a commit to many gateways, beside a bare fan-out; OUT, CHECK, FULL, PARTS=REGEXP

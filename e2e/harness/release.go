@@ -14,6 +14,9 @@ import (
 // Release is a set of programs of one version. The zero value is what make build made of this tree.
 type Release struct{ dir string }
 
+// BuiltIn is a release that is built in a directory.
+func BuiltIn(dir string) Release { return Release{dir: dir} }
+
 func (r Release) program(t testing.TB, name string) string {
 	t.Helper()
 	if r.dir == "" {

@@ -50,7 +50,7 @@ type Exchange struct {
 	refusal   *Refusal
 	id        ID
 	arena     arena
-	saved     saved
+	saved     *saved // nil: Save was never called
 	current   *Slot
 	body      []byte // unless bodyState is bodyUnread
 	bodyState bodyState
@@ -280,14 +280,16 @@ func (x *Exchange) Reset() {
 		clear(p.Slots[:cap(p.Slots)])
 		p.Ran, p.Slots = 0, p.Slots[:0]
 	}
-	x.saved.reset()
+	if x.saved != nil {
+		x.saved.reset()
+	}
 	x.arena.reset()
 	// Field by field: a composite literal would be made on the stack first, which is deep enough already.
-	progress, memory, vouched, heads := x.Progress, x.arena, x.Vouched[:0], [2]Headers{x.saved.reqHead, x.saved.respHead}
+	progress, memory, vouched, saved := x.Progress, x.arena, x.Vouched[:0], x.saved
 	proofs, spent := x.Proofs[:0], x.Spent[:0]
 	*x = Exchange{}
 	x.Proofs, x.Spent = proofs, spent
-	x.Progress, x.arena, x.Vouched, x.saved.reqHead, x.saved.respHead = progress, memory, vouched, heads[0], heads[1]
+	x.Progress, x.arena, x.Vouched, x.saved = progress, memory, vouched, saved
 	x.Request.Header, x.Response.Header, x.Reports = req[:0], resp[:0], reports[:0]
 }
 
@@ -310,7 +312,10 @@ func (s *saved) reset() {
 
 // Save remembers request, response and principal. There is one level: a second Save replaces the first.
 func (x *Exchange) Save() {
-	s := &x.saved
+	if x.saved == nil {
+		x.saved = new(saved)
+	}
+	s := x.saved
 	s.reqHead = append(s.reqHead[:0], x.Request.Header...)
 	s.respHead = append(s.respHead[:0], x.Response.Header...)
 	s.request, s.response, s.principal = x.Request, x.Response, x.Principal
@@ -319,7 +324,7 @@ func (x *Exchange) Save() {
 
 // Restore undoes every change since Save.
 func (x *Exchange) Restore() {
-	s := &x.saved
+	s := x.saved
 	req, resp := x.Request.Header, x.Response.Header
 	x.Request, x.Response, x.Principal = s.request, s.response, s.principal
 	x.body, x.bodyState = s.body, s.bodyState

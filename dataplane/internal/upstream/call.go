@@ -12,7 +12,7 @@ import (
 	"keyward.dev/dataplane/internal/upstream/guard"
 )
 
-// call is an exchange from Do to Response.Close. It is pooled with all the memory it needs.
+// call is an exchange from Do to Response.Close. Its Response keeps it for the next, with all the memory it needs.
 type call struct {
 	m    *Manager
 	ctx  context.Context
@@ -55,7 +55,11 @@ func newCall(m *Manager) *call {
 
 // Do sends the request and waits for the head of the response. With an error, always an *Error, the exchange is over.
 func (m *Manager) Do(ctx context.Context, r *Request, resp *Response) error {
-	c, _ := m.calls.Get().(*call)
+	c := resp.kept
+	if c == nil || c.m != m {
+		c = newCall(m)
+		resp.kept = c
+	}
 	c.begin(ctx, r, resp)
 	if f := c.run(); f != nil {
 		c.close()
@@ -366,5 +370,4 @@ func (c *call) close() {
 	resp.call, resp.Header = nil, nil
 	c.http1.reset()
 	*c = call{m: c.m, http1: c.http1}
-	c.m.calls.Put(c)
 }

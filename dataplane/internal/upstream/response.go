@@ -19,6 +19,7 @@ type Response struct {
 	ContentLength int64
 
 	call *call // nil before Do and after Close
+	kept *call // of the last exchange; nil before the first
 
 	mu      sync.Mutex
 	aborted bool         // guarded by mu: by Abort, since Do began

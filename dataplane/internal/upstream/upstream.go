@@ -55,7 +55,6 @@ type Manager struct {
 	started time.Time
 
 	views   sync.Map  // *runtime.Service: *view
-	calls   sync.Pool // of *call
 	buffers sync.Pool // of *[pumpPiece]byte
 	workers workers
 	changed chan struct{} // what is to be probed may have changed
@@ -78,7 +77,6 @@ func NewManager(c Config) *Manager {
 		sweeper: c.Sweeper, log: c.Log, engine: c.Engine, started: time.Now(),
 		changed: make(chan struct{}, 1), services: map[serviceKey]*service{},
 	}
-	m.calls.New = func() any { return newCall(m) }
 	m.buffers.New = func() any { return new([pumpPiece]byte) }
 	var err error
 	if m.files, err = hostsvc.NewFiles(c.FileRoots); err != nil {

@@ -12,15 +12,19 @@ import (
 	"keyward.dev/e2e/load/proxybench"
 )
 
+// roundsWithoutBudget is how many rounds a variant has that is for orientation.
+const roundsWithoutBudget = 3
+
 // options come from the environment, as `make bench-proxy` sets it.
 type options struct {
 	full, check    bool
 	choice         proxybench.Choice
 	rounds         int
-	repeats        int // of a disturbed run, at most
+	slices         int // of a round
 	workers        int
-	window         time.Duration // of a run, in which is measured
+	window         time.Duration // in which latency and handshakes are measured, without a pause
 	out, profileTo string
+	beside         string // where another build is that is compared too
 }
 
 // TestBenchProxy measures; it is no test of anything unless it is asked to hold the results against the budgets.
@@ -46,10 +50,10 @@ func readOptions(t *testing.T) options {
 	o := options{
 		full: os.Getenv("KEYWARD_FULL") != "", check: os.Getenv("KEYWARD_BENCH_CHECK") != "",
 		out: os.Getenv("KEYWARD_BENCH_OUT"), profileTo: os.Getenv("KEYWARD_BENCH_PROFILE"),
-		rounds: 3, repeats: 1, workers: 1, window: 2 * time.Second,
+		beside: os.Getenv("KEYWARD_BENCH_BESIDE"), rounds: 3, slices: 40, workers: 1, window: 2 * time.Second,
 	}
 	if o.full {
-		o.rounds, o.repeats, o.window = 9, 4, 3*time.Second
+		o.rounds = 9
 	}
 	o.choice.Full = o.full
 	if pattern := os.Getenv("KEYWARD_BENCH_VARIANTS"); pattern != "" {
@@ -86,36 +90,6 @@ type bench struct {
 	results      []proxybench.Result
 }
 
-// compare runs the contenders in turn, round by round.
-func (b *bench) compare(v proxybench.Variant) {
-	b.t.Helper()
-	contenders := b.row(v.Large)
-	var of []*contender
-	var series []proxybench.Series
-	for _, c := range contenders {
-		if v.Protocol != proxybench.Plain && c.tls == "" {
-			continue
-		}
-		of = append(of, c)
-		series = append(series, proxybench.Series{Contender: c.name, Logs: c.logs})
-		b.warm(c, v)
-	}
-	for round := range b.rounds {
-		for i, c := range of {
-			series[i].Runs = append(series[i].Runs, b.run(c, v, round))
-		}
-	}
-	if err := proxybench.Table(os.Stdout, v.Name(), series); err != nil {
-		b.t.Fatal(err)
-	}
-	b.results = append(b.results, proxybench.Judge(v.Name(), series, proxybench.Budgets())...)
-	if b.profileTo != "" {
-		for _, c := range of {
-			b.profile(c, v)
-		}
-	}
-}
-
 // describe says what the figures depend on.
 func (b *bench) describe() {
 	congestion, err := os.ReadFile("/proc/sys/net/ipv4/tcp_congestion_control")
@@ -127,7 +101,7 @@ func (b *bench) describe() {
 		pinned = "the contender alone on the last processor, loader and upstream on the others"
 	}
 	b.say("%d processors, %s; every contender has %d worker(s): worker_processes, nbthread, GOMAXPROCS", runtime.NumCPU(), pinned, b.workers)
-	b.say("%d rounds, %s measured of each run; congestion control %s", b.rounds, b.window, bytes.TrimSpace(congestion))
+	b.say("%d rounds of %d slices, each %s; congestion control %s", b.rounds, b.slices, slice, bytes.TrimSpace(congestion))
 }
 
 // tell writes the lines and fails if a budget is missed and that was asked for.

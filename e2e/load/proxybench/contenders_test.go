@@ -175,7 +175,11 @@ func (b *bench) row(large bool) []*contender {
 	b.t.Helper()
 	if b.rows[large] == nil {
 		start := time.Now()
-		b.rows[large] = b.startRow(large, proxybench.Nginx, proxybench.HAProxy, proxybench.NginxLua, proxybench.Bare, proxybench.Chain)
+		names := []string{proxybench.Nginx, proxybench.HAProxy, proxybench.NginxLua, proxybench.Bare, proxybench.Chain}
+		if b.beside != "" {
+			names = append(names, proxybench.Bare+proxybench.Beside, proxybench.Chain+proxybench.Beside)
+		}
+		b.rows[large] = b.startRow(large, names...)
 		b.say("contenders started in %s", time.Since(start).Round(time.Second))
 	}
 	return b.rows[large]
@@ -191,9 +195,9 @@ func (b *bench) startRow(large bool, names ...string) []*contender {
 	var out []*contender
 	for _, name := range names {
 		var c *contender
-		switch name {
+		switch kind, beside := strings.CutSuffix(name, proxybench.Beside); kind {
 		case proxybench.Bare, proxybench.Chain:
-			c = b.startGateway(name, hosts, consumers)
+			c = b.startGateway(kind, beside, hosts, consumers)
 		default:
 			c = b.startPeer(name, b.site(hosts, consumers))
 		}
@@ -243,8 +247,9 @@ func (b *bench) startPeer(name string, s proxybench.Site) *contender {
 	return c
 }
 
-// startGateway starts a gateway of a group that has the row's routes and, with the chain, its policies and consumers.
-func (b *bench) startGateway(name string, hosts, consumers int) *contender {
+// startGateway starts a gateway of a group that has the row's routes and, with the chain, its policies and consumers; beside is for one of the
+// other build.
+func (b *bench) startGateway(name string, beside bool, hosts, consumers int) *contender {
 	b.t.Helper()
 	if b.gateways == nil {
 		b.gateways = &gateways{cluster: harness.New(b.t, harness.Options{}), groups: map[string]bool{}}
@@ -266,6 +271,11 @@ func (b *bench) startGateway(name string, hosts, consumers int) *contender {
 		args = append(args, "--access-log", filepath.Join(dir, "access.log"))
 	}
 	env := []string{"KEYWARD_JOIN_TOKEN=" + cluster.JoinToken(group, 1), fmt.Sprintf("GOMAXPROCS=%d", b.workers)}
+	if beside {
+		own := cluster.Programs
+		defer func() { cluster.Programs = own }()
+		cluster.Programs = harness.BuiltIn(b.beside)
+	}
 	g := cluster.NewGatewayEnv(env, args...)
 	g.Start()
 	g.AwaitReady()

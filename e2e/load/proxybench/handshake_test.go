@@ -43,7 +43,8 @@ func (b *bench) shakeHands() {
 		}
 		for range b.rounds {
 			for i, c := range of {
-				series[i].Runs = append(series[i].Runs, b.handshakes(c, resumed, b.window))
+				run, saw := b.handshakes(c, resumed, b.window)
+				series[i].Runs, series[i].Loads = append(series[i].Runs, run), append(series[i].Loads, saw)
 			}
 		}
 		if err := proxybench.Table(os.Stdout, name, series); err != nil {
@@ -54,7 +55,7 @@ func (b *bench) shakeHands() {
 }
 
 // handshakes makes connections for a while, and returns what each cost.
-func (b *bench) handshakes(c *contender, resumed bool, d time.Duration) proxybench.Run {
+func (b *bench) handshakes(c *contender, resumed bool, d time.Duration) (proxybench.Run, proxybench.Load) {
 	b.t.Helper()
 	before, began := b.cpu(c.pids...), time.Now()
 	took := make([][]time.Duration, shakers)
@@ -86,10 +87,8 @@ func (b *bench) handshakes(c *contender, resumed bool, d time.Duration) proxyben
 	whole, spent := time.Since(began), b.cpu(c.pids...)-before
 	each := slices.Sorted(slices.Values(slices.Concat(took...)))
 	n := len(each)
-	return proxybench.Run{
-		CPU: spent / time.Duration(n), Busy: float64(spent) / float64(whole), Rate: float64(n) / whole.Seconds(), RSS: b.rss(c),
-		P50: each[n/2], P99: each[n*99/100],
-	}
+	run := proxybench.Run{CPU: spent / time.Duration(n), Busy: float64(spent) / float64(whole), Rate: float64(n) / whole.Seconds(), RSS: b.rss(c)}
+	return run, proxybench.Load{P50: each[n/2], P99: each[n*99/100]}
 }
 
 // connection makes one, sends a request over it, which brings the ticket for the next, and closes it.

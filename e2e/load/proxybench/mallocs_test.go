@@ -1,7 +1,6 @@
 package proxybench_test
 
 import (
-	"syscall"
 	"time"
 
 	"keyward.dev/e2e/load/proxybench"
@@ -54,9 +53,7 @@ func (b *bench) mallocs(c *contender, path, script string, requests int64) float
 	}
 	after := b.metric(c, "go_memstats_mallocs_total")
 	n = b.requests() - first
-	if err := l.cmd.Process.Signal(syscall.SIGINT); err != nil { // wrk tells what it has seen
-		b.t.Fatal(err)
-	}
+	l.interrupt()
 	l.end()
 	// What asking costs itself.
 	asked := b.metric(c, "go_memstats_mallocs_total")

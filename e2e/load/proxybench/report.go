@@ -16,9 +16,11 @@ const (
 	NginxLua = "nginx-lua"
 	Bare     = "keyward-bare"
 	Chain    = "keyward-chain"
+	// Beside is what the names of another build's gateways have in addition.
+	Beside = "-beside"
 )
 
-// Run is what one run of one contender gave.
+// Run is what one slice of one contender gave.
 type Run struct {
 	CPU      time.Duration // per request, of the contender
 	Upstream time.Duration // per request
@@ -26,14 +28,14 @@ type Run struct {
 	Busy     float64       // share of the time that the contender was on a processor
 	Others   float64       // share of a processor that others had who have nothing to do with it
 	Rate     float64       // requests a second
-	P50, P99 time.Duration
 	RSS      int64
 }
 
-// Series are the runs of a contender, round by round.
+// Series are the runs of a contender in the order of the turns, and what its loader saw when it ran without a pause.
 type Series struct {
 	Contender, Logs string
 	Runs            []Run
+	Loads           []Load
 }
 
 // Result is one line of the report. A number that does not apply is null.
@@ -76,8 +78,7 @@ func Judge(variant string, all []Series, budgets []Budget) []Result {
 			compare(&r, of, baseline)
 		}
 		results = append(results, r, Measured(name, "requests/s", MedianInterval(values(all, s.Contender, rate)).Median, 0),
-			Measured(name, "p50-us", MedianInterval(values(all, s.Contender, p50)).Median, 0),
-			Measured(name, "p99-us", MedianInterval(values(all, s.Contender, p99)).Median, 0),
+			Measured(name, "p50-us", s.latency(p50), 0), Measured(name, "p99-us", s.latency(p99), 0),
 			Measured(name, "rss-bytes", MedianInterval(values(all, s.Contender, rss)).Median, 0))
 	}
 	for _, b := range budgets {
@@ -99,9 +100,9 @@ func compare(r *Result, of, baselines []float64) Interval {
 // The units of the figures in results.
 func cpu(r Run) float64  { return micros(r.CPU) }
 func rate(r Run) float64 { return r.Rate }
-func p50(r Run) float64  { return micros(r.P50) }
-func p99(r Run) float64  { return micros(r.P99) }
 func rss(r Run) float64  { return float64(r.RSS) }
+func p50(l Load) float64 { return micros(l.P50) }
+func p99(l Load) float64 { return micros(l.P99) }
 
 func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 
@@ -118,6 +119,15 @@ func values(all []Series, contender string, figure func(Run) float64) []float64 
 	return nil
 }
 
+// latency is the median of a quantile that the loader saw.
+func (s Series) latency(quantile func(Load) float64) float64 {
+	of := make([]float64, len(s.Loads))
+	for i, l := range s.Loads {
+		of[i] = quantile(l)
+	}
+	return MedianInterval(of).Median
+}
+
 // Table prints a variant for people.
 func Table(w io.Writer, variant string, all []Series) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
@@ -128,7 +138,7 @@ func Table(w io.Writer, variant string, all []Series) error {
 		m := func(figure func(Run) float64) float64 { return MedianInterval(values(all, s.Contender, figure)).Median }
 		ratio := MedianInterval(Ratios(values(all, s.Contender, cpu), baseline))
 		fmt.Fprintf(t, "%s\t%s\t%.1f\t%.2f\t%.2f–%.2f\t%.0f%%\t%.0f\t%.2f\t%.2f\t%.0f\t%.1f\t%.1f\t%.0f%%\t\n", s.Contender, s.Logs, m(cpu), ratio.Median, ratio.Low, ratio.High,
-			m(func(r Run) float64 { return r.Busy * 100 }), m(rate), m(p50)/1000, m(p99)/1000, m(rss)/(1<<20),
+			m(func(r Run) float64 { return r.Busy * 100 }), m(rate), s.latency(p50)/1000, s.latency(p99)/1000, m(rss)/(1<<20),
 			m(func(r Run) float64 { return micros(r.Upstream) }), m(func(r Run) float64 { return micros(r.Loader) }), m(func(r Run) float64 { return r.Others * 100 }))
 	}
 	if err := t.Flush(); err != nil {
@@ -136,7 +146,7 @@ func Table(w io.Writer, variant string, all []Series) error {
 	}
 	if len(all) > 0 {
 		n := len(all[0].Runs)
-		fmt.Fprintf(w, "medians of %d rounds; the interval of the median ratio covers %.0f%%\n", n, 100*MedianInterval(make([]float64, n)).Coverage)
+		fmt.Fprintf(w, "medians of %d turns; the interval of the median ratio covers %.0f%%\n", n, 100*MedianInterval(make([]float64, n)).Coverage)
 	}
 	return nil
 }

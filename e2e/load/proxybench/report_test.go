@@ -14,17 +14,18 @@ func runs(micros ...int) []proxybench.Run {
 	var out []proxybench.Run
 	for _, us := range micros {
 		out = append(out, proxybench.Run{
-			CPU: time.Duration(us) * time.Microsecond, Rate: 1000, P50: time.Millisecond, P99: 9 * time.Millisecond, RSS: 1 << 20, Busy: .5,
+			CPU: time.Duration(us) * time.Microsecond, Rate: 1000, RSS: 1 << 20, Busy: .5,
 		})
 	}
 	return out
 }
 
 func series(chain ...int) []proxybench.Series {
+	loads := []proxybench.Load{{P50: time.Millisecond, P99: 9 * time.Millisecond}}
 	return []proxybench.Series{
-		{Contender: proxybench.Nginx, Logs: "no", Runs: runs(10, 20, 10)},
-		{Contender: proxybench.NginxLua, Logs: "no", Runs: runs(20, 40, 20)},
-		{Contender: proxybench.Chain, Logs: "file", Runs: runs(chain...)},
+		{Contender: proxybench.Nginx, Logs: "no", Runs: runs(10, 20, 10), Loads: loads},
+		{Contender: proxybench.NginxLua, Logs: "no", Runs: runs(20, 40, 20), Loads: loads},
+		{Contender: proxybench.Chain, Logs: "file", Runs: runs(chain...), Loads: loads},
 	}
 }
 
@@ -99,7 +100,7 @@ func TestTable(t *testing.T) {
 	if err := proxybench.Table(&out, "v", series(12, 24, 12)); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"medians of 3 rounds; the interval of the median ratio covers 75%", "keyward-chain  file        12.0      1.20  1.20–1.20"} {
+	for _, want := range []string{"medians of 3 turns; the interval of the median ratio covers 75%", "keyward-chain  file        12.0      1.20  1.20–1.20"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, out.String())
 		}

@@ -1,124 +1,60 @@
 package proxybench_test
 
 import (
-	"bytes"
-	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"strconv"
 	"time"
 
 	"keyward.dev/e2e/load/proxybench"
 )
 
 const (
-	// before the window: connections are made, scripts read.
+	// lead goes before anything is measured: connections are made, scripts read.
 	lead = 700 * time.Millisecond
 	// warmUp goes before the first round: pools fill. In the large row a counter is made for most consumers, too.
 	warmUp, largeWarmUp = time.Second, 6 * time.Second
-	// tolerated is the share of a processor that others may have without a run being repeated.
-	tolerated = 0.15
+	// slice is what is measured at a stretch. It is short, so that what else the machine does, which lasts longer, falls on all contenders alike.
+	slice = 50 * time.Millisecond
+	// settle goes before a slice: the processor's caches hold what the contender before needed.
+	settle = 30 * time.Millisecond
+	// slack is what a turn takes more than settle and slice, at most.
+	slack = 20 * time.Millisecond
 )
 
-// loader is a program that sends requests.
-type loader struct {
-	b      *bench
-	cmd    *exec.Cmd
-	output bytes.Buffer
-	log    string // of h2load
-}
-
-// load starts the loader of a variant.
-func (b *bench) load(c *contender, v proxybench.Variant, d time.Duration, seed int) *loader {
+// compare lets the contenders take turns, and reports.
+func (b *bench) compare(v proxybench.Variant) {
 	b.t.Helper()
-	if v.Protocol == proxybench.H2 {
-		return b.h2load(c, v, d)
+	var of []*contender
+	var series []proxybench.Series
+	for _, c := range b.row(v.Large) {
+		if v.Protocol != proxybench.Plain && c.tls == "" {
+			continue
+		}
+		of = append(of, c)
+		series = append(series, proxybench.Series{Contender: c.name, Logs: c.logs})
+		b.warm(c, v)
 	}
-	target, script := "http://"+c.plain+v.Size.Path, ""
-	if v.Protocol == proxybench.TLS {
-		target = "https://" + c.tls + v.Size.Path
+	rounds := b.rounds
+	if v.Full {
+		rounds = min(rounds, roundsWithoutBudget)
 	}
-	var args []string
-	if v.Large {
-		script = proxybench.RandomScript
-		args = []string{v.Size.Path, strconv.Itoa(proxybench.LargeRoutes), strconv.Itoa(proxybench.LargeConsumers), strconv.Itoa(seed + 1)}
+	for round := range rounds {
+		for i, c := range of {
+			series[i].Loads = append(series[i].Loads, b.load(c, v, b.window, round).end())
+		}
+		b.turns(of, v, round, series)
 	}
-	return b.wrk(target, v.Connections, d, script, args...)
-}
-
-// wrk starts wrk with one thread and the first consumer's key.
-func (b *bench) wrk(target string, connections int, d time.Duration, script string, args ...string) *loader {
-	b.t.Helper()
-	seconds := max(1, int((d+time.Second-1)/time.Second)) // wrk knows no fractions
-	all := []string{
-		"-t1", "-c" + strconv.Itoa(connections), fmt.Sprintf("-d%ds", seconds), "--latency", "--timeout", "30s",
-		"-H", "Host: " + proxybench.HostName(0), "-H", "X-API-Key: " + proxybench.Key(0),
-	}
-	if script != "" {
-		all = append(all, "-s", b.write(filepath.Join(b.scratch(), "script.lua"), script))
-	}
-	return b.start("wrk", append(append(all, target), args...)...)
-}
-
-func (b *bench) h2load(c *contender, v proxybench.Variant, d time.Duration) *loader {
-	b.t.Helper()
-	log := filepath.Join(b.scratch(), "h2load.log")
-	_ = os.Remove(log)
-	l := b.start("h2load", "-t1", "-c"+strconv.Itoa(v.Connections), "-m"+strconv.Itoa(v.Streams), "-D", strconv.Itoa(int((d+time.Second-1)/time.Second)),
-		"--log-file="+log, "--connect-to="+c.tls, "-H", "x-api-key: "+proxybench.Key(0), "https://"+proxybench.HostName(0)+v.Size.Path)
-	l.log = log
-	return l
-}
-
-// scratch is a directory for what loaders need.
-func (b *bench) scratch() string {
-	if b.scratchDir == "" {
-		b.scratchDir = b.dir()
-	}
-	return b.scratchDir
-}
-
-func (b *bench) start(name string, args ...string) *loader {
-	b.t.Helper()
-	args = append([]string{"-c", b.otherCPUs(), program(b.t, name)}, args...)
-	l := &loader{b: b, cmd: exec.CommandContext(b.t.Context(), program(b.t, "taskset"), args...)}
-	l.cmd.Stdout, l.cmd.Stderr = &l.output, &l.output
-	if err := l.cmd.Start(); err != nil {
+	if err := proxybench.Table(os.Stdout, v.Name(), series); err != nil {
 		b.t.Fatal(err)
 	}
-	return l
-}
-
-// end waits for the loader and returns what it saw, which may contain no failure.
-func (l *loader) end() proxybench.Load {
-	l.b.t.Helper()
-	if err := l.cmd.Wait(); err != nil {
-		l.b.t.Fatalf("%v: %v\n%s", l.cmd.Args, err, l.output.Bytes())
+	b.results = append(b.results, proxybench.Judge(v.Name(), series, proxybench.Budgets())...)
+	if b.profileTo != "" {
+		for _, c := range of {
+			b.profile(c, v)
+		}
 	}
-	parse := proxybench.ParseWrk
-	if l.log != "" {
-		parse = proxybench.ParseH2load
-	}
-	saw, err := parse(l.output.String())
-	if err == nil && l.log != "" {
-		saw.P50, saw.P99, err = quantiles(l.log)
-	}
-	if err != nil || saw.Failed != "" {
-		l.b.t.Fatalf("%v: %v: %s\n%s", l.cmd.Args, err, saw.Failed, l.output.Bytes())
-	}
-	return saw
-}
-
-func quantiles(log string) (p50, p99 time.Duration, err error) {
-	f, err := os.Open(log)
-	if err != nil {
-		return 0, 0, err
-	}
-	defer f.Close()
-	return proxybench.H2loadQuantiles(f)
 }
 
 // warm sends load that is not measured.
@@ -129,6 +65,29 @@ func (b *bench) warm(c *contender, v proxybench.Variant) {
 		d = largeWarmUp
 	}
 	b.load(c, v, d, -1).end()
+}
+
+// turns measures. All contenders have a loader, of which one at a time runs, for a slice; their order is drawn anew each
+// time, so that none always comes after the same one.
+func (b *bench) turns(of []*contender, v proxybench.Variant, round int, series []proxybench.Series) {
+	b.t.Helper()
+	whole := time.Duration(len(of)) * (lead + time.Duration(b.slices)*(settle+slice+slack))
+	loaders := make([]*loader, len(of))
+	for i, c := range of {
+		loaders[i] = b.load(c, v, whole, round)
+		<-time.After(lead)
+		loaders[i].pause()
+	}
+	order := rand.New(rand.NewPCG(uint64(round), 0)) //nolint:gosec // the same each time
+	for range b.slices {
+		for _, i := range order.Perm(len(of)) {
+			series[i].Runs = append(series[i].Runs, b.turn(of[i], loaders[i]))
+		}
+	}
+	for _, l := range loaders {
+		l.proceed()
+		l.end()
+	}
 }
 
 // moment is what is known at one time.
@@ -183,32 +142,15 @@ func (b *bench) page(url string) string {
 	return string(body)
 }
 
-// run is one measurement, which is repeated a few times where others had much of the processors.
-func (b *bench) run(c *contender, v proxybench.Variant, round int) proxybench.Run {
+// turn lets one loader run and returns what its requests cost.
+func (b *bench) turn(c *contender, l *loader) proxybench.Run {
 	b.t.Helper()
-	r := b.once(c, v, round)
-	for range b.repeats {
-		if r.Others <= tolerated {
-			break
-		}
-		again := b.once(c, v, round)
-		if again.Others < r.Others {
-			r = again
-		}
-	}
-	return r
-}
-
-// once measures. Only a window in the middle of the load counts: neither handshakes nor what warms up.
-func (b *bench) once(c *contender, v proxybench.Variant, round int) proxybench.Run {
-	b.t.Helper()
-	l := b.load(c, v, lead+b.window+200*time.Millisecond, round)
-	<-time.After(lead)
+	l.proceed()
+	<-time.After(settle)
 	first := b.moment(c, l)
-	<-time.After(b.window)
+	<-time.After(slice)
 	last := b.moment(c, l)
-	memory := b.rss(c)
-	saw := l.end()
+	l.pause()
 	n, took := last.requests-first.requests-1, last.at.Sub(first.at)
 	if n <= 0 {
 		b.t.Fatalf("%s: no requests within %s", c.name, took)
@@ -217,7 +159,6 @@ func (b *bench) once(c *contender, v proxybench.Variant, round int) proxybench.R
 	of := func(d time.Duration) float64 { return float64(d) / float64(took) }
 	return proxybench.Run{
 		CPU: spent / time.Duration(n), Upstream: upstream / time.Duration(n), Loader: sends / time.Duration(n),
-		Busy: of(spent), Others: max(0, of(last.busy-first.busy-spent-upstream-sends)), Rate: float64(n) / took.Seconds(),
-		P50: saw.P50, P99: saw.P99, RSS: memory,
+		Busy: of(spent), Others: max(0, of(last.busy-first.busy-spent-upstream-sends)), Rate: float64(n) / took.Seconds(), RSS: b.rss(c),
 	}
 }

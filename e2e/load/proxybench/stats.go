@@ -43,7 +43,7 @@ func coverage(n, below int) float64 {
 	return max(0, 1-2*outside/math.Pow(2, float64(n)))
 }
 
-// Ratios are those of the rounds: what slows down the machine for a while falls on both.
+// Ratios are those of the turns: what slows down the machine for a while falls on both.
 func Ratios(values, baselines []float64) []float64 {
 	n := min(len(values), len(baselines))
 	out := make([]float64, n)
