@@ -23,7 +23,7 @@ FUZZTIME ?= $(if $(FULL),1m,2s)
 
 export KEYWARD_BIN := $(CURDIR)/bin
 
-.PHONY: help setup demo build generate generate-check fmt fix lint test race verify e2e fips fuzz bench bench-proxy bench-sync tidy list-modules
+.PHONY: help setup demo build generate generate-check fmt fix lint test race verify e2e fips fuzz bench bench-proxy bench-sync pgo tidy list-modules
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -130,6 +130,17 @@ bench-proxy: $(if $(filter command,$(origin KEYWARD_BIN)),,build) ## CPU per req
 		KEYWARD_BENCH_VARIANTS='$(VARIANTS)' KEYWARD_BENCH_ROUNDS=$(ROUNDS) KEYWARD_BENCH_WORKERS=$(WORKERS) \
 		KEYWARD_BENCH_BESIDE='$(if $(BESIDE),$(abspath $(BESIDE)))' KEYWARD_BENCH_PROFILE=$(if $(PROFILE),$(CURDIR)/bin/profiles) \
 		$(CURDIR)/.tools/bench/isolated $(CURDIR)/bin/.bench-proxy -test.run '^TestBenchProxy$$' -test.timeout 4h
+
+# At a path that says nothing of this machine: the profile names it.
+PROFILED := /tmp/keyward-profiled
+PGO      := dataplane/cmd/keyward-dataplane/default.pgo
+
+pgo: build ## profile the gateway under load, for the compiler: $(PGO); 5 minutes, on a machine that does nothing else
+	@rm -rf $(PROFILED) && mkdir -p $(PROFILED)/profiles && cp bin/keyward* $(PROFILED)
+	$(GOBUILD) -C dataplane build $(PRODUCT) -pgo=off -tags profile -o $(PROFILED) ./cmd/keyward-dataplane
+	PROFILE_DIR=$(PROFILED)/profiles $(MAKE) bench-proxy KEYWARD_BIN=$(PROFILED) VARIANTS='1KiB/(64|16x4)/' ROUNDS=1
+	go tool pprof -proto -output $(PGO) $$(find $(PROFILED)/profiles -name '*.prof')
+	@rm -rf $(PROFILED)
 
 bench-sync: $(if $(filter command,$(origin KEYWARD_BIN)),,build) ## from a commit to many gateways, beside a bare fan-out; OUT, CHECK, FULL, PARTS=REGEXP
 	@.tools/setup --run

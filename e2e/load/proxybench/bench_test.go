@@ -20,7 +20,6 @@ type options struct {
 	full, check    bool
 	choice         proxybench.Choice
 	rounds         int
-	slices         int // of a round
 	workers        int
 	window         time.Duration // in which latency and handshakes are measured, without a pause
 	out, profileTo string
@@ -50,7 +49,7 @@ func readOptions(t *testing.T) options {
 	o := options{
 		full: os.Getenv("KEYWARD_FULL") != "", check: os.Getenv("KEYWARD_BENCH_CHECK") != "",
 		out: os.Getenv("KEYWARD_BENCH_OUT"), profileTo: os.Getenv("KEYWARD_BENCH_PROFILE"),
-		beside: os.Getenv("KEYWARD_BENCH_BESIDE"), rounds: 3, slices: 40, workers: 1, window: 2 * time.Second,
+		beside: os.Getenv("KEYWARD_BENCH_BESIDE"), rounds: 3, workers: 1, window: 2 * time.Second,
 	}
 	if o.full {
 		o.rounds = 9
@@ -101,7 +100,7 @@ func (b *bench) describe() {
 		pinned = "the contender alone on the last processor, loader and upstream on the others"
 	}
 	b.say("%d processors, %s; every contender has %d worker(s): worker_processes, nbthread, GOMAXPROCS", runtime.NumCPU(), pinned, b.workers)
-	b.say("%d rounds of %d slices, each %s; congestion control %s", b.rounds, b.slices, slice, bytes.TrimSpace(congestion))
+	b.say("%d rounds; congestion control %s", b.rounds, bytes.TrimSpace(congestion))
 }
 
 // tell writes the lines and fails if a budget is missed and that was asked for.

@@ -144,6 +144,12 @@ func Table(w io.Writer, variant string, all []Series) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
+	for _, s := range all {
+		if before := values(all, s.Contender+Beside, cpu); len(before) > 0 {
+			ratio := MedianInterval(Ratios(values(all, s.Contender, cpu), before))
+			fmt.Fprintf(w, "%s of %s: %.3f, %.3f–%.3f\n", s.Contender, s.Contender+Beside, ratio.Median, ratio.Low, ratio.High)
+		}
+	}
 	if len(all) > 0 {
 		n := len(all[0].Runs)
 		fmt.Fprintf(w, "medians of %d turns; the interval of the median ratio covers %.0f%%\n", n, 100*MedianInterval(make([]float64, n)).Coverage)

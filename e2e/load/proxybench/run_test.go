@@ -15,13 +15,25 @@ const (
 	lead = 700 * time.Millisecond
 	// warmUp goes before the first round: pools fill. In the large row a counter is made for most consumers, too.
 	warmUp, largeWarmUp = time.Second, 6 * time.Second
-	// slice is what is measured at a stretch. It is short, so that what else the machine does, which lasts longer, falls on all contenders alike.
-	slice = 50 * time.Millisecond
-	// settle goes before a slice: the processor's caches hold what the contender before needed.
-	settle = 30 * time.Millisecond
-	// slack is what a turn takes more than settle and slice, at most.
+	// slack is what a turn takes more than it should, at most.
 	slack = 20 * time.Millisecond
 )
+
+// pace is how long a contender's turn is. It is short, so that what else the machine does, which lasts longer, falls on all
+// contenders alike.
+type pace struct {
+	turns  int           // of a round
+	settle time.Duration // before the slice: the processor's caches hold what the contender before needed
+	slice  time.Duration // in which is measured
+}
+
+// paceOf is that of a variant. With many routes and consumers a processor's caches take longer to fill.
+func paceOf(v proxybench.Variant) pace {
+	if v.Large {
+		return pace{turns: 10, settle: 500 * time.Millisecond, slice: 200 * time.Millisecond}
+	}
+	return pace{turns: 40, settle: 30 * time.Millisecond, slice: 50 * time.Millisecond}
+}
 
 // compare lets the contenders take turns, and reports.
 func (b *bench) compare(v proxybench.Variant) {
@@ -71,7 +83,8 @@ func (b *bench) warm(c *contender, v proxybench.Variant) {
 // time, so that none always comes after the same one.
 func (b *bench) turns(of []*contender, v proxybench.Variant, round int, series []proxybench.Series) {
 	b.t.Helper()
-	whole := time.Duration(len(of)) * (lead + time.Duration(b.slices)*(settle+slice+slack))
+	at := paceOf(v)
+	whole := time.Duration(len(of)) * (lead + time.Duration(at.turns)*(at.settle+at.slice+slack))
 	loaders := make([]*loader, len(of))
 	for i, c := range of {
 		loaders[i] = b.load(c, v, whole, round)
@@ -79,9 +92,9 @@ func (b *bench) turns(of []*contender, v proxybench.Variant, round int, series [
 		loaders[i].pause()
 	}
 	order := rand.New(rand.NewPCG(uint64(round), 0)) //nolint:gosec // the same each time
-	for range b.slices {
+	for range at.turns {
 		for _, i := range order.Perm(len(of)) {
-			series[i].Runs = append(series[i].Runs, b.turn(of[i], loaders[i]))
+			series[i].Runs = append(series[i].Runs, b.turn(of[i], loaders[i], at))
 		}
 	}
 	for _, l := range loaders {
@@ -143,12 +156,12 @@ func (b *bench) page(url string) string {
 }
 
 // turn lets one loader run and returns what its requests cost.
-func (b *bench) turn(c *contender, l *loader) proxybench.Run {
+func (b *bench) turn(c *contender, l *loader, at pace) proxybench.Run {
 	b.t.Helper()
 	l.proceed()
-	<-time.After(settle)
+	<-time.After(at.settle)
 	first := b.moment(c, l)
-	<-time.After(slice)
+	<-time.After(at.slice)
 	last := b.moment(c, l)
 	l.pause()
 	n, took := last.requests-first.requests-1, last.at.Sub(first.at)
