@@ -41,6 +41,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 2
 	}
 	log := telemetry.NewLogger(stderr, s.Log, "gateway")
+	if err := profile(); err != nil {
+		log.ErrorContext(ctx, "gateway cannot be profiled", "err", err)
+		return 1
+	}
 	if err := app.Run(ctx, s, stdout, log); err != nil {
 		log.ErrorContext(ctx, "gateway ended", "err", err)
 		return 1

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"log"
 	"os"
 	"path/filepath"
 	"runtime/pprof"
@@ -11,20 +10,19 @@ import (
 	"time"
 )
 
-// For `make pgo` alone, and in no program that is released: a profile of the gateway's first minute and a half, from which
-// the compiler learns what is called often.
+// profiled is how long the gateway is profiled from its start on.
 const profiled = 90 * time.Second
 
-func init() {
+// profile writes down, for `make pgo` alone and in no program that is released, what the gateway does: from that the compiler
+// learns what is called often.
+func profile() error {
 	f, err := os.Create(filepath.Join(os.Getenv("PROFILE_DIR"), strconv.Itoa(os.Getpid())+".prof"))
-	if err == nil {
-		err = pprof.StartCPUProfile(f)
-	}
 	if err != nil {
-		log.Fatal(err)
+		return err
 	}
 	time.AfterFunc(profiled, func() {
 		pprof.StopCPUProfile()
 		_ = f.Close()
 	})
+	return pprof.StartCPUProfile(f)
 }

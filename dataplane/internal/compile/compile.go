@@ -137,7 +137,7 @@ func (c *Compiler) Build(set *state.Set, prev *runtime.Runtime) (*runtime.Runtim
 		services: prev.Services.Edit(), consumers: prev.Consumers.Edit(), groups: prev.Groups.Edit(),
 		users: usersOf(prev.Users), versions: usersOf(prev.Versions), dependents: usersOf(prev.Dependents),
 		references: usersOf(prev.References), uses: usersOf(prev.Uses), usesOf: prev.UsesOf.Edit(),
-		identities: map[string]identified{}, authorities: map[string]believed{},
+		groupLists: map[string][]string{}, identities: map[string]identified{}, authorities: map[string]believed{},
 		files: map[certs.Local]fileRead{}, clients: prev.Clients.Edit(),
 	}
 	if prev.Settings != nil {
@@ -264,6 +264,7 @@ type build struct {
 	usesOf      *shardmap.Editor[[]string]
 	noted       []string              // what the policies that are being built have asked for
 	egress      *hostsvc.EgressRules  // of the settings
+	groupLists  map[string][]string   // of consumers, by what is in them
 	identities  map[string]identified // by reference; opened already
 	authorities map[string]believed   // by name; opened already
 	files       map[certs.Local]fileRead

@@ -87,7 +87,7 @@ func (b *build) consumer(r *state.Record, got reading[*configv1.Consumer], profi
 		b.directory.SetUnreadableConsumer(r.UID)
 		return
 	}
-	c := &runtime.Consumer{UID: r.UID, Name: r.Name, Groups: m.GetGroups()}
+	c := &runtime.Consumer{UID: r.UID, Name: r.Name, Groups: b.sameGroups(m.GetGroups())}
 	if len(m.GetPolicies()) > 0 {
 		c.Owner = b.owner(r, m.GetPolicies())
 		b.ownFaults(r, chain.Input{Consumer: &c.Owner.Owner})
@@ -96,8 +96,23 @@ func (b *build) consumer(r *state.Record, got reading[*configv1.Consumer], profi
 	b.consumers.Put(r.UID, c)
 	b.directory.PutConsumer(directory.Consumer{
 		UID: r.UID, Name: r.Name, Username: m.GetUsername(), CustomID: m.GetCustomId(), Kind: credentials.Kind(m.GetKind()),
-		Groups: m.GetGroups(), Labels: m.GetLabels(),
+		Groups: c.Groups, Labels: m.GetLabels(),
 	})
+}
+
+// sameGroups returns one list for all consumers that are in the same groups: what requests of many callers look at is then in the
+// processor's caches.
+func (b *build) sameGroups(names []string) []string {
+	if len(names) == 0 {
+		return nil
+	}
+	key := strings.Join(names, "\x00")
+	known, ok := b.groupLists[key]
+	if !ok {
+		known = names
+		b.groupLists[key] = known
+	}
+	return known
 }
 
 // reprofile gives every consumer that did not change itself its new profile, and lets routes forget the old ones.

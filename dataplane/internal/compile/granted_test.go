@@ -90,7 +90,7 @@ func TestPoliciesOfGrantedGroups(t *testing.T) {
 				t.Fatal(o.Closed)
 			}
 			v := o.Chain.Request(x)
-			o.Chain.Response(x)
+			policy.Unwind(x)
 			if (v != policy.Next) != tt.refused {
 				t.Fatalf("verdict %v, refusal %v", v, x.Refusal())
 			}

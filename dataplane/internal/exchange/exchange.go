@@ -102,19 +102,31 @@ const (
 
 // Principal is who calls. It is built once per credential and shared by exchanges: it is never changed.
 type Principal struct {
+	// What requests with a credential look at comes first: of a million principals each line of memory that is looked at shows.
+
 	Kind PrincipalKind
 	// Dynamic says that Groups are not, or not only, those that the consumer is configured with, or that there is no consumer:
 	// what applies to the caller is found by them then.
 	Dynamic bool
 	// Consumer and ConsumerUID name the consumer; empty without one.
 	Consumer, ConsumerUID string
-	// Username and CustomID are the consumer's other names; mostly empty.
-	Username, CustomID string
 	// Credential is the credential's name below its consumer.
-	Credential, CredentialUID string
+	Credential string
+	// Used notes when the credential was last accepted; nil: nobody wants to know.
+	Used *lastuse.Mark
 	// Groups are the caller's groups in the order of their precedence: as listed with the consumer, or as a token or directory
 	// says.
 	Groups []string
+	// Expires is when the credential stops being valid; zero: never. Long-lived exchanges are cut then.
+	Expires time.Time
+	// Bound is the key of the certificates, as Client knows it, of which the client has to have one; empty: it needs none.
+	Bound string
+	// How is the credential type that proved it, e.g. "key-auth".
+	How string
+
+	CredentialUID string
+	// Username and CustomID are the consumer's other names; mostly empty.
+	Username, CustomID string
 	// Labels are those of the consumer.
 	Labels map[string]string
 	// Subject is who the caller is in the words of what proved it: the subject of a token, the name in a directory; empty if
@@ -124,14 +136,6 @@ type Principal struct {
 	Scopes []string
 	// Claims are those of the caller's token, decoded from JSON; nil without one.
 	Claims map[string]any
-	// How is the credential type that proved it, e.g. "key-auth".
-	How string
-	// Expires is when the credential stops being valid; zero: never. Long-lived exchanges are cut then.
-	Expires time.Time
-	// Bound is the key of the certificates, as Client knows it, of which the client has to have one; empty: it needs none.
-	Bound string
-	// Used notes when the credential was last accepted; nil: nobody wants to know.
-	Used *lastuse.Mark
 }
 
 // Spent is something that counts once, among what a key or issuer has made, in a table of such.
@@ -259,6 +263,21 @@ type Progress struct {
 	// Ran counts the links whose Request was called.
 	Ran   int
 	Slots []Slot
+	// Due are those of them that are to see the response.
+	Due []Due
+}
+
+// Due is a policy that is to see the response.
+type Due struct {
+	Policy Responder
+	// Chain and Link are where it stands; only the chain runner knows what a chain is.
+	Chain any
+	Link  int
+}
+
+// Responder sees the head of a response before it is sent.
+type Responder interface {
+	Response(x *Exchange)
 }
 
 // Slot returns what the running policy keeps for this exchange.
@@ -278,7 +297,8 @@ func (x *Exchange) Reset() {
 	for i := range x.Progress {
 		p := &x.Progress[i]
 		clear(p.Slots[:cap(p.Slots)])
-		p.Ran, p.Slots = 0, p.Slots[:0]
+		clear(p.Due)
+		p.Ran, p.Slots, p.Due = 0, p.Slots[:0], p.Due[:0]
 	}
 	if x.saved != nil {
 		x.saved.reset()

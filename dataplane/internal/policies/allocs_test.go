@@ -42,7 +42,7 @@ func TestCorsDoesNotAllocate(t *testing.T) {
 		x.Reset()
 		x.Request.Header.Add(origin)
 		c.Request(x)
-		c.Response(x)
+		policy.Unwind(x)
 	}
 	pass()
 	if got := testing.AllocsPerRun(500, pass); got != 0 || !x.Response.Header.Has("Access-Control-Allow-Origin") {

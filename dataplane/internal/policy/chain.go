@@ -32,20 +32,19 @@ const (
 
 // Chain is a compiled half of the effective policies of a request. It is immutable and used by many exchanges at once.
 type Chain struct {
-	half    half
-	links   []compiled
-	monitor Monitor
-	// bodies and responses say whether any link needs them.
-	bodies, responses bool
-	preflight         bool
-	waits             bool
-	credentials       []string
+	half        half
+	links       []compiled
+	monitor     Monitor
+	bodies      bool // some link sees them
+	preflight   bool
+	waits       bool
+	credentials []string
 }
 
 // compiled is a link with its optional interfaces looked up once.
 type compiled struct {
 	Link
-	response ResponsePolicy
+	response ResponsePolicy // nil: it sees none
 	body     BodyPolicy
 }
 
@@ -83,10 +82,11 @@ func compile(h half, links []Link, m Monitor) *Chain {
 	c := &Chain{half: h, monitor: m, links: make([]compiled, 0, len(links)), waits: anyWaits(links)}
 	for _, l := range links {
 		k := compiled{Link: l}
-		k.response, _ = l.Policy.(ResponsePolicy)
+		if !l.Report {
+			k.response, _ = l.Policy.(ResponsePolicy)
+		}
 		k.body, _ = l.Policy.(BodyPolicy)
 		c.bodies = c.bodies || k.body != nil
-		c.responses = c.responses || k.response != nil && !l.Report
 		_, answers := l.Policy.(Preflighter)
 		c.preflight = c.preflight || answers && !l.Report
 		c.links = append(c.links, k)
@@ -121,8 +121,8 @@ func (c *Chain) NeedsBody() bool { return c.bodies }
 // Len returns the number of links; authentication counts as one.
 func (c *Chain) Len() int { return len(c.links) }
 
-// Request runs the request side. After Stop, x.Response holds the answer, x.StoppedBy says whose it is, and Response
-// must be run for both halves before it is sent.
+// Request runs the request side. After Stop, x.Response holds the answer, x.StoppedBy says whose it is, and Unwind
+// must be called before it is sent.
 func (c *Chain) Request(x *exchange.Exchange) (v Verdict) {
 	p := &x.Progress[c.half]
 	if len(c.links) == 0 {
@@ -140,6 +140,9 @@ func (c *Chain) Request(x *exchange.Exchange) (v Verdict) {
 		l := &c.links[i]
 		p.Ran = i + 1
 		x.UseSlot(&p.Slots[i])
+		if l.response != nil {
+			p.Due = append(p.Due, exchange.Due{Policy: l.response, Chain: c, Link: i})
+		}
 		if l.Report {
 			if !c.observe(x, i) && l.body != nil {
 				p.Slots[i].N = bodyDone
@@ -155,7 +158,7 @@ func (c *Chain) Request(x *exchange.Exchange) (v Verdict) {
 }
 
 func (c *Chain) prepare(p *exchange.Progress) {
-	p.Ran = 0
+	p.Ran, p.Due = 0, p.Due[:0]
 	if cap(p.Slots) < len(c.links) {
 		p.Slots = make([]exchange.Slot, len(c.links), max(len(c.links), 8))
 		return
@@ -252,25 +255,34 @@ func (c *Chain) Body(x *exchange.Exchange, chunk []byte, last bool) (v Verdict) 
 // bodyDone in a slot's N marks a body policy in report mode that has given its verdict.
 const bodyDone = -1 << 63
 
-// Response runs the response side in reverse, for the links whose Request was called. Halves unwind in reverse too: the
-// overlay's first. A panic makes the answer a 500, and the rest still runs.
-func (c *Chain) Response(x *exchange.Exchange) {
-	if !c.responses {
-		return
-	}
-	for i := x.Progress[c.half].Ran - 1; i >= 0; i-- {
-		if l := &c.links[i]; l.response != nil && !l.Report {
-			c.respond(x, i)
+// Unwind runs the response side in reverse, for the links whose Request was called: those of the overlay first. A panic makes
+// the answer a 500, and the rest still runs. It looks at nothing but the exchange and the policies that have something to do:
+// with many routes, chains are in no cache any more when the response comes.
+func Unwind(x *exchange.Exchange) {
+	for _, h := range [...]half{overlayHalf, routeHalf} {
+		p := &x.Progress[h]
+		for i := len(p.Due) - 1; i >= 0; i-- {
+			respond(x, p, i)
 		}
 	}
 }
 
-func (c *Chain) respond(x *exchange.Exchange, i int) {
+func respond(x *exchange.Exchange, p *exchange.Progress, i int) {
+	d := &p.Due[i]
 	defer func() {
 		if r := recover(); r != nil {
-			c.panicked(x, i, r)
+			if c, ok := d.Chain.(*Chain); ok {
+				c.panicked(x, d.Link, r)
+			}
 		}
 	}()
-	x.UseSlot(&x.Progress[c.half].Slots[i])
-	c.links[i].response.Response(x)
+	x.UseSlot(&p.Slots[d.Link])
+	d.Policy.Response(x)
+}
+
+// Forget leaves out the response side: nothing of the chains is to be touched again.
+func Forget(x *exchange.Exchange) {
+	for i := range x.Progress {
+		x.Progress[i].Due = x.Progress[i].Due[:0]
+	}
 }

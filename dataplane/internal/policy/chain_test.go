@@ -78,8 +78,7 @@ func TestResponsesRunInReverseForWhatRan(t *testing.T) {
 	if v := overlay.Request(x); v != policy.Stop {
 		t.Fatalf("overlay.Request() = %v, want Stop", v)
 	}
-	overlay.Response(x)
-	route.Response(x)
+	policy.Unwind(x)
 	want := []string{"request a", "request b", "request c", "response c", "response b", "response a"}
 	if diff := cmp.Diff(want, log); diff != "" {
 		t.Errorf("calls (-want +got):\n%s", diff)
@@ -110,7 +109,7 @@ func TestReportModeChangesNothing(t *testing.T) {
 		t.Fatalf("Request() = %v, want Next", v)
 	}
 	c.Body(x, []byte("x"), true)
-	c.Response(x)
+	policy.Unwind(x)
 	if !x.Request.Header.Has("A") || len(x.Response.Header) != 0 || x.Principal != nil || x.Refusal() != nil || x.Response.Status != 0 {
 		t.Errorf("the exchange was changed: %+v", x)
 	}
@@ -175,7 +174,7 @@ func TestAPanicIsA500AndCounted(t *testing.T) {
 			if v == policy.Next && tt.step.response == nil {
 				t.Error("the exchange went on")
 			}
-			c.Response(x)
+			policy.Unwind(x)
 			if x.Response.Status != 500 || !strings.Contains(string(x.Response.Body), `"code":"internal"`) {
 				t.Errorf("answer %d %s, want a 500 problem", x.Response.Status, x.Response.Body)
 			}
@@ -232,8 +231,7 @@ func TestSlotsAreEachLinksOwn(t *testing.T) {
 		seen = nil
 		route.Request(x)
 		overlay.Request(x)
-		overlay.Response(x)
-		route.Response(x)
+		policy.Unwind(x)
 		for _, n := range seen {
 			if n != 1 {
 				t.Fatalf("slots = %v, want 1 everywhere", seen)

@@ -40,9 +40,7 @@ type Policy interface {
 
 // ResponsePolicy also sees the response head before it is sent, in reverse order of the requests. It is called for every
 // policy whose Request was called, the one that refused included, and may only change x.Response.
-type ResponsePolicy interface {
-	Response(x *exchange.Exchange)
-}
+type ResponsePolicy = exchange.Responder
 
 // BodyPolicy also sees the request body in pieces as it passes; last marks the end and may come with an empty piece. It
 // is not called for requests without a body. After Stop it is not called again.

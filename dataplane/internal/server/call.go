@@ -40,7 +40,6 @@ type progress struct {
 	overlay *runtime.Overlay // nil before it ran
 	prefix  int              // length of the matched prefix
 	trusted bool             // the peer is a trusted proxy
-	entered bool             // the route half of the chain ran
 	secure  *clientcert.Peer // nil: not over TLS
 
 	// host is the host as the client sent it, peer the peer's address in text form, upgrade the protocol the client
@@ -136,7 +135,6 @@ func (c *call) ready() bool {
 
 // identify finds out who calls and what applies to them. It returns false after it has answered the request.
 func (c *call) identify() bool {
-	c.entered = true
 	c.x.Bodies = c
 	if c.route.Chain.Request(&c.x) != policy.Next {
 		c.stopped()
@@ -354,12 +352,7 @@ func (c *call) respondLocally() {
 func (c *call) unwind() {
 	c.body.mu.Lock()
 	defer c.body.mu.Unlock()
-	if c.overlay != nil {
-		c.overlay.Chain.Response(&c.x)
-	}
-	if c.entered {
-		c.route.Chain.Response(&c.x)
-	}
+	policy.Unwind(&c.x)
 }
 
 // end finishes the exchange after run has returned or panicked with v. It reports whether the connection is to be cut.
@@ -392,6 +385,6 @@ func (c *call) panicked(v any) {
 			c.abort = true
 		}
 	}()
-	c.overlay, c.entered = nil, false
+	policy.Forget(&c.x)
 	c.refuse(c.server.refusals.internal)
 }

@@ -122,8 +122,7 @@ func (w *world) serve(t testing.TB, x *exchange.Exchange, req section, upstream 
 		writeRequest(&log, x, body)
 		answer(t, x, upstream)
 	}
-	overlay.Response(x)
-	w.routeChain.Response(x)
+	policy.Unwind(x)
 	o := outcome(x, v)
 	o.ReadBody = body.asked
 	return w.unfill(w.noted(w.read(t, w.describe(x, v, log.Bytes())))), o
