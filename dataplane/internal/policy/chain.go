@@ -41,11 +41,14 @@ type Chain struct {
 	credentials []string
 }
 
-// compiled is a link with its optional interfaces looked up once.
+// compiled is a link with its optional interfaces looked up once. It fills one line of memory, and with it all that a request
+// looks at.
 type compiled struct {
-	Link
+	policy   Policy
 	response ResponsePolicy // nil: it sees none
-	body     BodyPolicy
+	body     BodyPolicy     // nil: it sees none
+	binding  *Identity
+	report   bool
 }
 
 var refusePanic = exchange.NewRefusal(500, "internal", "The gateway could not process the request.")
@@ -80,8 +83,10 @@ func NewOverlay(links []Link, m Monitor) *Chain { return compile(overlayHalf, li
 
 func compile(h half, links []Link, m Monitor) *Chain {
 	c := &Chain{half: h, monitor: m, links: make([]compiled, 0, len(links)), waits: anyWaits(links)}
-	for _, l := range links {
-		k := compiled{Link: l}
+	bindings := make([]Identity, len(links))
+	for i, l := range links {
+		bindings[i] = l.Binding
+		k := compiled{policy: l.Policy, report: l.Report, binding: &bindings[i]}
 		if !l.Report {
 			k.response, _ = l.Policy.(ResponsePolicy)
 		}
@@ -143,13 +148,13 @@ func (c *Chain) Request(x *exchange.Exchange) (v Verdict) {
 		if l.response != nil {
 			p.Due = append(p.Due, exchange.Due{Policy: l.response, Chain: c, Link: i})
 		}
-		if l.Report {
+		if l.report {
 			if !c.observe(x, i) && l.body != nil {
 				p.Slots[i].N = bodyDone
 			}
 			continue
 		}
-		if l.Policy.Request(x) != Next {
+		if l.policy.Request(x) != Next {
 			c.stop(x, i)
 			return Stop
 		}
@@ -172,7 +177,7 @@ func (c *Chain) prepare(p *exchange.Progress) {
 func (c *Chain) observe(x *exchange.Exchange, i int) bool {
 	l := &c.links[i]
 	x.Save()
-	v := l.Policy.Request(x)
+	v := l.policy.Request(x)
 	x.Restore()
 	if v == Next {
 		x.TakeRefusal()
@@ -183,7 +188,7 @@ func (c *Chain) observe(x *exchange.Exchange, i int) bool {
 }
 
 func (c *Chain) report(x *exchange.Exchange, i int) {
-	by, r := &c.links[i].Binding, x.TakeRefusal()
+	by, r := c.links[i].binding, x.TakeRefusal()
 	if r == nil {
 		r = refusePanic
 	}
@@ -202,9 +207,9 @@ func (c *Chain) stop(x *exchange.Exchange, i int) {
 	if r == nil {
 		r = refusePanic
 	}
-	x.StoppedBy = &c.links[i].Binding
+	x.StoppedBy = c.links[i].binding
 	x.Answer(r)
-	if a, ok := c.links[i].Policy.(*authn); ok {
+	if a, ok := c.links[i].policy.(*authn); ok {
 		if by := a.explain(x, r); by != nil {
 			x.StoppedBy = by
 		}
@@ -212,7 +217,7 @@ func (c *Chain) stop(x *exchange.Exchange, i int) {
 }
 
 func (c *Chain) panicked(x *exchange.Exchange, i int, value any) {
-	x.StoppedBy = &c.links[i].Binding
+	x.StoppedBy = c.links[i].binding
 	x.Answer(refusePanic)
 	if c.monitor != nil {
 		c.monitor.Panicked(x, x.StoppedBy, value)
@@ -242,7 +247,7 @@ func (c *Chain) Body(x *exchange.Exchange, chunk []byte, last bool) (v Verdict) 
 		if l.body.Body(x, chunk, last) == Next {
 			continue
 		}
-		if !l.Report {
+		if !l.report {
 			c.stop(x, at)
 			return Stop
 		}

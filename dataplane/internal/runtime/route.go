@@ -30,6 +30,9 @@ type Route struct {
 	// Demand is which client certificates are wanted; nil: none.
 	Demand *Demand
 	Info   exchange.RouteInfo
+	// StripPrefix and AddPrefix say how the path is rewritten.
+	StripPrefix bool
+	AddPrefix   string
 
 	// Asks is what its authentication policies want of certificates, which not every client needs to have.
 	Asks Asks
@@ -43,9 +46,6 @@ type Route struct {
 	// MatchFault says why it closes its hosts, Lost that not even those are known and it closes everything.
 	MatchFault string
 	Lost       bool
-
-	StripPrefix bool
-	AddPrefix   string
 
 	// Upgrades are the protocols, in lower case, that a connection may be switched to; empty: none.
 	Upgrades []string
@@ -83,13 +83,13 @@ type OverlayMaker struct {
 // Overlays makes overlays and keeps them.
 type Overlays struct {
 	maker   *OverlayMaker
-	anybody *Overlay
+	anybody Overlay
 	kept    sync.Map // *Profile: *Overlay
 	n       atomic.Int32
 }
 
 // NewOverlays returns the overlays that m makes.
-func NewOverlays(m *OverlayMaker) *Overlays { return &Overlays{maker: m, anybody: m.make(nil)} }
+func NewOverlays(m *OverlayMaker) *Overlays { return &Overlays{maker: m, anybody: *m.make(nil)} }
 
 // Forget drops the overlays kept so far, whose profiles are not used any more.
 func (o *Overlays) Forget() {
@@ -101,7 +101,7 @@ func (o *Overlays) Forget() {
 // the route.
 func (rt *Runtime) Overlay(r *Route, p *exchange.Principal) *Overlay {
 	if p == nil {
-		return r.Overlays.anybody
+		return &r.Overlays.anybody
 	}
 	var c *Consumer
 	if p.ConsumerUID != "" {
@@ -115,7 +115,7 @@ func (rt *Runtime) Overlay(r *Route, p *exchange.Principal) *Overlay {
 	case !ok:
 		return lostOverlay
 	case profile == nil:
-		return r.Overlays.anybody
+		return &r.Overlays.anybody
 	}
 	return r.Overlays.of(profile)
 }

@@ -27,10 +27,10 @@ type pace struct {
 	slice  time.Duration // in which is measured
 }
 
-// paceOf is that of a variant. With many routes and consumers a processor's caches take longer to fill.
+// paceOf is that of a variant. With 100,000 consumers it takes tens of thousands of requests until caches hold what they can.
 func paceOf(v proxybench.Variant) pace {
 	if v.Large {
-		return pace{turns: 10, settle: 500 * time.Millisecond, slice: 200 * time.Millisecond}
+		return pace{turns: 4, settle: 1500 * time.Millisecond, slice: 500 * time.Millisecond}
 	}
 	return pace{turns: 40, settle: 30 * time.Millisecond, slice: 50 * time.Millisecond}
 }
