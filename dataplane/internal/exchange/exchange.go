@@ -297,7 +297,7 @@ func (x *Exchange) Reset() {
 	for i := range x.Progress {
 		p := &x.Progress[i]
 		clear(p.Slots[:cap(p.Slots)])
-		clear(p.Due)
+		clear(p.Due[:cap(p.Due)])
 		p.Ran, p.Slots, p.Due = 0, p.Slots[:0], p.Due[:0]
 	}
 	if x.saved != nil {

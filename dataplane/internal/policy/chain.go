@@ -266,7 +266,7 @@ const bodyDone = -1 << 63
 func Unwind(x *exchange.Exchange) {
 	for _, h := range [...]half{overlayHalf, routeHalf} {
 		p := &x.Progress[h]
-		for i := len(p.Due) - 1; i >= 0; i-- {
+		for i := range slices.Backward(p.Due) {
 			respond(x, p, i)
 		}
 	}

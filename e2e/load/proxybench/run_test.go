@@ -91,7 +91,7 @@ func (b *bench) turns(of []*contender, v proxybench.Variant, round int, series [
 		<-time.After(lead)
 		loaders[i].pause()
 	}
-	order := rand.New(rand.NewPCG(uint64(round), 0)) //nolint:gosec // the same each time
+	order := rand.New(rand.NewPCG(uint64(round), 0)) // the same each time
 	for range at.turns {
 		for _, i := range order.Perm(len(of)) {
 			series[i].Runs = append(series[i].Runs, b.turn(of[i], loaders[i], at))
