@@ -2,6 +2,7 @@ package compile
 
 import (
 	"maps"
+	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -106,13 +107,12 @@ func (b *build) sameGroups(names []string) []string {
 	if len(names) == 0 {
 		return nil
 	}
-	key := strings.Join(names, "\x00")
-	known, ok := b.groupLists[key]
-	if !ok {
-		known = names
-		b.groupLists[key] = known
+	key := strings.Join(names, " ")
+	if known := b.groupLists[key]; slices.Equal(known, names) { // whatever is in a name
+		return known
 	}
-	return known
+	b.groupLists[key] = names
+	return names
 }
 
 // reprofile gives every consumer that did not change itself its new profile, and lets routes forget the old ones.

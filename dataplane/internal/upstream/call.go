@@ -58,8 +58,8 @@ func (m *Manager) Do(ctx context.Context, r *Request, resp *Response) error {
 	c := resp.kept
 	if c == nil || c.m != m {
 		c = newCall(m)
-		resp.kept = c
 	}
+	resp.kept = nil // a panic leaves it behind, whatever is in it
 	c.begin(ctx, r, resp)
 	if f := c.run(); f != nil {
 		c.close()
@@ -370,4 +370,5 @@ func (c *call) close() {
 	resp.call, resp.Header = nil, nil
 	c.http1.reset()
 	*c = call{m: c.m, http1: c.http1}
+	resp.kept = c
 }

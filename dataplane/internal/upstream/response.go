@@ -19,7 +19,7 @@ type Response struct {
 	ContentLength int64
 
 	call *call // nil before Do and after Close
-	kept *call // of the last exchange; nil before the first
+	kept *call // of the last exchange, for the next; nil before the first and while one is under way
 
 	mu      sync.Mutex
 	aborted bool         // guarded by mu: by Abort, since Do began
