@@ -13,8 +13,9 @@ import (
 const (
 	page     = 4 << 10
 	hugePage = 2 << 20
-	// full is how many pages of a huge one have to be in use already: the others are filled up.
-	full = hugePage / page * 15 / 16
+	// full is how many pages of a huge one have to be in use already: the others are filled up, a tenth of a heap as it is
+	// after a large configuration was compiled.
+	full = hugePage / page * 5 / 8
 	// heapSpan is how far from one of its objects the heap may reach: Go places all of it side by side.
 	heapSpan = 64 << 30
 )

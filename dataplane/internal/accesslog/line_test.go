@@ -92,7 +92,7 @@ func TestEveryMemberCanBeRedacted(t *testing.T) {
 // guarded makes a route that asks for a key in a header field, open one that asks for nothing.
 func guarded(t *testing.T, header string, hide bool) *runtime.Route {
 	t.Helper()
-	p, err := keyauth.Build(&policyv1.KeyAuth{Header: []string{header}, HideCredentials: &hide}, policy.Deps{})
+	p, err := keyauth.Build(&policyv1.KeyAuth{Header: []string{header}, HideCredentials: &hide})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
 	optionsv1 "keyward.dev/proto/gen/keyward/options/v1"
 	"keyward.dev/shared/check/chain"
+	"keyward.dev/shared/secret"
 )
 
 // owner builds the policies of a record's bindings and reports those that cannot be built.
@@ -45,32 +46,44 @@ func (b *build) binding(o *runtime.Owner, binding *configv1.Binding) (policy.Lin
 	if !ok {
 		return policy.Link{}, fmt.Errorf("this gateway does not know the policy type")
 	}
-	report := false
+	link := policy.Link{Binding: policy.Identity{
+		Type: binding.GetType(), Name: cmp.Or(binding.GetName(), binding.GetType()),
+		OwnerKind: o.Kind, OwnerUID: o.UID, OwnerName: o.Name,
+	}}
 	switch binding.GetMode() {
 	case configv1.Mode_MODE_UNSPECIFIED, configv1.Mode_MODE_ENFORCE:
 	case configv1.Mode_MODE_REPORT:
-		report = true
+		link.Report = true
 	default:
 		return policy.Link{}, fmt.Errorf("this gateway does not know the mode")
 	}
-	cfg, err := config(f, binding.GetConfig())
+	packed, build := binding.GetConfig(), func() (policy.Policy, error) { return b.built(f, binding.GetConfig(), link.Binding) }
+	var err error
+	if f.Pure && packed.MessageName() == f.Message && !secret.MayRefer(packed.GetValue()) {
+		link.Shared = true
+		link.Policy, err = b.rt.Sharing.Policy(f.Type, packed.GetValue(), build)
+	} else {
+		link.Shared = o.Kind == kindSettings // by all routes
+		link.Policy, err = build()
+	}
 	if err != nil {
 		return policy.Link{}, err
 	}
-	cfg, refs, reason := b.clear(binding.GetConfig(), cfg)
+	return link, nil
+}
+
+// built builds a policy from its packed config.
+func (b *build) built(f factory, packed *anypb.Any, id policy.Identity) (policy.Policy, error) {
+	cfg, err := config(f, packed)
+	if err != nil {
+		return nil, err
+	}
+	cfg, refs, reason := b.clear(packed, cfg)
 	b.noted = append(b.noted, refs...)
 	if reason != "" {
-		return policy.Link{}, errors.New(reason)
+		return nil, errors.New(reason)
 	}
-	id := policy.Identity{
-		Type: binding.GetType(), Name: cmp.Or(binding.GetName(), binding.GetType()),
-		OwnerKind: o.Kind, OwnerUID: o.UID, OwnerName: o.Name,
-	}
-	p, err := b.construct(f, cfg, policy.Deps{Binding: id, Host: b.deps.Host, Group: group{b}, Log: b.deps.Log})
-	if err != nil {
-		return policy.Link{}, err
-	}
-	return policy.Link{Binding: id, Report: report, Policy: p}, nil
+	return b.construct(f, cfg, policy.Deps{Binding: id, Host: b.deps.Host, Group: group{b}, Log: b.deps.Log})
 }
 
 // construct calls the factory. A factory that panics has not built anything.

@@ -131,13 +131,13 @@ func (c *Compiler) Build(set *state.Set, prev *runtime.Runtime) (*runtime.Runtim
 		Compiler: c, prev: prev, changes: changesOf(prev.Set, set),
 		rt: &runtime.Runtime{
 			Set: set, Closed: prev.Closed, Settings: prev.Settings, LostGroups: maps.Clone(prev.LostGroups),
-			Files: maps.Clone(prev.Files), Profiles: prev.Profiles, Granted: prev.Granted, Faults: maps.Clone(prev.Faults), Responders: c.deps.Responders,
+			Files: maps.Clone(prev.Files), Profiles: prev.Profiles, Granted: prev.Granted, Sharing: prev.Sharing, Faults: maps.Clone(prev.Faults), Responders: c.deps.Responders,
 		},
 		table: prev.Table.Edit(), routes: prev.Routes.Edit(),
 		services: prev.Services.Edit(), consumers: prev.Consumers.Edit(), groups: prev.Groups.Edit(),
 		users: usersOf(prev.Users), versions: usersOf(prev.Versions), dependents: usersOf(prev.Dependents),
 		references: usersOf(prev.References), uses: usersOf(prev.Uses), usesOf: prev.UsesOf.Edit(),
-		groupLists: map[string][]string{}, identities: map[string]identified{}, authorities: map[string]believed{},
+		same: map[string]sameGroups{}, identities: map[string]identified{}, authorities: map[string]believed{},
 		files: map[certs.Local]fileRead{}, clients: prev.Clients.Edit(),
 	}
 	if prev.Settings != nil {
@@ -264,7 +264,7 @@ type build struct {
 	usesOf      *shardmap.Editor[[]string]
 	noted       []string              // what the policies that are being built have asked for
 	egress      *hostsvc.EgressRules  // of the settings
-	groupLists  map[string][]string   // of consumers, by what is in them
+	same        map[string]sameGroups // by the names of the groups
 	identities  map[string]identified // by reference; opened already
 	authorities map[string]believed   // by name; opened already
 	files       map[certs.Local]fileRead

@@ -88,31 +88,43 @@ func (b *build) consumer(r *state.Record, got reading[*configv1.Consumer], profi
 		b.directory.SetUnreadableConsumer(r.UID)
 		return
 	}
-	c := &runtime.Consumer{UID: r.UID, Name: r.Name, Groups: b.sameGroups(m.GetGroups())}
+	same := b.inSameGroups(r.UID, m.GetGroups())
+	c := &runtime.Consumer{UID: r.UID, Name: r.Name, Groups: same.groups, Standing: same.standing}
 	if len(m.GetPolicies()) > 0 {
+		c.Standing = nil
 		c.Owner = b.owner(r, m.GetPolicies())
 		b.ownFaults(r, chain.Input{Consumer: &c.Owner.Owner})
 	}
 	c.Profile = b.profile(c, profiles)
 	b.consumers.Put(r.UID, c)
-	b.directory.PutConsumer(directory.Consumer{
+	in := directory.Consumer{
 		UID: r.UID, Name: r.Name, Username: m.GetUsername(), CustomID: m.GetCustomId(), Kind: credentials.Kind(m.GetKind()),
 		Groups: c.Groups, Labels: m.GetLabels(),
-	})
+	}
+	if c.Standing != nil {
+		in.Standing = c.Standing
+	}
+	b.directory.PutConsumer(in)
 }
 
-// sameGroups returns one list for all consumers that are in the same groups: what requests of many callers look at is then in the
+// sameGroups is what consumers have in common that are in the same groups: what requests of many callers look at is then in the
 // processor's caches.
-func (b *build) sameGroups(names []string) []string {
-	if len(names) == 0 {
-		return nil
+type sameGroups struct {
+	groups   []string
+	standing *runtime.Standing
+}
+
+func (b *build) inSameGroups(uid string, names []string) sameGroups {
+	if was, ok := b.prev.Consumers.Get(uid); ok && was.Standing != nil && slices.Equal(was.Groups, names) {
+		return sameGroups{was.Groups, was.Standing}
 	}
 	key := strings.Join(names, " ")
-	if known := b.groupLists[key]; slices.Equal(known, names) { // whatever is in a name
+	if known, ok := b.same[key]; ok && slices.Equal(known.groups, names) { // whatever is in a name
 		return known
 	}
-	b.groupLists[key] = names
-	return names
+	made := sameGroups{names, &runtime.Standing{}}
+	b.same[key] = made
+	return made
 }
 
 // reprofile gives every consumer that did not change itself its new profile, and lets routes forget the old ones.

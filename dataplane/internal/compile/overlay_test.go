@@ -13,6 +13,7 @@ import (
 	"keyward.dev/dataplane/internal/policy"
 	"keyward.dev/dataplane/internal/router"
 	"keyward.dev/dataplane/internal/runtime"
+	"keyward.dev/dataplane/internal/state"
 	"keyward.dev/dataplane/internal/state/statetest"
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
 	policyv1 "keyward.dev/proto/gen/keyward/policy/v1"
@@ -58,6 +59,48 @@ func TestOverlaysAreShared(t *testing.T) {
 		o := rt.Overlay(r, principal(rt, name))
 		if o.Closed != "" || o == gold || o == rt.Overlay(r, principal(rt, fmt.Sprintf("own%d", (i+1)%200))) {
 			t.Fatalf("overlay of %s is wrong", name)
+		}
+	}
+}
+
+// TestWhatConsumersHaveInCommonFollowsTheirGroups asks for overlays by what is remembered of consumers in the same groups and by
+// looking the consumer up: always the same comes out, whatever happens to the groups and to the consumers.
+func TestWhatConsumersHaveInCommonFollowsTheirGroups(t *testing.T) {
+	t.Parallel()
+	source, folder, c := statetest.NewSource(1), state.NewFolder(state.Empty(), state.Limits{}), newCompiler()
+	statetest.Fold(t, folder, source.Reset())
+	gold := func(policies ...*configv1.Binding) statetest.Record {
+		return record("consumer-groups", "g1", "gold", &configv1.ConsumerGroup{Name: "gold", Policies: policies})
+	}
+	unreadable := gold()
+	unreadable.Resource = nil
+	var rt *runtime.Runtime
+	for _, step := range []struct {
+		name    string
+		changes []statetest.Record
+		want    int // of alice from outside
+	}{
+		{"at first", list(base()), 403},
+		{"nothing", []statetest.Record{record("consumers", "c9", "carol", &configv1.Consumer{Name: "carol", Groups: []string{"gold"}})}, 403},
+		{"the group's policies change", []statetest.Record{gold(ips("192.0.2.0/24"))}, 200},
+		{"they go", []statetest.Record{gold()}, 200},
+		{"the group cannot be read", []statetest.Record{unreadable}, 503},
+		{"it can", []statetest.Record{gold(ips("10.0.0.0/8"))}, 403},
+		{"alice has policies of her own", []statetest.Record{record("consumers", "c1", "alice", &configv1.Consumer{
+			Name: "alice", Groups: []string{"gold"}, Policies: []*configv1.Binding{ips("172.16.0.0/12")},
+		})}, 403},
+		{"the group lets pass, she does not", []statetest.Record{gold()}, 403},
+		{"she has none any more", []statetest.Record{record("consumers", "c1", "alice", &configv1.Consumer{Name: "alice", Groups: []string{"gold"}})}, 200},
+	} {
+		rt, _ = c.Build(statetest.Fold(t, folder, source.Change(step.changes, nil)), rt)
+		for range 2 {
+			if got := decide(rt, outside); got.status != step.want {
+				t.Errorf("%s: %d, want %d", step.name, got.status, step.want)
+			}
+			r, known := routeNamed(rt, "guarded"), rt.Directory.Principal("k1")
+			if rt.Overlay(r, known) != rt.Overlay(r, principal(rt, "alice")) {
+				t.Errorf("%s: what is remembered is not what is found", step.name)
+			}
 		}
 	}
 }

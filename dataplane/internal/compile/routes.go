@@ -11,6 +11,7 @@ import (
 	"keyward.dev/dataplane/internal/runtime"
 	"keyward.dev/dataplane/internal/state"
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
+	optionsv1 "keyward.dev/proto/gen/keyward/options/v1"
 	"keyward.dev/shared/check/chain"
 	"keyward.dev/shared/check/match"
 )
@@ -132,18 +133,19 @@ func (b *build) policies(route *runtime.Route, r *state.Record, m *configv1.Rout
 		return
 	}
 	maker := &runtime.OverlayMaker{
-		Lookup: b.lookup, Settings: b.rt.Settings.Owner, Route: owner, Authn: m.GetAuthn(), Monitor: b.deps.Monitor,
+		Lookup: b.lookup, Settings: b.rt.Settings.Owner, Route: owner, Authn: m.GetAuthn(), Sharing: b.rt.Sharing,
 	}
 	if route.Service != nil {
 		maker.Service = route.Service.Owner
 	}
-	b.routeHalf(route, r, maker)
+	early := b.routeHalf(route, r, maker)
 	if route.Closed != "" {
 		return
 	}
+	route.Chain, route.Asks = early.Chain, early.Asks
 	route.Overlays = runtime.NewOverlays(maker)
 	if plain {
-		route.Service.Plain = &runtime.Plain{Settings: maker.Settings, Chain: route.Chain, Overlays: route.Overlays, Asks: route.Asks}
+		route.Service.Plain = &runtime.Plain{Settings: maker.Settings, Early: early, Overlays: route.Overlays}
 	}
 }
 
@@ -153,7 +155,7 @@ func (b *build) takePlain(route *runtime.Route) bool {
 	if p == nil || p.Settings != b.rt.Settings.Owner {
 		return false
 	}
-	route.Chain, route.Overlays, route.Asks = p.Chain, p.Overlays, p.Asks
+	route.Chain, route.Asks, route.Overlays = p.Early.Chain, p.Early.Asks, p.Overlays
 	return true
 }
 
@@ -192,8 +194,8 @@ func (b *build) routeService(route *runtime.Route, r *state.Record, m *configv1.
 	}
 }
 
-// routeHalf compiles the part of the chain that runs before the caller is known.
-func (b *build) routeHalf(route *runtime.Route, r *state.Record, m *runtime.OverlayMaker) {
+// routeHalf compiles the part of the chain that runs before the caller is known, or closes the route.
+func (b *build) routeHalf(route *runtime.Route, r *state.Record, m *runtime.OverlayMaker) *runtime.Early {
 	owners := []*runtime.Owner{m.Settings, m.Service, m.Route}
 	in := chain.Input{Authn: m.Authn}
 	for i, slot := range []**chain.Owner{&in.Settings, &in.Service, &in.Route} {
@@ -220,10 +222,35 @@ func (b *build) routeHalf(route *runtime.Route, r *state.Record, m *runtime.Over
 			b.close(route, nil, reason)
 		}
 	}
-	if route.Closed == "" {
-		edge, branches := split(&c, links)
-		route.Chain, route.Asks = policy.NewOpenRoute(edge, branches, m.Authn.GetAnonymous(), b.deps.Monitor), asksOf(branches)
+	if route.Closed != "" {
+		return nil
 	}
+	home := earlyHome(m, &c)
+	if home.Early == nil || home.EarlyFor != m.Settings {
+		edge, branches := split(&c, links)
+		made := policy.NewOpenRoute(edge, branches, m.Authn.GetAnonymous(), b.deps.Monitor)
+		home.Early, home.EarlyFor = &runtime.Early{Chain: made, Asks: asksOf(branches)}, m.Settings
+	}
+	return home.Early
+}
+
+// earlyHome is the narrowest owner that has a say in what runs before the caller is known: for all routes of which it is the
+// narrowest that is the same.
+func earlyHome(m *runtime.OverlayMaker, c *chain.Chain) *runtime.Owner {
+	home := m.Settings
+	if m.Authn != nil {
+		return m.Route
+	}
+	for i := range c.Links {
+		switch l := &c.Links[i]; {
+		case !early(l.Phase):
+		case l.Site == optionsv1.Site_SITE_ROUTE:
+			return m.Route
+		case l.Site == optionsv1.Site_SITE_SERVICE:
+			home = m.Service
+		}
+	}
+	return home
 }
 
 // ownFault closes the route for a link that cannot be run, and reports it here if the binding is the route's own. What

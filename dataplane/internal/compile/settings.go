@@ -7,6 +7,7 @@ import (
 
 	"keyward.dev/dataplane/internal/callerfields"
 	"keyward.dev/dataplane/internal/hostsvc"
+	"keyward.dev/dataplane/internal/policy"
 	"keyward.dev/dataplane/internal/runtime"
 	"keyward.dev/dataplane/internal/state"
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
@@ -121,6 +122,8 @@ func (b *build) compileSettings(r *state.Record, s *configv1.Settings) (reason s
 	}
 	out.IdentitiesKey = identitiesKey(s.GetUpstreamCertificates())
 	b.egress = out.Egress
+	b.rt.Sharing = policy.NewSharing(b.deps.Monitor) // what there was is of the settings before
+	out.Owner = &runtime.Owner{Owner: chain.Owner{Kind: kindSettings}}
 	if r != nil {
 		out.Owner = b.owner(r, s.GetPolicies())
 		b.ownFaults(r, chain.Input{Settings: &out.Owner.Owner})

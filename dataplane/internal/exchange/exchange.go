@@ -108,10 +108,16 @@ type Principal struct {
 	// Dynamic says that Groups are not, or not only, those that the consumer is configured with, or that there is no consumer:
 	// what applies to the caller is found by them then.
 	Dynamic bool
+	// Standing is what the consumer has in common with others to whom the same applies; nil: it has to be looked up what does. Only
+	// the runtime knows what it is. It is true of principals from the directory that the request is served with: whoever keeps one
+	// for other requests keeps it without.
+	Standing any
 	// Consumer and ConsumerUID name the consumer; empty without one.
 	Consumer, ConsumerUID string
 	// Credential is the credential's name below its consumer.
 	Credential string
+	// How is the credential type that proved it, e.g. "key-auth".
+	How string
 	// Used notes when the credential was last accepted; nil: nobody wants to know.
 	Used *lastuse.Mark
 	// Groups are the caller's groups in the order of their precedence: as listed with the consumer, or as a token or directory
@@ -121,8 +127,6 @@ type Principal struct {
 	Expires time.Time
 	// Bound is the key of the certificates, as Client knows it, of which the client has to have one; empty: it needs none.
 	Bound string
-	// How is the credential type that proved it, e.g. "key-auth".
-	How string
 
 	CredentialUID string
 	// Username and CustomID are the consumer's other names; mostly empty.

@@ -25,21 +25,21 @@ import (
 // All returns the factories of all policies.
 func All() []policy.Factory {
 	return []policy.Factory{
-		policy.Of(acl.Build),
-		policy.Of(authorize.Build),
+		policy.OfPure(acl.Build),
+		policy.OfPure(authorize.Build),
 		policy.Of(basicauth.Build),
-		policy.Of(cors.Build),
+		policy.OfPure(cors.Build),
 		policy.Of(hmacauth.Build),
-		policy.Of(iprestriction.Build),
+		policy.OfPure(iprestriction.Build),
 		policy.Of(jwks.Build),
 		policy.Of(jwtauth.Build),
 		policy.Of(jwtsigner.Build),
-		policy.Of(keyauth.Build),
+		policy.OfPure(keyauth.Build),
 		policy.Of(ldapauth.Build),
 		policy.Of(mtlsauth.Build),
 		policy.Of(ratelimit.Build),
-		policy.Of(requestsizelimit.Build),
-		policy.Of(vaultauth.Build),
+		policy.OfPure(requestsizelimit.Build),
+		policy.OfPure(vaultauth.Build),
 	}
 }
 

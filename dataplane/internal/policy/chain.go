@@ -11,6 +11,8 @@ type Link struct {
 	Binding Identity
 	// Report: refusals are reported, not enforced, and the exchange stays as it is. Not for authentication.
 	Report bool
+	// Shared: the policy is not this binding's alone, but also that of others; it is a pointer then.
+	Shared bool
 	Policy Policy
 }
 
@@ -30,8 +32,16 @@ const (
 	overlayHalf
 )
 
-// Chain is a compiled half of the effective policies of a request. It is immutable and used by many exchanges at once.
+// Chain is a compiled half of the effective policies of a request. It is immutable and used by many exchanges at once. What
+// it does may be that of many chains (Sharing), what is its own is whose bindings these are: among very many routes a request
+// that passes looks at nothing else of it.
 type Chain struct {
+	*program
+	bindings []*Identity // of each link
+}
+
+// program is what chains do.
+type program struct {
 	half        half
 	links       []compiled
 	monitor     Monitor
@@ -41,13 +51,11 @@ type Chain struct {
 	credentials []string
 }
 
-// compiled is a link with its optional interfaces looked up once. It fills one line of memory, and with it all that a request
-// looks at.
+// compiled is a link with its optional interfaces looked up once: all that a request that passes looks at, in one line of memory.
 type compiled struct {
 	policy   Policy
 	response ResponsePolicy // nil: it sees none
 	body     BodyPolicy     // nil: it sees none
-	binding  *Identity
 	report   bool
 }
 
@@ -82,21 +90,33 @@ func NewOpenRoute(edge []Link, branches [][]Link, anonymous string, m Monitor) *
 func NewOverlay(links []Link, m Monitor) *Chain { return compile(overlayHalf, links, m) }
 
 func compile(h half, links []Link, m Monitor) *Chain {
-	c := &Chain{half: h, monitor: m, links: make([]compiled, 0, len(links)), waits: anyWaits(links)}
-	bindings := make([]Identity, len(links))
-	for i, l := range links {
-		bindings[i] = l.Binding
-		k := compiled{policy: l.Policy, report: l.Report, binding: &bindings[i]}
+	return &Chain{program: programOf(h, links, m), bindings: bindingsOf(links)}
+}
+
+func programOf(h half, links []Link, m Monitor) *program {
+	p := &program{half: h, monitor: m, links: make([]compiled, 0, len(links)), waits: anyWaits(links)}
+	for _, l := range links {
+		k := compiled{policy: l.Policy, report: l.Report}
 		if !l.Report {
 			k.response, _ = l.Policy.(ResponsePolicy)
 		}
 		k.body, _ = l.Policy.(BodyPolicy)
-		c.bodies = c.bodies || k.body != nil
+		p.bodies = p.bodies || k.body != nil
 		_, answers := l.Policy.(Preflighter)
-		c.preflight = c.preflight || answers && !l.Report
-		c.links = append(c.links, k)
+		p.preflight = p.preflight || answers && !l.Report
+		p.links = append(p.links, k)
 	}
-	return c
+	return p
+}
+
+func bindingsOf(links []Link) []*Identity {
+	identities := make([]Identity, len(links))
+	out := make([]*Identity, len(links))
+	for i := range links {
+		identities[i] = links[i].Binding
+		out[i] = &identities[i]
+	}
+	return out
 }
 
 func anyWaits(links []Link) bool {
@@ -188,7 +208,7 @@ func (c *Chain) observe(x *exchange.Exchange, i int) bool {
 }
 
 func (c *Chain) report(x *exchange.Exchange, i int) {
-	by, r := c.links[i].binding, x.TakeRefusal()
+	by, r := c.bindings[i], x.TakeRefusal()
 	if r == nil {
 		r = refusePanic
 	}
@@ -207,7 +227,7 @@ func (c *Chain) stop(x *exchange.Exchange, i int) {
 	if r == nil {
 		r = refusePanic
 	}
-	x.StoppedBy = c.links[i].binding
+	x.StoppedBy = c.bindings[i]
 	x.Answer(r)
 	if a, ok := c.links[i].policy.(*authn); ok {
 		if by := a.explain(x, r); by != nil {
@@ -217,7 +237,7 @@ func (c *Chain) stop(x *exchange.Exchange, i int) {
 }
 
 func (c *Chain) panicked(x *exchange.Exchange, i int, value any) {
-	x.StoppedBy = c.links[i].binding
+	x.StoppedBy = c.bindings[i]
 	x.Answer(refusePanic)
 	if c.monitor != nil {
 		c.monitor.Panicked(x, x.StoppedBy, value)

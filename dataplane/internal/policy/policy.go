@@ -115,6 +115,15 @@ type Factory struct {
 	// Message is the full name of the config message.
 	Message protoreflect.FullName
 	Build   func(cfg proto.Message, d Deps) (Policy, error)
+	// Pure: what is built follows from the config alone, so bindings with the same one may share it.
+	Pure bool
+}
+
+// OfPure is Of for policies that follow from their configuration and from nothing else.
+func OfPure[C proto.Message](build func(cfg C) (Policy, error)) Factory {
+	f := Of(func(cfg C, _ Deps) (Policy, error) { return build(cfg) })
+	f.Pure = true
+	return f
 }
 
 // Of makes a Factory from a typed build function; type and phase come from the options of the config message. It panics

@@ -159,6 +159,7 @@ func (e *Editor) entry(h *host, p path, change func(*entry)) {
 		}
 		*slot = e.change(h, *slot, p, change)
 	})
+	h.all = h.paths.all()
 }
 
 func (e *Editor) regexEntry(h *host, p path, change func(*entry)) {
@@ -185,16 +186,29 @@ func (e *Editor) change(h *host, t *entry, p path, change func(*entry)) *entry {
 		t = &entry{owner: e.own, text: p.text, regex: p.regex}
 	case t.owner != e.own:
 		c := *t
-		c.owner, c.routes = e.own, slices.Clone(t.routes)
+		c.owner = e.own
+		c.keep(slices.Clone(t.routes))
 		t = &c
 	}
 	change(t)
+	t.keep(t.routes)
 	if len(t.routes) == 0 {
 		delete(e.dirty, t)
 		return nil
 	}
 	e.dirty[t] = h
 	return t
+}
+
+// keep makes routes those of the entry; a single one lies in it, so that a request does not wait for another line of memory.
+func (t *entry) keep(routes []*Route) {
+	if len(routes) == 1 {
+		t.one[0] = routes[0]
+		routes = t.one[:]
+	} else {
+		t.one[0] = nil
+	}
+	t.routes = routes
 }
 
 // sort brings the routes in order. The entry falls through only if all of them say so.

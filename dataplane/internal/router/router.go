@@ -95,26 +95,31 @@ func (t *Table) parent(name []byte) *host {
 
 // host is the routes of one host pattern.
 type host struct {
-	owner   *owner
+	// What a request looks at comes first.
+
+	closed  []*Closing
+	all     *entry // that of "/" if there is no other path, else nil: nobody has to look for it then
 	paths   *node
 	regexes []*entry // by priority, then literal prefix, then text
-	closed  []*Closing
-	routes  int // how many hold a place here, closing ones included
-	needs   []need
+
+	owner  *owner
+	routes int // how many hold a place here, closing ones included
+	needs  []need
 }
 
 // entry is one path; the routes on it are those the request's conditions choose among.
 type entry struct {
-	owner   *owner
+	routes  []*Route  // more conditions first, then priority, then name
+	one     [1]*Route // is where a single one is kept
+	through bool      // all of its routes fall through
 	text    string
 	regex   *Regex
-	routes  []*Route // more conditions first, then priority, then name
-	through bool     // all of its routes fall through
+	owner   *owner
 }
 
 // match walks from the most specific path to the least specific one, and ends at the first that does not fall through.
 func (h *host) match(r *Request) Result {
-	exact, prefix := h.paths.find(r.Path, len(r.Path))
+	exact, prefix := h.find(r.Path)
 	var denied bool
 	if exact != nil {
 		if res, done := exact.choose(h, r, &denied); done {
@@ -143,6 +148,14 @@ func (h *host) match(r *Request) Result {
 		return Result{Status: NotAllowed, request: r, host: h}
 	}
 	return Result{Status: NotFound}
+}
+
+// find returns the exact entry of path and the longest prefix entry.
+func (h *host) find(path []byte) (exact, prefix *entry) {
+	if h.all != nil && len(path) > 0 && path[0] == '/' {
+		return nil, h.all
+	}
+	return h.paths.find(path, len(path))
 }
 
 // choose picks a route of the entry; done is false if the request goes on to a less specific path. denied is set when a
@@ -192,7 +205,7 @@ func (res *Result) Allow() []string {
 
 // visit calls fn with the entries that match, most specific first, while it wants more.
 func (h *host) visit(r *Request, fn func(*entry) bool) {
-	exact, prefix := h.paths.find(r.Path, len(r.Path))
+	exact, prefix := h.find(r.Path)
 	if exact != nil && !fn(exact) {
 		return
 	}
@@ -214,6 +227,14 @@ type node struct {
 	prefix   *entry
 	index    []byte // first bytes of the children's labels
 	children []*node
+}
+
+// all is the entry of the prefix "/" if there is no other.
+func (n *node) all() *entry {
+	if n == nil || n.label != "/" || n.exact != nil || len(n.children) > 0 {
+		return nil
+	}
+	return n.prefix
 }
 
 // find returns the exact entry of path and the longest prefix entry of at most limit bytes that ends on a segment

@@ -15,6 +15,10 @@ type Owner struct {
 	Closed string
 	// Built is what became of each of Bindings, in their order.
 	Built []Built
+	// Early belongs to package compile: it is that of the routes that add nothing to what this owner and the settings say, which
+	// EarlyFor were; nil before a route needed it.
+	Early    *Early
+	EarlyFor *Owner
 }
 
 // Built is what became of a binding: a link, or why there is none. Neither for a binding that is off.
@@ -59,6 +63,8 @@ func LinkOf(owners []*Owner, l *chain.Link) (policy.Link, string) {
 type Consumer struct {
 	UID, Name string
 	Groups    []string
+	// Standing is that of its groups, nil if it has bindings of its own.
+	Standing *Standing
 	// Owner holds its own bindings; nil if it has none.
 	Owner *Owner
 	// Profile is what applies to it beside what applies to everybody; nil if nothing does.

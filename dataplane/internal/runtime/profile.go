@@ -19,6 +19,37 @@ type Granted struct {
 	mu   sync.Mutex // of who adds
 }
 
+// Standing is that of consumers in the same groups, in the same order, without bindings of their own: the same applies to them.
+// What that is it remembers, so that a request does not have to look its consumer up.
+type Standing struct{ known atomic.Pointer[standingIn] }
+
+// standingIn holds as long as no consumer group changes.
+type standingIn struct {
+	as      *Granted
+	profile *Profile
+}
+
+// profileOf returns what applies to a caller; nil: what applies to everybody. ok is false if that is not known.
+func (rt *Runtime) profileOf(p *exchange.Principal) (_ *Profile, ok bool) {
+	standing, _ := p.Standing.(*Standing)
+	if standing != nil && !p.Dynamic {
+		if known := standing.known.Load(); known != nil && known.as == rt.Granted {
+			return known.profile, true
+		}
+	}
+	var c *Consumer
+	if p.ConsumerUID != "" {
+		if c, ok = rt.Consumers.Get(p.ConsumerUID); !ok {
+			return nil, false
+		}
+	}
+	profile, ok := rt.profile(c, p)
+	if ok && c != nil && standing != nil && standing == c.Standing && !p.Dynamic {
+		standing.known.Store(&standingIn{rt.Granted, profile})
+	}
+	return profile, ok
+}
+
 // profile returns what applies to a caller, who may be no consumer; nil: what applies to everybody. ok is false if that is not
 // known: groups that the caller is in may be among those that cannot be read.
 func (rt *Runtime) profile(c *Consumer, p *exchange.Principal) (_ *Profile, ok bool) {

@@ -53,19 +53,24 @@ type Route struct {
 	MaxStreamAge time.Duration
 }
 
-// Plain is what applies to routes that have no policies and no authentication of their own: one for all of them, so that
-// it stays in the processor's caches however many there are.
+// Early is the half of the policies that runs before the caller is known: one for all routes that add nothing to what their
+// service or the settings say, so that it stays in the processor's caches however many there are.
+type Early struct {
+	Chain *policy.Chain
+	Asks  Asks
+}
+
+// Plain is what applies to routes of a service that have no policies and no authentication of their own.
 type Plain struct {
 	// Settings are those it was made with; with others it is not valid any more.
 	Settings *Owner
-	Chain    *policy.Chain
+	Early    *Early
 	Overlays *Overlays
-	Asks     Asks
 }
 
 // Overlay is the half of the policies that runs once the caller is known.
 type Overlay struct {
-	Chain  *policy.Chain
+	Chain  policy.Chain
 	Closed string // why requests with it are answered 503
 }
 
@@ -77,25 +82,27 @@ type OverlayMaker struct {
 	Lookup                   chain.Lookup
 	Settings, Service, Route *Owner
 	Authn                    *configv1.Authn
-	Monitor                  policy.Monitor
+	Sharing                  *policy.Sharing
 }
 
-// Overlays makes overlays and keeps them.
+// Overlays makes overlays and keeps them. It fills one line of memory, and of many routes callers without a profile look at
+// nothing else of their overlay.
 type Overlays struct {
-	maker   *OverlayMaker
 	anybody Overlay
-	kept    sync.Map // *Profile: *Overlay
-	n       atomic.Int32
+	maker   *OverlayMaker
+	kept    atomic.Pointer[keptOverlays] // nil: none
+}
+
+type keptOverlays struct {
+	of sync.Map // *Profile: *Overlay
+	n  atomic.Int32
 }
 
 // NewOverlays returns the overlays that m makes.
 func NewOverlays(m *OverlayMaker) *Overlays { return &Overlays{maker: m, anybody: *m.make(nil)} }
 
 // Forget drops the overlays kept so far, whose profiles are not used any more.
-func (o *Overlays) Forget() {
-	o.kept.Clear()
-	o.n.Store(0)
-}
+func (o *Overlays) Forget() { o.kept.Store(nil) }
 
 // Overlay returns the overlay of the route for a caller, nil for an unknown one. It allocates nothing unless this profile is new to
 // the route.
@@ -103,14 +110,7 @@ func (rt *Runtime) Overlay(r *Route, p *exchange.Principal) *Overlay {
 	if p == nil {
 		return &r.Overlays.anybody
 	}
-	var c *Consumer
-	if p.ConsumerUID != "" {
-		var ok bool
-		if c, ok = rt.Consumers.Get(p.ConsumerUID); !ok {
-			return lostOverlay
-		}
-	}
-	profile, ok := rt.profile(c, p)
+	profile, ok := rt.profileOf(p)
 	switch {
 	case !ok:
 		return lostOverlay
@@ -124,14 +124,18 @@ func (rt *Runtime) Overlay(r *Route, p *exchange.Principal) *Overlay {
 var lostOverlay = &Overlay{Closed: "what applies to the caller is not known"}
 
 func (o *Overlays) of(p *Profile) *Overlay {
-	if v, ok := o.kept.Load(p); ok {
-		return v.(*Overlay) //nolint:forcetypeassert // nothing else is put there
+	kept := o.kept.Load()
+	if kept != nil {
+		if v, ok := kept.of.Load(p); ok {
+			return v.(*Overlay) //nolint:forcetypeassert // nothing else is put there
+		}
 	}
-	if o.n.Add(1) > maxOverlays {
-		o.Forget()
+	if kept == nil || kept.n.Add(1) > maxOverlays {
+		kept = &keptOverlays{}
+		o.kept.Store(kept) // whoever does the same now loses nothing but work
 	}
 	made := o.maker.make(p)
-	o.kept.Store(p, made)
+	kept.of.Store(p, made)
 	return made
 }
 
@@ -164,5 +168,5 @@ func (m *OverlayMaker) make(p *Profile) *Overlay {
 		}
 		links = append(links, link)
 	}
-	return &Overlay{Chain: policy.NewOverlay(links, m.Monitor)}
+	return &Overlay{Chain: m.Sharing.Overlay(links)}
 }

@@ -13,6 +13,7 @@ import (
 	"keyward.dev/dataplane/internal/clientcert"
 	"keyward.dev/dataplane/internal/exchange"
 	"keyward.dev/dataplane/internal/hostsvc"
+	"keyward.dev/dataplane/internal/policy"
 	"keyward.dev/dataplane/internal/policy/directory"
 	"keyward.dev/dataplane/internal/revocation"
 	"keyward.dev/dataplane/internal/router"
@@ -74,6 +75,8 @@ type Runtime struct {
 	Files map[string]File
 	// Profiles are those of consumers without policies of their own, by the uids of their groups.
 	Profiles *shardmap.Map[*Profile]
+	// Sharing is between the policies and chains of all routes, as long as the settings stay.
+	Sharing *policy.Sharing
 	// Granted are those of callers whose groups a token or a directory says.
 	Granted *Granted
 	// Faults are what does not work, by kind and uid.

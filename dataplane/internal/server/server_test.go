@@ -18,6 +18,7 @@ import (
 	"keyward.dev/dataplane/internal/server"
 	configv1 "keyward.dev/proto/gen/keyward/config/v1"
 	policyv1 "keyward.dev/proto/gen/keyward/policy/v1"
+	"keyward.dev/shared/testkit"
 )
 
 func TestForward(t *testing.T) { overEngines(t, testForward) }
@@ -254,8 +255,7 @@ func testUpstreamFaults(t *testing.T, e server.Engine) {
 	}))
 	t.Cleanup(hang.Close)
 	t.Cleanup(func() { close(block) })
-	closed := httptest.NewServer(nil)
-	closed.Close()
+	nobody := "http://" + testkit.Addr(t) // nobody else gets that port
 	short := &configv1.Timeouts{Connect: durationpb.New(time.Second), ResponseHead: durationpb.New(50 * time.Millisecond), Idle: durationpb.New(50 * time.Millisecond)}
 	for _, tt := range []struct {
 		name    string
@@ -263,7 +263,7 @@ func testUpstreamFaults(t *testing.T, e server.Engine) {
 		set     *configv1.Settings
 		status  int
 	}{
-		{name: "refused", service: &configv1.Service{Url: closed.URL}, status: 502},
+		{name: "refused", service: &configv1.Service{Url: nobody}, status: 502},
 		{name: "no answer in time", service: &configv1.Service{Url: hang.URL, Timeouts: short}, status: 504},
 		{name: "total", service: &configv1.Service{Url: hang.URL, Timeouts: &configv1.Timeouts{Total: durationpb.New(50 * time.Millisecond)}}, status: 504},
 		{name: "egress rules", service: &configv1.Service{Url: hang.URL}, set: &configv1.Settings{UpstreamNetworks: &configv1.UpstreamNetworks{Deny: []string{"127.0.0.0/8"}}}, status: 502},

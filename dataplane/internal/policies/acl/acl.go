@@ -33,7 +33,7 @@ var (
 )
 
 // Build makes the policy.
-func Build(cfg *policyv1.Acl, _ policy.Deps) (policy.Policy, error) {
+func Build(cfg *policyv1.Acl) (policy.Policy, error) {
 	a := &acl{
 		allow:   callersOf(cfg.GetAllow(), cfg.GetAllowConsumers(), cfg.GetAllowScopes(), cfg.GetAllowLabels()),
 		deny:    callersOf(cfg.GetDeny(), cfg.GetDenyConsumers(), cfg.GetDenyScopes(), cfg.GetDenyLabels()),

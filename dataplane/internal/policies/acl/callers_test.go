@@ -66,7 +66,7 @@ func TestCallersOfTokens(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			p, err := acl.Build(tt.cfg, policy.Deps{})
+			p, err := acl.Build(tt.cfg)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -85,7 +85,7 @@ func TestCallersOfTokens(t *testing.T) {
 
 func TestMissingScopesAreNamed(t *testing.T) {
 	t.Parallel()
-	p, err := acl.Build(&policyv1.Acl{RequireScopes: []string{"a", "b"}}, policy.Deps{})
+	p, err := acl.Build(&policyv1.Acl{RequireScopes: []string{"a", "b"}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,7 +32,7 @@ var (
 )
 
 // Build makes the policy.
-func Build(cfg *policyv1.Authorize, _ policy.Deps) (policy.Policy, error) {
+func Build(cfg *policyv1.Authorize) (policy.Policy, error) {
 	if len(cfg.GetRules()) == 0 {
 		return nil, errors.New("there is nothing to allow or deny")
 	}

@@ -13,7 +13,7 @@ import (
 
 func build(t testing.TB, rules ...*policyv1.AuthorizeRule) policy.Policy {
 	t.Helper()
-	p, err := authorize.Build(&policyv1.Authorize{Rules: rules}, policy.Deps{})
+	p, err := authorize.Build(&policyv1.Authorize{Rules: rules})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +130,7 @@ func TestBuildRefuses(t *testing.T) {
 		"no bool":        {Rules: []*policyv1.AuthorizeRule{allow("request.method")}},
 		"unknown effect": {Rules: []*policyv1.AuthorizeRule{{When: "true", Effect: 9}}},
 	} {
-		if p, err := authorize.Build(cfg, policy.Deps{}); err == nil || p != nil {
+		if p, err := authorize.Build(cfg); err == nil || p != nil {
 			t.Errorf("Build(%s) = nil error", name)
 		}
 	}

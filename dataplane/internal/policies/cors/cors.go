@@ -43,7 +43,7 @@ type cors struct {
 }
 
 // Build makes the policy.
-func Build(cfg *policyv1.Cors, _ policy.Deps) (policy.Policy, error) {
+func Build(cfg *policyv1.Cors) (policy.Policy, error) {
 	o, err := newOrigins(cfg.GetAllowOrigins())
 	if err != nil {
 		return nil, err

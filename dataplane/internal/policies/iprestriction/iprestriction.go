@@ -19,7 +19,7 @@ type restriction struct {
 var refuseAddress = exchange.NewRefusal(403, "forbidden", "This address may not call here.")
 
 // Build makes the policy.
-func Build(cfg *policyv1.IpRestriction, _ policy.Deps) (policy.Policy, error) {
+func Build(cfg *policyv1.IpRestriction) (policy.Policy, error) {
 	if len(cfg.GetAllow())+len(cfg.GetDeny()) == 0 {
 		return nil, errors.New("there is nothing to allow or deny")
 	}

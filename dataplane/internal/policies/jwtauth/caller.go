@@ -88,6 +88,7 @@ func (j *jwtAuth) caller(x *exchange.Exchange, v *verified, credential *exchange
 // it nothing, whatever groups, scopes or subject it gives itself.
 func (c *callers) own(v *verified, credential *exchange.Credential) *exchange.Principal {
 	p := *credential.Principal
+	p.Standing = nil // it is kept
 	p.How, p.Subject, p.Expires = credentialType, p.Consumer, earlier(p.Expires, v.ends)
 	if len(p.Groups) == 0 && len(c.defaults) > 0 {
 		p.Dynamic, p.Groups = true, c.defaults

@@ -59,7 +59,7 @@ func requests() []request {
 // warm returns what a server does with the same request over and over.
 func (r *request) warm(t testing.TB) func() {
 	t.Helper()
-	p, err := keyauth.Build(r.config, policy.Deps{})
+	p, err := keyauth.Build(r.config)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,7 +35,7 @@ var (
 )
 
 // Build makes the policy.
-func Build(cfg *policyv1.KeyAuth, _ policy.Deps) (policy.Policy, error) {
+func Build(cfg *policyv1.KeyAuth) (policy.Policy, error) {
 	places := presented.Config{
 		Header: cfg.GetHeader(), Query: cfg.GetQuery(), Cookie: cfg.GetCookie(), Body: cfg.GetBody(),
 		MaxBody: int64(cfg.GetMaxBody()), Keep: cfg.HideCredentials != nil && !cfg.GetHideCredentials(),

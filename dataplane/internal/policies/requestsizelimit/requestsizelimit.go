@@ -19,7 +19,7 @@ type sizeLimit struct {
 }
 
 // Build makes the policy.
-func Build(cfg *policyv1.RequestSizeLimit, _ policy.Deps) (policy.Policy, error) {
+func Build(cfg *policyv1.RequestSizeLimit) (policy.Policy, error) {
 	limit := uint64(defaultMax)
 	if cfg.Max != nil {
 		limit = cfg.GetMax()

@@ -38,7 +38,7 @@ var (
 )
 
 // Build makes the policy.
-func Build(cfg *policyv1.VaultAuth, _ policy.Deps) (policy.Policy, error) {
+func Build(cfg *policyv1.VaultAuth) (policy.Policy, error) {
 	v := &vaultAuth{
 		store: cfg.GetStore(), access: places(cfg, cfg.GetAccessToken(), defaultAccess), secret: places(cfg, cfg.GetSecretToken(), defaultSecret),
 	}

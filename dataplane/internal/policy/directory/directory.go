@@ -77,6 +77,8 @@ type Consumer struct {
 	Kind               exchange.PrincipalKind
 	Groups             []string
 	Labels             map[string]string
+	// Standing is what exchange.Principal says, of principals with a credential.
+	Standing any
 }
 
 // entry is a stored credential. Entries of the same hash, which admission does not let happen, are chained; none is
@@ -340,6 +342,7 @@ func newEntry(c Credential, n *consumerEntry) *entry {
 		present: n.present,
 	}
 	e.principal = n.principal()
+	e.principal.Standing = n.Standing
 	e.principal.Credential, e.principal.CredentialUID, e.principal.Subject = c.Name, c.UID, c.Subject
 	e.principal.How, e.principal.Expires, e.principal.Bound = e.typ, c.Expires, c.Bound
 	if c.Used != nil {
