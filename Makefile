@@ -138,7 +138,7 @@ PGO      := dataplane/cmd/keyward-dataplane/default.pgo
 pgo: build ## profile the gateway under load, for the compiler (default.pgo): 5 minutes, on a machine that does nothing else
 	@rm -rf $(PROFILED) && mkdir -p $(PROFILED)/profiles && cp bin/keyward* $(PROFILED)
 	$(GOBUILD) -C dataplane build $(PRODUCT) -pgo=off -tags profile -o $(PROFILED) ./cmd/keyward-dataplane
-	PROFILE_DIR=$(PROFILED)/profiles $(MAKE) bench-proxy KEYWARD_BIN=$(PROFILED) VARIANTS='1KiB/(64|16x4)/' ROUNDS=1
+	$(MAKE) bench-proxy KEYWARD_BIN=$(PROFILED) VARIANTS='1KiB/(64|16x4)/' ROUNDS=1
 	go tool pprof -proto -output $(PGO) $$(find $(PROFILED)/profiles -name '*.prof')
 	@rm -rf $(PROFILED)
 

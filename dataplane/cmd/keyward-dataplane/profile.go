@@ -14,9 +14,13 @@ import (
 const profiled = 90 * time.Second
 
 // profile writes down, for `make pgo` alone and in no program that is released, what the gateway does: from that the compiler
-// learns what is called often.
+// learns what is called often. It goes to the directory "profiles" beside the program.
 func profile() error {
-	f, err := os.Create(filepath.Join(os.Getenv("PROFILE_DIR"), strconv.Itoa(os.Getpid())+".prof"))
+	program, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	f, err := os.Create(filepath.Join(filepath.Dir(program), "profiles", strconv.Itoa(os.Getpid())+".prof"))
 	if err != nil {
 		return err
 	}

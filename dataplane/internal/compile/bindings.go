@@ -57,11 +57,12 @@ func (b *build) binding(o *runtime.Owner, binding *configv1.Binding) (policy.Lin
 	default:
 		return policy.Link{}, fmt.Errorf("this gateway does not know the mode")
 	}
-	packed, build := binding.GetConfig(), func() (policy.Policy, error) { return b.built(f, binding.GetConfig(), link.Binding) }
+	packed, sharing := binding.GetConfig(), b.rt.Sharing
+	build := func() (policy.Policy, error) { return b.built(f, packed, link.Binding) }
 	var err error
-	if f.Pure && packed.MessageName() == f.Message && !secret.MayRefer(packed.GetValue()) {
+	if follows(f, packed) && sharing.Shares(packed.GetValue()) {
 		link.Shared = true
-		link.Policy, err = b.rt.Sharing.Policy(f.Type, packed.GetValue(), build)
+		link.Policy, err = sharing.Policy(f.Type, packed.GetValue(), build)
 	} else {
 		link.Shared = o.Kind == kindSettings // by all routes
 		link.Policy, err = build()
@@ -70,6 +71,11 @@ func (b *build) binding(o *runtime.Owner, binding *configv1.Binding) (policy.Lin
 		return policy.Link{}, err
 	}
 	return link, nil
+}
+
+// follows says whether the policy follows from the bytes of its config.
+func follows(f factory, packed *anypb.Any) bool {
+	return f.Pure && packed.MessageName() == f.Message && !secret.MayRefer(packed.GetValue())
 }
 
 // built builds a policy from its packed config.

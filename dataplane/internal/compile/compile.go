@@ -236,6 +236,9 @@ func changesOf(before, after *state.Set) map[string][]change {
 	out := map[string][]change{}
 	for o, n := range after.Changed(before) {
 		kind := cmp.Or(n, o).Kind
+		if out[kind] == nil && (before == nil || before.Len(kind) == 0) {
+			out[kind] = make([]change, 0, after.Len(kind))
+		}
 		out[kind] = append(out[kind], change{before: o, after: n})
 	}
 	return out

@@ -72,6 +72,7 @@ func (b *build) changedConsumers() {
 		}
 	}
 	profiles := b.rt.Profiles.Edit()
+	b.consumers.Expect(b.rt.Set.Len(kindConsumers))
 	for r, got := range ahead(after(b.changes[kindConsumers]), read[*configv1.Consumer]) {
 		b.consumer(r, got, profiles)
 	}
@@ -181,6 +182,7 @@ func (b *build) changedCredentials() {
 		return
 	}
 	b.rt.Bound = maps.Clone(b.prev.Bound)
+	b.directory.Expect(b.rt.Set.Len(kindCredentials))
 	for _, ch := range b.changes[kindCredentials] {
 		b.forget(kindCredentials, ch.uid())
 		b.directory.SetReadable(ch.uid())

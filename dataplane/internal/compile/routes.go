@@ -34,7 +34,7 @@ func (b *build) changedRoutes() {
 			eachUser(b.prev.Users, service, func(uid string) {
 				if record := b.rt.Set.ByUID(kindRoutes, uid); record != nil {
 					b.removeRoute(uid)
-					b.addRoute(record, read[*configv1.Route](record))
+					b.addRoute(record, readRoute(record))
 				}
 			})
 		}
@@ -65,12 +65,27 @@ func (b *build) removeRoute(uid string) {
 }
 
 func (b *build) addRoutes(records []*state.Record) {
-	for r, got := range ahead(records, read[*configv1.Route]) {
+	b.routes.Expect(b.rt.Set.Len(kindRoutes))
+	for r, got := range ahead(records, readRoute) {
 		b.addRoute(r, got)
 	}
 }
 
-func (b *build) addRoute(r *state.Record, got reading[*configv1.Route]) {
+// readableRoute is a route with its part in the table.
+type readableRoute struct {
+	reading[*configv1.Route]
+	matcher *router.Route // nil if the route cannot be read
+	err     error         // of the matcher
+}
+
+func readRoute(r *state.Record) (got readableRoute) {
+	if got.reading = read[*configv1.Route](r); got.reason == "" {
+		got.matcher, got.err = router.Compile(r.UID, got.m)
+	}
+	return got
+}
+
+func (b *build) addRoute(r *state.Record, got readableRoute) {
 	route := &runtime.Route{Info: exchange.RouteInfo{Name: r.Name, UID: r.UID, Group: b.deps.Group}}
 	b.routes.Put(r.UID, route)
 	m := got.m
@@ -79,7 +94,7 @@ func (b *build) addRoute(r *state.Record, got reading[*configv1.Route]) {
 		return
 	}
 	route.ServiceName = m.GetService()
-	matcher, err := router.Compile(r.UID, m)
+	matcher, err := got.matcher, got.err
 	if _, ok := errors.AsType[*router.HostError](err); ok {
 		b.lost(route, r, err.Error())
 		return

@@ -5,8 +5,13 @@ import (
 	"sync"
 )
 
-// maxShared bounds what is kept of either sort. With more different ones, some are made again.
-const maxShared = 1024
+const (
+	// maxShared bounds what is kept of either sort. With more different ones, some are made again.
+	maxShared = 1024
+	// maxConfig is how long a configuration may be of which the policy is kept, in bytes: what is kept may be of bindings that are
+	// gone.
+	maxConfig = 1 << 10
+)
 
 // Sharing makes one thing of what many bindings and chains have in common: of policies that follow from their configuration
 // alone, and of what chains of such policies do. With very many routes that is memory, and above all what a request has to wait
@@ -37,6 +42,9 @@ type junction struct {
 
 // NewSharing returns one that has made nothing yet. The monitor is that of all chains.
 func NewSharing(m Monitor) *Sharing { return &Sharing{monitor: m, policies: map[string]Policy{}} }
+
+// Shares says whether a policy with this encoded configuration is shared.
+func (s *Sharing) Shares(config []byte) bool { return len(config) <= maxConfig }
 
 // Policy returns the policy of a type that follows from an encoded configuration, which is built if there is none yet.
 func (s *Sharing) Policy(typ string, config []byte, build func() (Policy, error)) (Policy, error) {

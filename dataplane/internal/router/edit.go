@@ -116,7 +116,7 @@ func (e *Editor) of(r *Route) []*host {
 	for _, name := range r.hosts {
 		h, ok := e.hosts.Get(name)
 		if !ok {
-			h = &host{owner: e.own}
+			h = e.newHost()
 			e.hosts.Put(name, h)
 		} else if h.owner != e.own {
 			h = e.ownHost(h)
@@ -127,11 +127,20 @@ func (e *Editor) of(r *Route) []*host {
 	return hosts
 }
 
+// newHost returns a host that has room for one path with itself: most have no more, and with very many of them a request does
+// not wait for three places of memory then.
+func (e *Editor) newHost() *host {
+	p := &place{}
+	p.host.owner, p.host.spare = e.own, p
+	return &p.host
+}
+
 func (e *Editor) ownHost(h *host) *host {
 	if h.owner == e.own {
 		return h
 	}
 	c := *h
+	c.spare = nil
 	c.owner, c.regexes, c.closed = e.own, slices.Clone(h.regexes), slices.Clone(h.closed)
 	c.needs = slices.Clone(h.needs)
 	return &c
@@ -152,13 +161,25 @@ func (e *Editor) entry(h *host, p path, change func(*entry)) {
 		e.regexEntry(h, p, change)
 		return
 	}
-	h.paths = e.insert(h.paths, p.text, func(n *node) {
+	set := func(n *node) {
 		slot := &n.prefix
 		if p.exact {
 			slot = &n.exact
 		}
 		*slot = e.change(h, *slot, p, change)
-	})
+	}
+	if spare := h.spare; spare != nil && h.paths == nil {
+		h.spare = nil
+		spare.node = node{owner: e.own, label: p.text, prefix: &spare.entry}
+		spare.entry = entry{owner: e.own, text: p.text}
+		if p.exact {
+			spare.node.exact, spare.node.prefix = &spare.entry, nil
+		}
+		set(&spare.node)
+		h.paths = spare.node.tidy()
+	} else {
+		h.paths = e.insert(h.paths, p.text, set)
+	}
 	h.all = h.paths.all()
 }
 

@@ -102,9 +102,17 @@ type host struct {
 	paths   *node
 	regexes []*entry // by priority, then literal prefix, then text
 
+	spare  *place // of it, not used yet; nil: none
 	owner  *owner
 	routes int // how many hold a place here, closing ones included
 	needs  []need
+}
+
+// place is a host with its first path.
+type place struct {
+	host  host
+	entry entry
+	node  node
 }
 
 // entry is one path; the routes on it are those the request's conditions choose among.

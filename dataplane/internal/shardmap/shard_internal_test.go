@@ -20,7 +20,7 @@ func TestShardOfKeysThatCollide(t *testing.T) {
 			k := strconv.Itoa(rng.IntN(40))
 			switch _, there := want[k]; {
 			case rng.IntN(3) > 0:
-				if s.put(slot[int]{used(hash(k)), k, step}) == there {
+				if s.put(slot[int]{used(hash(k)), k, step}, int(seed)%64) == there {
 					t.Fatalf("put(%s) says that it is new: %v", k, !there)
 				}
 				want[k] = step
@@ -31,7 +31,7 @@ func TestShardOfKeysThatCollide(t *testing.T) {
 			for k := range 40 {
 				key := strconv.Itoa(k)
 				i, j := s.find(hash(key), key), s.findBytes(hash(key), []byte(key))
-				if v, there := want[key]; i != j || i >= 0 != there || there && s[i].value != v {
+				if v, there := want[key]; i != j || i >= 0 != there || there && s.slots[i].value != v {
 					t.Fatalf("seed %d, step %d: %s is at %d and %d, want %v", seed, step, key, i, j, maps.Collect(maps.All(want)))
 				}
 			}

@@ -6,7 +6,6 @@ package shardmap
 import (
 	"hash/maphash"
 	"iter"
-	"slices"
 )
 
 const side = 64 // there are side blocks of side shards, so that a new map copies two short tables and not a long one
@@ -23,19 +22,23 @@ type block[V any] [side]shard[V]
 // New returns an empty map.
 func New[V any]() *Map[V] { return &Map[V]{seed: maphash.MakeSeed()} }
 
-func (m *Map[V]) shard(hash uint64) shard[V] {
-	if b := m.blocks[hash%side]; b != nil {
-		return b[hash/side%side]
+// find returns the slot of a key; nil if it is not there.
+func (m *Map[V]) find(hash uint64, key string) *slot[V] {
+	b := m.blocks[hash%side]
+	if b == nil {
+		return nil
+	}
+	s := &b[hash/side%side]
+	if i := s.find(hash, key); i >= 0 {
+		return &s.slots[i]
 	}
 	return nil
 }
 
 // Get returns the value of key.
 func (m *Map[V]) Get(key string) (v V, ok bool) {
-	hash := maphash.String(m.seed, key)
-	s := m.shard(hash)
-	if i := s.find(hash, key); i >= 0 {
-		return s[i].value, true
+	if e := m.find(maphash.String(m.seed, key), key); e != nil {
+		return e.value, true
 	}
 	return v, false
 }
@@ -43,9 +46,13 @@ func (m *Map[V]) Get(key string) (v V, ok bool) {
 // GetBytes returns the value of key without copying it.
 func (m *Map[V]) GetBytes(key []byte) (v V, ok bool) {
 	hash := maphash.Bytes(m.seed, key)
-	s := m.shard(hash)
+	b := m.blocks[hash%side]
+	if b == nil {
+		return v, false
+	}
+	s := &b[hash/side%side]
 	if i := s.findBytes(hash, key); i >= 0 {
-		return s[i].value, true
+		return s.slots[i].value, true
 	}
 	return v, false
 }
@@ -66,8 +73,9 @@ func (m *Map[V]) All() iter.Seq2[string, V] {
 
 func (b *block[V]) each(yield func(string, V) bool) bool {
 	for i := range b {
-		for j := range b[i] {
-			if e := &b[i][j]; e.hash != 0 && !yield(e.key, e.value) {
+		slots := b[i].slots
+		for j := range slots {
+			if e := &slots[j]; e.hash != 0 && !yield(e.key, e.value) {
 				return false
 			}
 		}
@@ -79,6 +87,7 @@ func (b *block[V]) each(yield func(string, V) bool) bool {
 type Editor[V any] struct {
 	m     *Map[V]
 	owned [side]uint64 // per block, a bit for each shard that is the editor's own; not 0 if the block is
+	each  int          // how many keys are expected in a shard; 0: nobody knows
 }
 
 // Edit begins a new map that starts as m.
@@ -86,6 +95,9 @@ func (m *Map[V]) Edit() *Editor[V] {
 	c := *m
 	return &Editor[V]{m: &c}
 }
+
+// Expect says how many keys there will be: then there is room for them at once.
+func (e *Editor[V]) Expect(keys int) { e.each = keys / (side * side) }
 
 // Map ends the edit.
 func (e *Editor[V]) Map() *Map[V] { return e.m }
@@ -97,7 +109,7 @@ func (e *Editor[V]) Get(key string) (V, bool) { return e.m.Get(key) }
 func (e *Editor[V]) Put(key string, v V) {
 	hash := maphash.String(e.m.seed, key)
 	s := e.own(hash)
-	if s.put(slot[V]{used(hash), key, v}) {
+	if s.put(slot[V]{used(hash), key, v}, e.each) {
 		e.m.len++
 	}
 }
@@ -105,7 +117,7 @@ func (e *Editor[V]) Put(key string, v V) {
 // Delete removes key if it is there.
 func (e *Editor[V]) Delete(key string) {
 	hash := maphash.String(e.m.seed, key)
-	if e.m.shard(hash).find(hash, key) < 0 {
+	if e.m.find(hash, key) == nil {
 		return
 	}
 	s := e.own(hash)
@@ -126,7 +138,7 @@ func (e *Editor[V]) own(hash uint64) *shard[V] {
 	b := e.m.blocks[i]
 	if e.owned[i]&(1<<j) == 0 {
 		e.owned[i] |= 1 << j
-		b[j] = slices.Clone(b[j])
+		b[j] = b[j].clone()
 	}
 	return &b[j]
 }

@@ -3,12 +3,14 @@ package state
 import (
 	"errors"
 	"fmt"
+	"sync"
+	"unicode/utf8"
 	"unsafe"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	optionsv1 "keyward.dev/proto/gen/keyward/options/v1"
 )
@@ -79,7 +81,7 @@ func envelopeOf(b []byte) (envelope, error) {
 	var env envelope
 	for len(b) > 0 {
 		number, wire, n := protowire.ConsumeTag(b)
-		if n < 0 {
+		if n < 0 || number > protowire.MaxValidNumber {
 			return env, errEnvelope
 		}
 		b = b[n:]
@@ -114,24 +116,75 @@ func (e *envelope) field(number protowire.Number) *[]byte {
 }
 
 func decode(kind string, resource []byte) (proto.Message, string) {
-	var a anypb.Any
-	if err := proto.Unmarshal(resource, &a); err != nil {
+	url, value, err := anyOf(resource)
+	if err != nil {
 		return nil, "it does not parse"
 	}
-	m, err := a.UnmarshalNew()
+	// An error would quote the type's name as received.
+	const unknown = "its type is unknown to this gateway or it does not parse"
+	typ, err := protoregistry.GlobalTypes.FindMessageByURL(url)
 	if err != nil {
-		// An error would quote the type's name as received.
-		return nil, "its type is unknown to this gateway or it does not parse"
+		return nil, unknown
 	}
-	o, ok := proto.GetExtension(m.ProtoReflect().Descriptor().Options(), optionsv1.E_Resource).(*optionsv1.ResourceOptions)
-	if ok && o.GetKind() != "" && o.GetKind() != kind {
+	m := typ.New()
+	if err := proto.Unmarshal(value, m.Interface()); err != nil {
+		return nil, unknown
+	}
+	if k := kinds()[m.Descriptor().FullName()]; k != "" && k != kind {
 		return nil, "its type is of another kind"
 	}
-	if Newer(m.ProtoReflect()) {
+	if Newer(m) {
 		return nil, "it has fields or values that this gateway does not know"
 	}
-	return m, ""
+	return m.Interface(), ""
 }
+
+// Numbers of the fields of google.protobuf.Any.
+const (
+	fieldTypeURL = 1
+	fieldValue   = 2
+)
+
+// anyOf reads a google.protobuf.Any without copying what is in it.
+func anyOf(b []byte) (url string, value []byte, err error) {
+	for len(b) > 0 {
+		number, wire, n := protowire.ConsumeTag(b)
+		if n < 0 || number > protowire.MaxValidNumber {
+			return "", nil, errEnvelope
+		}
+		b = b[n:]
+		if number > fieldValue || wire != protowire.BytesType {
+			if n = protowire.ConsumeFieldValue(number, wire, b); n < 0 {
+				return "", nil, errEnvelope
+			}
+			b = b[n:]
+			continue
+		}
+		part, n := protowire.ConsumeBytes(b)
+		if n < 0 || number == fieldTypeURL && !utf8.Valid(part) {
+			return "", nil, errEnvelope
+		}
+		if b = b[n:]; number == fieldTypeURL {
+			url = inside(part)
+		} else {
+			value = part
+		}
+	}
+	return url, value, nil
+}
+
+// kinds are those of the resources that this program knows, by the names of their messages. To look into the options of each of
+// hundreds of thousands of records takes as long as to look at the record.
+var kinds = sync.OnceValue(func() map[protoreflect.FullName]string {
+	out := map[protoreflect.FullName]string{}
+	protoregistry.GlobalTypes.RangeMessages(func(t protoreflect.MessageType) bool {
+		if o, ok := proto.GetExtension(t.Descriptor().Options(), optionsv1.E_Resource).(*optionsv1.ResourceOptions); ok && o.GetKind() != "" {
+			out[t.Descriptor().FullName()] = o.GetKind()
+		}
+		return true
+	})
+	return out
+})
 
 // Newer reports whether a message has fields or enum values that this program does not know, because a newer control
 // plane set them: to run without them could be to run without a protection.

@@ -175,6 +175,7 @@ func nameShard(s string) int {
 // Editor makes a new directory from an old one. It is used by one goroutine and once.
 type Editor struct {
 	d     *Directory
+	each  int // how many credentials are expected in a shard; 0: nobody knows
 	owned struct {
 		byHash, byUID, consumers, others [shardCount]bool
 		unreadable                       bool
@@ -188,6 +189,9 @@ func (d *Directory) Edit() *Editor {
 	c.samples = &samples{}
 	return &Editor{d: &c}
 }
+
+// Expect says how many credentials there will be: then there is room for them at once.
+func (e *Editor) Expect(credentials int) { e.each = credentials / shardCount }
 
 // Directory ends the edit.
 func (e *Editor) Directory() *Directory { return e.d }
@@ -257,7 +261,7 @@ func (e *Editor) RemoveCredential(uid string) *exchange.Principal {
 	}
 	delete(own(&e.d.byUID[s], &e.owned.byUID[s]), uid)
 	m := e.ownHashes(&old.hashKey)
-	m.set(&old.hashKey, without(m.get(&old.hashKey), uid))
+	m.set(&old.hashKey, without(m.get(&old.hashKey), uid), 0)
 	n := e.consumer(old.principal.Consumer)
 	n.credentials = slices.DeleteFunc(n.credentials, func(u string) bool { return u == uid })
 	e.prune(n)
@@ -290,7 +294,7 @@ func (e *Editor) rebind(n *consumerEntry) {
 	for _, uid := range n.credentials {
 		old := e.d.byUID[nameShard(uid)][uid]
 		m := e.ownHashes(&old.hashKey)
-		m.set(&old.hashKey, without(m.get(&old.hashKey), uid))
+		m.set(&old.hashKey, without(m.get(&old.hashKey), uid), 0)
 		e.place(newEntry(old.credential(), n))
 	}
 }
@@ -298,13 +302,16 @@ func (e *Editor) rebind(n *consumerEntry) {
 // place enters ent into both tables.
 func (e *Editor) place(ent *entry) {
 	s := nameShard(ent.uid())
+	if e.d.byUID[s] == nil && e.each > 0 {
+		e.d.byUID[s], e.owned.byUID[s] = make(map[string]*entry, e.each), true
+	}
 	own(&e.d.byUID[s], &e.owned.byUID[s])[ent.uid()] = ent
 	m := e.ownHashes(&ent.hashKey)
 	if first := m.get(&ent.hashKey); first != nil {
 		ent = ent.clone() // entries are shared with older directories: chains are made of copies
 		ent.twin = first
 	}
-	m.set(&ent.hashKey, ent)
+	m.set(&ent.hashKey, ent, e.each)
 }
 
 // ownHashes returns the shard of the key for writing.
@@ -312,7 +319,7 @@ func (e *Editor) ownHashes(k *hashKey) *hashShard {
 	i := k.shard()
 	if !e.owned.byHash[i] {
 		e.owned.byHash[i] = true
-		e.d.byHash[i] = slices.Clone(e.d.byHash[i])
+		e.d.byHash[i].slots = slices.Clone(e.d.byHash[i].slots)
 	}
 	return &e.d.byHash[i]
 }
@@ -343,6 +350,7 @@ func newEntry(c Credential, n *consumerEntry) *entry {
 	}
 	e.principal = n.principal()
 	e.principal.Standing = n.Standing
+	e.principal.Consumer = c.Consumer // the same, and where the credential's own name is
 	e.principal.Credential, e.principal.CredentialUID, e.principal.Subject = c.Name, c.UID, c.Subject
 	e.principal.How, e.principal.Expires, e.principal.Bound = e.typ, c.Expires, c.Bound
 	if c.Used != nil {

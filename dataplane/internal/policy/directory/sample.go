@@ -40,8 +40,8 @@ func (d *Directory) Sample(typ string) []*exchange.Credential {
 
 func sample(shards []hashShard, typ string) *exchange.Credential {
 	for _, s := range shards {
-		for i := range s {
-			if e := s[i].entry; e != nil && e.typ == typ && e.present {
+		for i := range s.slots {
+			if e := s.slots[i].entry; e != nil && e.typ == typ && e.present {
 				return &e.found
 			}
 		}
