@@ -18,6 +18,9 @@ const (
 	// configuration is not to need another for what is garbage. Requests make none, so collections are no more frequent
 	// than changes: one for some thousands.
 	mostGarbage = 256 << 20
+	// roomy is how large the heap may be with that much, in bytes; with more that is live, leastGarbage is what it may grow.
+	roomy        = 1 << 30
+	leastGarbage = 128 << 20
 	// leastGCPercent keeps collections from following each other without a pause, however large the heap is.
 	leastGCPercent = 10
 
@@ -116,7 +119,11 @@ func gcPercent(given, ceiling int, live uint64) int {
 	if given < 0 {
 		return given
 	}
-	return min(given, ceiling, max(leastGCPercent, int(mostGarbage*100/max(live, 1))))
+	garbage := uint64(leastGarbage)
+	if live+leastGarbage < roomy {
+		garbage = min(mostGarbage, roomy-live)
+	}
+	return min(given, ceiling, max(leastGCPercent, int(garbage*100/max(live, 1))))
 }
 
 // bodyShare is the part of the process's memory that request bodies may have which are held whole.

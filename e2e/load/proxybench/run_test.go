@@ -30,7 +30,7 @@ type pace struct {
 // paceOf is that of a variant. With 100,000 consumers it takes tens of thousands of requests until caches hold what they can.
 func paceOf(v proxybench.Variant) pace {
 	if v.Large {
-		return pace{turns: 4, settle: 1500 * time.Millisecond, slice: 500 * time.Millisecond}
+		return pace{turns: 8, settle: 1500 * time.Millisecond, slice: 500 * time.Millisecond}
 	}
 	return pace{turns: 40, settle: 30 * time.Millisecond, slice: 50 * time.Millisecond}
 }

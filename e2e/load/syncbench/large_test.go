@@ -13,6 +13,9 @@ import (
 	"keyward.dev/e2e/load/syncbench"
 )
 
+// layOut is how long a gateway takes at most, once it is ready, to lay out its heap for serving: its peak of memory may be then.
+const layOut = 5 * time.Second
+
 // large is how a gateway starts with a large configuration, what both sides need for it, and what is left over from many
 // changes.
 func (b *bench) large() {
@@ -33,6 +36,7 @@ func (b *bench) large() {
 		g.Start()
 		g.AwaitReady()
 		starts = append(starts, time.Since(began))
+		<-time.After(layOut)
 		peak = max(peak, g.PeakMemory())
 	}
 	name := fmt.Sprintf("large/%d-routes-and-consumers", n)
@@ -71,6 +75,7 @@ func (b *bench) keys() {
 	g.AwaitReadyWithin(5 * time.Minute)
 	name := fmt.Sprintf("keys/%d", n)
 	w.add(syncbench.Figure(name+"/cold-start", "ms", syncbench.Millis(time.Since(began))))
+	<-time.After(layOut)
 	w.add(syncbench.Within(name+"/memory", "bytes", float64(g.PeakMemory()), syncbench.KeysMemory))
 	w.add(syncbench.Figure(name+"/resident-memory", "bytes", float64(g.Resident())))
 }
