@@ -2,7 +2,7 @@ package lastuse_test
 
 import (
 	"fmt"
-	"iter"
+	"maps"
 	"testing"
 	"time"
 
@@ -14,15 +14,7 @@ type table []map[string]*lastuse.Mark
 
 func (t table) Parts() int { return len(t) }
 
-func (t table) Marks(part int) iter.Seq2[string, *lastuse.Mark] {
-	return func(yield func(string, *lastuse.Mark) bool) {
-		for uid, m := range t[part] {
-			if !yield(uid, m) {
-				return
-			}
-		}
-	}
-}
+func (t table) Marks(part int, yield func(string, *lastuse.Mark) bool) { maps.All(t[part])(yield) }
 
 // newTable has n credentials, numbered, over some parts.
 func newTable(parts, n int) (table, []*lastuse.Mark) {
@@ -189,5 +181,14 @@ func BenchmarkTake(b *testing.B) {
 				w.Take(all)
 			}
 		})
+	}
+}
+
+// TestLookingForUsesAllocatesOnce holds that it costs no more in a table of many parts, and while requests pass.
+func TestLookingForUsesAllocatesOnce(t *testing.T) {
+	all, _ := newTable(1024, 10)
+	w := lastuse.NewWalk()
+	if n := testing.AllocsPerRun(20, func() { w.Take(all) }); n > 4 {
+		t.Errorf("it allocates %v times, want at most 4", n)
 	}
 }

@@ -1,9 +1,6 @@
 package lastuse
 
-import (
-	"iter"
-	"math/rand/v2"
-)
+import "math/rand/v2"
 
 const (
 	// maxUses bounds a report: 24 bytes each, and with a report each 10 seconds more than a million in a Period.
@@ -16,7 +13,8 @@ const (
 // Table holds the marks of credentials by their uids, in parts; *directory.Directory does.
 type Table interface {
 	Parts() int
-	Marks(part int) iter.Seq2[string, *Mark]
+	// Marks calls yield with those of a part, while it wants more.
+	Marks(part int, yield func(uid string, m *Mark) bool)
 }
 
 // Walk goes around tables, each time from where it was, so that every credential has its turn. It is used by one goroutine.
@@ -29,15 +27,17 @@ func NewWalk() *Walk { return &Walk{next: rand.Uint()} }
 func (w *Walk) Take(t Table) []Use {
 	var uses []Use
 	visited := 0
+	look := func(uid string, m *Mark) bool { // one for all parts: there are many, and mostly nothing in them
+		visited++
+		if u, ok := m.use(uid); ok {
+			uses = append(uses, u)
+		}
+		return len(uses) < maxUses
+	}
 	for range t.Parts() {
-		for uid, m := range t.Marks(int(w.next % uint(t.Parts()))) {
-			visited++
-			if u, ok := m.use(uid); ok {
-				uses = append(uses, u)
-			}
-			if len(uses) == maxUses {
-				return uses // the rest of this part has its turn when these are reported
-			}
+		t.Marks(int(w.next%uint(t.Parts())), look)
+		if len(uses) == maxUses {
+			return uses // the rest of this part has its turn when these are reported
 		}
 		w.next++
 		if visited >= maxVisited {

@@ -1,7 +1,6 @@
 package policy_test
 
 import (
-	"iter"
 	"maps"
 	"slices"
 	"testing"
@@ -35,7 +34,7 @@ type used map[string]*lastuse.Mark
 
 func (used) Parts() int { return 1 }
 
-func (u used) Marks(int) iter.Seq2[string, *lastuse.Mark] { return maps.All(u) }
+func (u used) Marks(_ int, yield func(string, *lastuse.Mark) bool) { maps.All(u)(yield) }
 
 func TestAcceptedCredentialsAreNoted(t *testing.T) {
 	t.Parallel()

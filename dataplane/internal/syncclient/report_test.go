@@ -1,7 +1,6 @@
 package syncclient_test
 
 import (
-	"iter"
 	"maps"
 	"testing"
 	"testing/synctest"
@@ -19,7 +18,7 @@ type marks map[string]*lastuse.Mark
 
 func (marks) Parts() int { return 1 }
 
-func (m marks) Marks(int) iter.Seq2[string, *lastuse.Mark] { return maps.All(m) }
+func (m marks) Marks(_ int, yield func(string, *lastuse.Mark) bool) { maps.All(m)(yield) }
 
 // Uses of credentials are reported once, and again if the connection over which they were is gone. How long ago they were is
 // told, not when.

@@ -1,21 +1,16 @@
 package directory
 
-import (
-	"iter"
-
-	"keyward.dev/dataplane/internal/lastuse"
-)
+import "keyward.dev/dataplane/internal/lastuse"
 
 // Parts is into how many parts Marks divides the credentials.
 func (d *Directory) Parts() int { return shardCount }
 
-// Marks yields the credentials of a part whose uses are noted, by uid. They need not belong to a consumer that is there.
-func (d *Directory) Marks(part int) iter.Seq2[string, *lastuse.Mark] {
-	return func(yield func(string, *lastuse.Mark) bool) {
-		for uid, e := range d.byUID[part] {
-			if e.noted && !yield(uid, &e.used) {
-				return
-			}
+// Marks calls yield with the credentials of a part whose uses are noted, by uid, while it wants more. They need not belong to a
+// consumer that is there.
+func (d *Directory) Marks(part int, yield func(uid string, m *lastuse.Mark) bool) {
+	for uid, e := range d.byUID[part] {
+		if e.noted && !yield(uid, &e.used) {
+			return
 		}
 	}
 }
