@@ -41,15 +41,24 @@ func TestSharedPoliciesAreTheirBindingsOwn(t *testing.T) {
 		name, key, ip string
 		want          int
 	}{
-		{"plain", "no-key", "127.0.0.1", 200}, {"plain", "", "127.0.0.1", 401},
-		{"gold", "gold-key", "127.0.0.1", 200}, {"gold", "no-key", "127.0.0.1", 403}, {"gold", "", "127.0.0.1", 401},
-		{"gold-too", "gold-key", "127.0.0.1", 200}, {"gold-too", "no-key", "127.0.0.1", 403},
+		{"plain", "no-key", "127.0.0.1", 200},
+		{"plain", "", "127.0.0.1", 401},
+		{"gold", "gold-key", "127.0.0.1", 200},
+		{"gold", "no-key", "127.0.0.1", 403},
+		{"gold", "", "127.0.0.1", 401},
+		{"gold-too", "gold-key", "127.0.0.1", 200},
+		{"gold-too", "no-key", "127.0.0.1", 403},
 		{"silver", "gold-key", "127.0.0.1", 403},
 		{"reported", "no-key", "127.0.0.1", 200},
 		{"foreign", "gold-key", "127.0.0.1", 503},
-		{"inside", "gold-key", "127.0.0.1", 403}, {"inside", "gold-key", "10.0.0.1", 200}, {"inside", "no-key", "10.0.0.1", 403}, {"inside", "", "10.0.0.1", 401},
-		{"inside-too", "no-key", "127.0.0.1", 403}, {"inside-too", "no-key", "10.0.0.1", 200},
-		{"near", "gold-key", "10.0.0.1", 403}, {"near", "gold-key", "127.0.0.1", 200},
+		{"inside", "gold-key", "127.0.0.1", 403},
+		{"inside", "gold-key", "10.0.0.1", 200},
+		{"inside", "no-key", "10.0.0.1", 403},
+		{"inside", "", "10.0.0.1", 401},
+		{"inside-too", "no-key", "127.0.0.1", 403},
+		{"inside-too", "no-key", "10.0.0.1", 200},
+		{"near", "gold-key", "10.0.0.1", 403},
+		{"near", "gold-key", "127.0.0.1", 200},
 	} {
 		if got := decide(rt, call{host: tt.name + ".test", path: "/", key: tt.key, ip: tt.ip}); got.status != tt.want {
 			t.Errorf("%s with key %q from %s: %d, want %d", tt.name, tt.key, tt.ip, got.status, tt.want)
