@@ -16,13 +16,6 @@ func schemeIgnored(o *frameOutcome) error {
 	return passesFrames(`GET /x ""`, withheld("X-A"))(o)
 }
 
-// emptyAtMost is refused. The head says that there is no body, so that the upstream may have got the request before the data
-// that makes it malformed came.
-func emptyAtMost(o *frameOutcome) error {
-	o.seen = slices.DeleteFunc(o.seen, func(s harness.Seen) bool { return s.Err == nil && s.String() == `POST /x ""` })
-	return refusedFrames(o)
-}
-
 // authorityWins is refused, or a request for the authority (RFC 9113, 8.3.1).
 func authorityWins(o *frameOutcome) error {
 	if refusedFrames(o) == nil {

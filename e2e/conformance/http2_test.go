@@ -157,12 +157,15 @@ func http2Requests() []frameRequirement {
 			accept: []frameTrial{
 				{name: "data without a length", fields: post(), data: []string{"hel", "lo"}, want: passesFrames(`POST /x "hello"`)},
 				{name: "data with its length", fields: post("content-length", "5"), data: []string{"hel", "lo"}, want: passesFrames(`POST /x "hello"`)},
+				{name: "data with its length and an end of its own", fields: post("content-length", "5"), data: []string{"hello", ""}, want: passesFrames(`POST /x "hello"`)},
+				{name: "a length of 0 and an end of its own", fields: post("content-length", "0"), data: []string{""}, want: passesFrames(`POST /x ""`)},
 				{name: "no data and no length", fields: post(), want: passesFrames(`POST /x ""`)},
 				{name: "a canary in the data", fields: post(), data: []string{smuggled}, want: passesFrames(fmt.Sprintf("POST /x %q", smuggled))},
 			},
 			reject: []frameTrial{
 				{name: "a length too short", fields: post("content-length", "5"), data: []string{"hello" + smuggled}, want: refusedFrames},
-				{name: "a length of 0 with data", fields: post("content-length", "0"), data: []string{smuggled}, want: emptyAtMost},
+				{name: "a length too short in a second frame", fields: post("content-length", "5"), data: []string{"hello", smuggled}, want: refusedFrames},
+				{name: "a length of 0 with data", fields: post("content-length", "0"), data: []string{smuggled}, want: refusedFrames},
 				{name: "a length too long", fields: post("content-length", "50"), data: []string{"hello"}, want: refusedFrames},
 				{name: "a length without data", fields: post("content-length", "5"), want: refusedFrames},
 				{name: "two lengths in frames", fields: post("content-length", "5", "content-length", "6"), data: []string{"hello"}, want: refusedFrames},

@@ -2,11 +2,13 @@ package server
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"maps"
 	"net/http"
 	"net/netip"
 	"net/textproto"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,6 +33,7 @@ type adaptor struct {
 	call *call
 	buf  *[copyBytes]byte
 	idle time.Duration
+	left int64 // of the data of a stream that says its length, until its end
 
 	sending sync.Mutex
 	begins  bool // guarded by sending
@@ -124,7 +127,33 @@ func (a *adaptor) malformed(c *call) *exchange.Refusal {
 	if err != nil || len(lengths) > 1 || int64(n) != a.r.ContentLength {
 		return no.badRequest
 	}
-	return nil
+	if a.left = int64(n); n > 0 {
+		return nil
+	}
+	_ = a.ctl.SetReadDeadline(time.Now().Add(c.server.config.Timeouts.Head))
+	switch err := a.ends(); {
+	case err == nil:
+		return nil
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return no.timeout
+	}
+	return no.badRequest
+}
+
+// ends waits for the end of a stream that has got all of the data its content-length promises: with more it is malformed,
+// and a malformed message must not be forwarded (RFC 9113 section 8.1.1). The upstream would have the whole of it by then.
+func (a *adaptor) ends() error {
+	var more [1]byte
+	for {
+		switch n, err := a.r.Body.Read(more[:]); {
+		case n > 0:
+			return errMalformedBody
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		}
+	}
 }
 
 func (a *adaptor) whole() ([]byte, bool) { return nil, false }
@@ -138,6 +167,13 @@ func (a *adaptor) read() ([]byte, error) {
 	_ = a.ctl.SetWriteDeadline(time.Now().Add(a.call.server.config.Timeouts.Write)) // reading may write a 100 Continue
 	for {
 		n, err := a.r.Body.Read(a.buf[:])
+		if n > 0 && a.left > 0 {
+			if a.left -= int64(n); a.left == 0 {
+				if err := a.ends(); err != nil {
+					return nil, err
+				}
+			}
+		}
 		if n > 0 {
 			return a.buf[:n], nil // an error comes again
 		}
