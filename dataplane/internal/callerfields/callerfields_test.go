@@ -86,15 +86,16 @@ func TestAdd(t *testing.T) {
 		{
 			"everything",
 			&exchange.Principal{
-				Kind: exchange.KindMachine, Consumer: "alice", ConsumerUID: "u-1", Username: "alice@x.test", CustomID: "42", Credential: "k1",
-				Groups: []string{"gold", "staff"}, Scopes: []string{"read", "a:write"}, Subject: "auth0|7", How: "key-auth",
+				Kind: exchange.KindMachine, Consumer: "alice", ConsumerUID: "u-1", Credential: "k1",
+				Groups: []string{"gold", "staff"}, How: "key-auth",
+				Attributes: &exchange.Attributes{Username: "alice@x.test", CustomID: "42", Scopes: []string{"read", "a:write"}, Subject: "auth0|7"},
 			},
 			[]string{
 				"X-Consumer-Name: alice", "X-Consumer-ID: u-1", "X-Consumer-Username: alice@x.test", "X-Consumer-Custom-ID: 42", "X-Kind: machine",
 				"X-Credential: k1", "X-Groups: gold,staff", "X-Scopes: read a:write", "X-Subject: auth0|7", "X-How: key-auth",
 			},
 		},
-		{"little", &exchange.Principal{Kind: exchange.KindUser, Subject: "s"}, []string{"X-Kind: user", "X-Subject: s"}},
+		{"little", &exchange.Principal{Kind: exchange.KindUser, Attributes: &exchange.Attributes{Subject: "s"}}, []string{"X-Kind: user", "X-Subject: s"}},
 		{
 			"anonymous", &exchange.Principal{Consumer: "guest", How: "anonymous"},
 			[]string{"X-Consumer-Name: guest", "X-Kind: anonymous", "X-How: anonymous", "X-Anonymous-Consumer: true"},
@@ -102,8 +103,8 @@ func TestAdd(t *testing.T) {
 		{
 			"what would be more than a value",
 			&exchange.Principal{
-				Kind: exchange.KindUser, Username: " Zoë\r\nX-Groups: root", Subject: "100%\x00\x7f",
-				Groups: []string{"a,root", "", "b c"}, Scopes: []string{"a b", "c,d"},
+				Kind: exchange.KindUser, Groups: []string{"a,root", "", "b c"},
+				Attributes: &exchange.Attributes{Username: " Zoë\r\nX-Groups: root", Subject: "100%\x00\x7f", Scopes: []string{"a b", "c,d"}},
 			},
 			[]string{
 				"X-Consumer-Username: %20Zo%C3%AB%0D%0AX-Groups:%20root", "X-Kind: user", "X-Groups: a%2Croot,b%20c", "X-Scopes: a%20b c,d", "X-Subject: 100%25%00%7F",
@@ -111,7 +112,7 @@ func TestAdd(t *testing.T) {
 		},
 		{
 			"what would be too long",
-			&exchange.Principal{Kind: exchange.KindUser, Subject: strings.Repeat("s", 8193), Groups: []string{long, long, long, "x"}},
+			&exchange.Principal{Kind: exchange.KindUser, Attributes: &exchange.Attributes{Subject: strings.Repeat("s", 8193)}, Groups: []string{long, long, long, "x"}},
 			[]string{"X-Kind: user", "X-Groups: " + long + "," + long},
 		},
 	}

@@ -15,9 +15,9 @@ func sayer(word string) says {
 	case "consumer_id":
 		return text(func(p *exchange.Principal) string { return p.ConsumerUID })
 	case "username":
-		return text(func(p *exchange.Principal) string { return p.Username })
+		return text(func(p *exchange.Principal) string { return p.Username() })
 	case "custom_id":
-		return text(func(p *exchange.Principal) string { return p.CustomID })
+		return text(func(p *exchange.Principal) string { return p.CustomID() })
 	case "kind":
 		return text(kind)
 	case "credential_name":
@@ -25,9 +25,9 @@ func sayer(word string) says {
 	case "groups":
 		return list(',', func(p *exchange.Principal) []string { return p.Groups })
 	case "scopes":
-		return list(' ', func(p *exchange.Principal) []string { return p.Scopes })
+		return list(' ', func(p *exchange.Principal) []string { return p.Scopes() })
 	case "subject":
-		return text(func(p *exchange.Principal) string { return p.Subject })
+		return text(func(p *exchange.Principal) string { return p.Subject() })
 	case "how":
 		return text(func(p *exchange.Principal) string { return p.How })
 	case "anonymous":

@@ -186,11 +186,13 @@ func (b *build) changedCredentials() {
 	for _, ch := range b.changes[kindCredentials] {
 		b.forget(kindCredentials, ch.uid())
 		b.directory.SetReadable(ch.uid())
-		if was := b.directory.RemoveCredential(ch.uid()); was != nil && was.Bound != "" {
-			b.binds(was.How, &runtime.Demand{Key: was.Bound}, -1)
+		if was := b.directory.RemoveCredential(ch.uid()); was != nil && was.Bound() != "" {
+			b.binds(was.How, &runtime.Demand{Key: was.Bound()}, -1)
 		}
 	}
-	for r, got := range ahead(after(b.changes[kindCredentials]), b.readCredential) {
+	there := after(b.changes[kindCredentials])
+	delete(b.changes, kindCredentials) // of a million it is three times as much as what is left to do
+	for r, got := range ahead(there, b.readCredential) {
 		b.made(r.Kind, r.UID, got.refs)
 		if got.reason != "" {
 			b.fault(r, got.reason)

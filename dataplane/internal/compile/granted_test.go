@@ -79,7 +79,7 @@ func TestPoliciesOfGrantedGroups(t *testing.T) {
 			if len(faults) > 0 {
 				t.Fatal(faults)
 			}
-			x := &exchange.Exchange{Principal: &exchange.Principal{Kind: exchange.KindUser, Subject: "s"}, Directory: rt.Directory}
+			x := &exchange.Exchange{Principal: &exchange.Principal{Kind: exchange.KindUser, Attributes: &exchange.Attributes{Subject: "s"}}, Directory: rt.Directory}
 			if tt.consumer {
 				x.Principal = principal(rt, "carol")
 			}

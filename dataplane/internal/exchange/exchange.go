@@ -124,22 +124,10 @@ type Principal struct {
 	// says.
 	Groups []string
 	// Expires is when the credential stops being valid; zero: never. Long-lived exchanges are cut then.
-	Expires time.Time
-	// Bound is the key of the certificates, as Client knows it, of which the client has to have one; empty: it needs none.
-	Bound string
-
+	Expires       time.Time
 	CredentialUID string
-	// Username and CustomID are the consumer's other names; mostly empty.
-	Username, CustomID string
-	// Labels are those of the consumer.
-	Labels map[string]string
-	// Subject is who the caller is in the words of what proved it: the subject of a token, the name in a directory; empty if
-	// only the consumer is known.
-	Subject string
-	// Scopes are what the caller was granted (RFC 6749 section 3.3).
-	Scopes []string
-	// Claims are those of the caller's token, decoded from JSON; nil without one.
-	Claims map[string]any
+	// Attributes are what else is known of the caller; nil: nothing. Principals share them, see Own.
+	Attributes *Attributes
 }
 
 // Spent is something that counts once, among what a key or issuer has made, in a table of such.

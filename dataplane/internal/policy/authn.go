@@ -104,7 +104,7 @@ func (a *authn) tryBranch(x *exchange.Exchange, n int) (*exchange.Refusal, int) 
 		if x.Principal == nil {
 			return refusePanic, i // passing without saying who is a bug, never an identity
 		}
-		if to := x.Principal.Bound; to != "" && (x.Client == nil || !x.Client.Proves(to)) {
+		if to := x.Principal.Bound(); to != "" && (x.Client == nil || !x.Client.Proves(to)) {
 			return a.unbound[n][i], i
 		}
 		x.Proofs = append(x.Proofs, x.Principal)

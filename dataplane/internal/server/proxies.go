@@ -105,7 +105,7 @@ func (c *call) showCertificate() {
 	h := &c.x.Request.Header
 	h.Del(certificateField)
 	h.Del(certificateChainField)
-	bound := slices.ContainsFunc(c.x.Proofs, func(p *exchange.Principal) bool { return p.Bound != "" })
+	bound := slices.ContainsFunc(c.x.Proofs, func(p *exchange.Principal) bool { return p.Bound() != "" })
 	if c.route.Demand == nil && len(c.x.Vouched) == 0 && !bound {
 		return
 	}

@@ -151,7 +151,7 @@ func (c *call) proofGone(rt *runtime.Runtime, now time.Time) string {
 		if is == nil {
 			return "credential_revoked"
 		}
-		if is.Bound != "" && rt.Vouched(is.Bound, c.secure, now) != nil {
+		if is.Bound() != "" && rt.Vouched(is.Bound(), c.secure, now) != nil {
 			return clientCertificate
 		}
 	}

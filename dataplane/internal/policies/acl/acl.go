@@ -72,8 +72,8 @@ func (a *acl) Request(x *exchange.Exchange) policy.Verdict {
 		x.Refuse(refuseUnknown)
 	case a.deny.include(p):
 		x.Refuse(refuseForbidden)
-	case !hasAll(p.Scopes, a.require):
-		if p.Claims == nil {
+	case !hasAll(p.Scopes(), a.require):
+		if p.Claims() == nil {
 			x.Refuse(refuseForbidden)
 		} else {
 			x.Refuse(a.scopeless)
@@ -91,7 +91,7 @@ func (a *acl) allowed(p *exchange.Principal, method []byte) bool {
 		return true
 	}
 	for i := range a.rules {
-		if r := &a.rules[i]; r.covers(method) && hasAll(p.Scopes, r.require) && (r.allow.empty() || r.allow.include(p)) {
+		if r := &a.rules[i]; r.covers(method) && hasAll(p.Scopes(), r.require) && (r.allow.empty() || r.allow.include(p)) {
 			return true
 		}
 	}

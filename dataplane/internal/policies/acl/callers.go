@@ -31,11 +31,11 @@ func (c *callers) empty() bool {
 }
 
 func (c *callers) include(p *exchange.Principal) bool {
-	if c.consumers.has(p.Consumer) || c.groups.hasAny(p.Groups) || c.scopes.hasAny(p.Scopes) {
+	if c.consumers.has(p.Consumer) || c.groups.hasAny(p.Groups) || c.scopes.hasAny(p.Scopes()) {
 		return true
 	}
 	for i := range c.labels {
-		if v, ok := p.Labels[c.labels[i].key]; ok && c.labels[i].values.has(v) {
+		if v, ok := p.Labels()[c.labels[i].key]; ok && c.labels[i].values.has(v) {
 			return true
 		}
 	}

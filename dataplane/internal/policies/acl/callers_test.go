@@ -17,10 +17,10 @@ func TestCallersOfTokens(t *testing.T) {
 	}
 	claims := map[string]any{}
 	token := &exchange.Principal{
-		Kind: exchange.KindUser, Dynamic: true, Groups: []string{"staff", "Domain Users"}, Scopes: []string{"read", "orders:write"}, Claims: claims, How: "jwt-auth",
+		Kind: exchange.KindUser, Dynamic: true, Groups: []string{"staff", "Domain Users"}, How: "jwt-auth", Attributes: &exchange.Attributes{Scopes: []string{"read", "orders:write"}, Claims: claims},
 	}
-	bare := &exchange.Principal{Kind: exchange.KindUser, Claims: claims, How: "jwt-auth"}
-	alice := &exchange.Principal{Kind: exchange.KindUser, Consumer: "alice", ConsumerUID: "u", Labels: map[string]string{"team": "support"}, How: "key-auth"}
+	bare := &exchange.Principal{Kind: exchange.KindUser, How: "jwt-auth", Attributes: &exchange.Attributes{Claims: claims}}
+	alice := &exchange.Principal{Kind: exchange.KindUser, Consumer: "alice", ConsumerUID: "u", How: "key-auth", Attributes: &exchange.Attributes{Labels: map[string]string{"team": "support"}}}
 	post := []*policyv1.AclRule{
 		{AllowScopes: []string{"read"}, Methods: []string{"GET"}},
 		{Allow: []string{"staff"}, RequireScopes: []string{"orders:write"}, Methods: []string{"POST"}},
@@ -56,7 +56,7 @@ func TestCallersOfTokens(t *testing.T) {
 		{"denied by a label", &policyv1.Acl{DenyLabels: team("sales", "support")}, alice, "GET", 403, "forbidden"},
 		{"rule by scope", &policyv1.Acl{Rules: post}, token, "GET", 0, ""},
 		{"rule by group and scope", &policyv1.Acl{Rules: post}, token, "POST", 0, ""},
-		{"rule by group without the scope", &policyv1.Acl{Rules: post}, &exchange.Principal{Groups: []string{"staff"}, Claims: claims}, "POST", 403, "forbidden"},
+		{"rule by group without the scope", &policyv1.Acl{Rules: post}, &exchange.Principal{Groups: []string{"staff"}, Attributes: &exchange.Attributes{Claims: claims}}, "POST", 403, "forbidden"},
 		{"rule by consumer", &policyv1.Acl{Rules: post}, alice, "PUT", 0, ""},
 		{"rule by consumer, who is none", &policyv1.Acl{Rules: post}, token, "PUT", 403, "forbidden"},
 		{"rule by label", &policyv1.Acl{Rules: post}, alice, "PATCH", 0, ""},
@@ -89,7 +89,7 @@ func TestMissingScopesAreNamed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	x := &exchange.Exchange{Principal: &exchange.Principal{Claims: map[string]any{}, Scopes: []string{"a"}}}
+	x := &exchange.Exchange{Principal: &exchange.Principal{Attributes: &exchange.Attributes{Claims: map[string]any{}, Scopes: []string{"a"}}}}
 	p.Request(x)
 	if got, want := string(x.Refusal().Header().Get("WWW-Authenticate")), `Bearer error="insufficient_scope", scope="a b"`; got != want {
 		t.Errorf("WWW-Authenticate is %q, want %q", got, want)

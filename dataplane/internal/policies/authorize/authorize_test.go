@@ -37,8 +37,10 @@ func request() *exchange.Exchange {
 	x.Timings.Received = time.Date(2026, 1, 5, 9, 30, 0, 0, time.FixedZone("", 3600))
 	x.Route = exchange.RouteInfo{Name: "orders", Service: "shop"}
 	x.Principal = &exchange.Principal{
-		Kind: exchange.KindMachine, Consumer: "alice", Subject: "sub|1", How: "jwt-auth", Groups: []string{"gold"}, Scopes: []string{"read", "write"},
-		Labels: map[string]string{"tier": "1"}, Claims: map[string]any{"level": 3.0, "roles": []any{"a"}, "org": map[string]any{"id": "x"}},
+		Kind: exchange.KindMachine, Consumer: "alice", How: "jwt-auth", Groups: []string{"gold"}, Attributes: &exchange.Attributes{
+			Subject: "sub|1", Scopes: []string{"read", "write"},
+			Labels: map[string]string{"tier": "1"}, Claims: map[string]any{"level": 3.0, "roles": []any{"a"}, "org": map[string]any{"id": "x"}},
+		},
 	}
 	return x
 }
@@ -109,7 +111,7 @@ func TestVerdicts(t *testing.T) {
 				for i := range roles {
 					roles[i] = "a"
 				}
-				x.Principal.Claims["roles"] = roles
+				x.Principal.Claims()["roles"] = roles
 			}
 			v := build(t, tt.rules...).Request(x)
 			if v == policy.Next != (tt.want == "") {

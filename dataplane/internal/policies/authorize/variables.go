@@ -87,17 +87,17 @@ func ofPrincipal(p *exchange.Principal, name string) ref.Val {
 	case expression.Consumer:
 		return types.String(p.Consumer)
 	case expression.Subject:
-		return types.String(p.Subject)
+		return types.String(p.Subject())
 	case expression.How:
 		return types.String(p.How)
 	case expression.Groups:
 		return types.NewStringList(types.DefaultTypeAdapter, p.Groups)
 	case expression.Scopes:
-		return types.NewStringList(types.DefaultTypeAdapter, p.Scopes)
+		return types.NewStringList(types.DefaultTypeAdapter, p.Scopes())
 	case expression.Labels:
-		return types.NewStringStringMap(types.DefaultTypeAdapter, p.Labels)
+		return types.NewStringStringMap(types.DefaultTypeAdapter, p.Labels())
 	case expression.Claims:
-		return types.NewStringInterfaceMap(types.DefaultTypeAdapter, p.Claims)
+		return types.NewStringInterfaceMap(types.DefaultTypeAdapter, p.Claims())
 	}
 	return nil
 }

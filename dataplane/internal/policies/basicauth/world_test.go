@@ -88,7 +88,7 @@ func (w *world) login(p policy.Policy, user, password string) (status int, reaso
 	x := &exchange.Exchange{}
 	w.prepare(x, authorization(user, password))
 	if p.Request(x) == policy.Next {
-		return 200, x.Principal.Subject
+		return 200, x.Principal.Subject()
 	}
 	r := x.Refusal()
 	return r.Status(), r.Reason()

@@ -75,11 +75,12 @@ func (j *jwtAuth) caller(x *exchange.Exchange, v *verified, credential *exchange
 			return nil, j.refusals.of(unknownConsumer)
 		}
 	}
-	p.How, p.Subject, p.Claims, p.Expires = credentialType, name, v.token.Claims, v.ends
+	p.How, p.Expires = credentialType, v.ends
 	if p.ConsumerUID == "" && machine(v.token.Claims) {
 		p.Kind = exchange.KindMachine
 	}
-	p.Scopes = c.scopes(v.token.Claims)
+	said := p.Own()
+	said.Subject, said.Claims, said.Scopes = name, v.token.Claims, c.scopes(v.token.Claims)
 	c.groups(&p)
 	return &p, nil
 }
@@ -89,7 +90,7 @@ func (j *jwtAuth) caller(x *exchange.Exchange, v *verified, credential *exchange
 func (c *callers) own(v *verified, credential *exchange.Credential) *exchange.Principal {
 	p := *credential.Principal
 	p.Standing = nil // it is kept
-	p.How, p.Subject, p.Expires = credentialType, p.Consumer, earlier(p.Expires, v.ends)
+	p.How, p.Own().Subject, p.Expires = credentialType, p.Consumer, earlier(p.Expires, v.ends)
 	if len(p.Groups) == 0 && len(c.defaults) > 0 {
 		p.Dynamic, p.Groups = true, c.defaults
 	}
@@ -137,11 +138,11 @@ func (c *callers) groups(p *exchange.Principal) {
 			groups = append(groups, name)
 		}
 	}
-	for _, s := range p.Scopes {
+	for _, s := range p.Scopes() {
 		add(c.scopeGroups[s])
 	}
 	if c.groupsClaim != "" {
-		for _, g := range token.Words(token.Lookup(p.Claims, c.groupsClaim)) {
+		for _, g := range token.Words(token.Lookup(p.Claims(), c.groupsClaim)) {
 			add(g)
 		}
 	}

@@ -63,12 +63,12 @@ func claimsOf(cfg *policyv1.JwtSigner) (claims, error) {
 // of returns the claims of a token of somebody.
 func (c *claims) of(p *exchange.Principal, now, ends time.Time) map[string]any {
 	out := map[string]any{}
-	c.take(out, p.Claims)
+	c.take(out, p.Claims())
 	for name, value := range c.set {
 		out[name] = value
 	}
-	out["sub"] = p.Subject
-	if c.consumers || p.Subject == "" {
+	out["sub"] = p.Subject()
+	if c.consumers || p.Subject() == "" {
 		out["sub"] = p.Consumer
 	}
 	if c.consumer && p.Consumer != "" {
@@ -77,8 +77,8 @@ func (c *claims) of(p *exchange.Principal, now, ends time.Time) map[string]any {
 	if c.groups && len(p.Groups) > 0 {
 		out["groups"] = p.Groups
 	}
-	if c.scope && len(p.Scopes) > 0 {
-		out["scope"] = strings.Join(p.Scopes, " ")
+	if c.scope && len(p.Scopes()) > 0 {
+		out["scope"] = strings.Join(p.Scopes(), " ")
 	}
 	out["iss"], out["aud"], out["jti"] = c.issuer, c.audience, rand.Text()
 	out["iat"], out["nbf"], out["exp"] = now.Unix(), now.Unix(), ends.Unix()

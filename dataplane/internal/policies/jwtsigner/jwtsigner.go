@@ -173,7 +173,7 @@ func (j *jwtSigner) token(x *exchange.Exchange) (*signed, *exchange.Refusal) {
 	}
 	var s *signed
 	var refusal *exchange.Refusal
-	turn := j.host.Turns.Do(j.host.Flow(x.Principal.ConsumerUID+" "+x.Principal.Subject), func() {
+	turn := j.host.Turns.Do(j.host.Flow(x.Principal.ConsumerUID+" "+x.Principal.Subject()), func() {
 		if s = j.remembered(x, &key, bound); s == nil { // somebody else's turn may have been for the same
 			s, refusal = j.sign(x, &key, bound)
 		}

@@ -150,7 +150,7 @@ func (p *ldapAuth) make(who *person, d exchange.Directory) (*exchange.Principal,
 	if who.outside {
 		return nil, refuseGroups
 	}
-	made.How, made.Subject = policyType, who.dn
+	made.How, made.Own().Subject = policyType, who.dn
 	if p.groups != nil {
 		made.Dynamic = true
 		made.Groups = slices.Clone(made.Groups)

@@ -128,7 +128,7 @@ func TestCallersWhoAreRememberedNeedNoDirectory(t *testing.T) {
 	p := newPlace(t)
 	pol := p.build(t, p.config(), "a")
 	who := p.want(t, pol, "alice", "wonderland", 0, 0, "")
-	if who == nil || who.Subject != "uid=alice,"+ldaptest.PeopleDN || who.How != "ldap-auth" || who.Consumer != "a" || !who.Dynamic ||
+	if who == nil || who.Subject() != "uid=alice,"+ldaptest.PeopleDN || who.How != "ldap-auth" || who.Consumer != "a" || !who.Dynamic ||
 		!slices.Equal(who.Groups, []string{"gold", "staff", "admins"}) {
 		t.Fatalf("she is %+v", who)
 	}

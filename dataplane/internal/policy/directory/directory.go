@@ -97,7 +97,8 @@ func (ent *entry) uid() string { return ent.principal.CredentialUID }
 
 type consumerEntry struct {
 	Consumer
-	edit        uint64 // the edit that made this entry
+	attributes  *exchange.Attributes // of all its principals
+	edit        uint64               // the edit that made this entry
 	present     bool
 	credentials []string // uids; few
 }
@@ -158,8 +159,7 @@ func (d *Directory) Consumer(by exchange.ConsumerBy, name []byte) *exchange.Prin
 // principal speaks for the consumer.
 func (n *consumerEntry) principal() exchange.Principal {
 	return exchange.Principal{
-		Kind: max(n.Kind, exchange.KindUser), Consumer: n.Name, ConsumerUID: n.UID, Username: n.Username, CustomID: n.CustomID,
-		Groups: n.Groups, Labels: n.Labels,
+		Kind: max(n.Kind, exchange.KindUser), Consumer: n.Name, ConsumerUID: n.UID, Groups: n.Groups, Attributes: n.attributes,
 	}
 }
 
@@ -206,7 +206,7 @@ func (e *Editor) SetLost(lost bool) { e.d.lost = lost }
 func (e *Editor) PutConsumer(c Consumer) {
 	n := e.consumer(c.Name)
 	e.renamed(n.Consumer, c)
-	n.Consumer, n.present = c, true
+	n.Consumer, n.attributes, n.present = c, c.attributes(), true
 	e.rebind(n)
 }
 
@@ -224,6 +224,14 @@ func (e *Editor) renamed(before, after Consumer) {
 	}
 }
 
+// attributes are what exchange.Principal has of them, nil without any.
+func (c Consumer) attributes() *exchange.Attributes {
+	if c.Username == "" && c.CustomID == "" && len(c.Labels) == 0 {
+		return nil
+	}
+	return &exchange.Attributes{Username: c.Username, CustomID: c.CustomID, Labels: c.Labels}
+}
+
 func (c Consumer) others() iter.Seq[otherName] {
 	return func(yield func(otherName) bool) {
 		if c.Username != "" && !yield(otherName{exchange.ConsumerByUsername, c.Username}) {
@@ -239,7 +247,7 @@ func (c Consumer) others() iter.Seq[otherName] {
 func (e *Editor) RemoveConsumer(name string) {
 	n := e.consumer(name)
 	e.renamed(n.Consumer, Consumer{})
-	n.Consumer, n.present = Consumer{Name: name}, false
+	n.Consumer, n.attributes, n.present = Consumer{Name: name}, nil, false
 	e.rebind(n)
 	e.prune(n)
 }
@@ -277,7 +285,7 @@ func (e *Editor) consumer(name string) *consumerEntry {
 		if old.edit == e.d.edit {
 			return old // nobody else has seen it yet
 		}
-		n.Consumer, n.present, n.credentials = old.Consumer, old.present, slices.Clone(old.credentials)
+		n.Consumer, n.attributes, n.present, n.credentials = old.Consumer, old.attributes, old.present, slices.Clone(old.credentials)
 	}
 	m[name] = n
 	return n
@@ -351,8 +359,11 @@ func newEntry(c Credential, n *consumerEntry) *entry {
 	e.principal = n.principal()
 	e.principal.Standing = n.Standing
 	e.principal.Consumer = c.Consumer // the same, and where the credential's own name is
-	e.principal.Credential, e.principal.CredentialUID, e.principal.Subject = c.Name, c.UID, c.Subject
-	e.principal.How, e.principal.Expires, e.principal.Bound = e.typ, c.Expires, c.Bound
+	e.principal.Credential, e.principal.CredentialUID, e.principal.How, e.principal.Expires = c.Name, c.UID, e.typ, c.Expires
+	if c.Subject != "" || c.Bound != "" {
+		own := e.principal.Own()
+		own.Subject, own.Bound = c.Subject, c.Bound
+	}
 	if c.Used != nil {
 		e.noted, e.principal.Used = true, &e.used
 		e.used.Follow(c.Used)
@@ -365,7 +376,7 @@ func newEntry(c Credential, n *consumerEntry) *entry {
 func (ent *entry) credential() Credential {
 	return Credential{
 		UID: ent.uid(), Name: ent.principal.Credential, Type: ent.typ, Consumer: ent.principal.Consumer, Term: ent.term, Hash: ent.hash,
-		NotBefore: ent.found.NotBefore, Expires: ent.principal.Expires, Bound: ent.principal.Bound, Subject: ent.principal.Subject, Material: ent.found.Material,
+		NotBefore: ent.found.NotBefore, Expires: ent.principal.Expires, Bound: ent.principal.Bound(), Subject: ent.principal.Subject(), Material: ent.found.Material,
 		Used: ent.principal.Used,
 	}
 }

@@ -113,7 +113,7 @@ func TestConsumersHaveOtherNames(t *testing.T) {
 			t.Errorf("by %d %q is %q, want %q", by, want[0], got, want[1])
 		}
 	}
-	if p := first.Consumer(username, []byte("al")); p.Kind != exchange.KindMachine || p.ConsumerUID != "a" || p.Labels["k"] != "v" || p.How != "" {
+	if p := first.Consumer(username, []byte("al")); p.Kind != exchange.KindMachine || p.ConsumerUID != "a" || p.Labels()["k"] != "v" || p.How != "" {
 		t.Errorf("the consumer is %+v", p)
 	}
 	if found(first, custom, "al") != "" || found(first, username, "alice") != "" || found(first, username, "") != "" {
@@ -327,8 +327,8 @@ func BenchmarkLookupOfAMillion(b *testing.B) {
 		then func(p *exchange.Principal) bool
 	}{
 		{"found", func(*exchange.Principal) bool { return true }},
-		{"looked at", func(p *exchange.Principal) bool { return p.Bound == "" && p.ConsumerUID != "" }},
-		{"noted", func(p *exchange.Principal) bool { p.Used.Note(now); return p.Bound == "" && p.ConsumerUID != "" }},
+		{"looked at", func(p *exchange.Principal) bool { return p.Bound() == "" && p.ConsumerUID != "" }},
+		{"noted", func(p *exchange.Principal) bool { p.Used.Note(now); return p.Bound() == "" && p.ConsumerUID != "" }},
 	} {
 		b.Run(tt.name, func(b *testing.B) {
 			i := 0

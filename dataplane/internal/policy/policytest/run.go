@@ -149,8 +149,8 @@ func (w *world) describe(x *exchange.Exchange, v policy.Verdict, seen []byte) []
 	}
 	if p := x.Principal; p != nil {
 		fmt.Fprintf(&b, "principal %s/%s %s\n", p.Consumer, p.Credential, strings.Join(p.Groups, ","))
-		if p.Claims != nil {
-			fmt.Fprintf(&b, "subject %s scopes %s\n", p.Subject, strings.Join(p.Scopes, ","))
+		if p.Claims() != nil {
+			fmt.Fprintf(&b, "subject %s scopes %s\n", p.Subject(), strings.Join(p.Scopes(), ","))
 		}
 	}
 	b.Write(seen)
