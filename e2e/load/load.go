@@ -14,6 +14,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -184,11 +185,18 @@ func (r *runner) one(ctx context.Context, n int64, due time.Time) {
 func (r *runner) take(addr string) (*conn, error) {
 	r.mu.Lock()
 	r.forget()
-	if pool := r.idle[addr]; len(pool) > 0 {
+	for {
+		pool := r.idle[addr]
+		if len(pool) == 0 {
+			break
+		}
 		c := pool[len(pool)-1]
 		r.idle[addr] = pool[:len(pool)-1]
-		r.mu.Unlock()
-		return c, nil
+		if !c.ended() {
+			r.mu.Unlock()
+			return c, nil
+		}
+		c.Close()
 	}
 	r.mu.Unlock()
 	dial := r.cfg.Dial
@@ -261,6 +269,31 @@ type conn struct {
 	net.Conn
 	r       *bufio.Reader
 	answers int
+}
+
+// ended says whether the server has closed an idle connection. It may at any time, and clients see that before they send
+// anything on it (RFC 9112 section 9.5): what is counted as lost was sent while the connection was open.
+func (c *conn) ended() bool {
+	nc := c.Conn
+	if t, ok := nc.(interface{ NetConn() net.Conn }); ok {
+		nc = t.NetConn()
+	}
+	sc, ok := nc.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return true
+	}
+	ended := false
+	err = raw.Read(func(fd uintptr) bool {
+		var next [1]byte
+		n, _, err := syscall.Recvfrom(int(fd), next[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		ended = n == 0 && err == nil || err != nil && !errors.Is(err, syscall.EAGAIN)
+		return true // whatever there is
+	})
+	return ended || err != nil
 }
 
 // exchange sends a request and reads its answer whole.
