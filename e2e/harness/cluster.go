@@ -32,6 +32,8 @@ type Options struct {
 	ReplicaArgs []string
 	// DatabaseLink puts a link between replicas and database, see Cluster.Database.
 	DatabaseLink bool
+	// DatabaseParameters are settings of the database, such as track_commit_timestamp.
+	DatabaseParameters map[string]string
 	// Programs are what Cluster.Programs begins with.
 	Programs Release
 	// KEK are the variables that say where the key-encryption key is; nil: a fresh key in KEYWARD_KEK.
@@ -54,6 +56,7 @@ type Cluster struct {
 	Token, CACert string
 
 	kek        []string
+	parameters map[string]string // of the database
 	runtimeURL string
 	// runtimePassword is that of the role in runtimeURL.
 	runtimePassword string
@@ -85,7 +88,7 @@ func New(t testing.TB, o Options) *Cluster {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	c := &Cluster{T: t, Dir: dir, Programs: o.Programs, kek: o.KEK}
+	c := &Cluster{T: t, Dir: dir, Programs: o.Programs, kek: o.KEK, parameters: o.DatabaseParameters}
 	if c.kek == nil {
 		c.kek = []string{"KEYWARD_KEK=" + secret()}
 	}
@@ -126,7 +129,9 @@ func (c *Cluster) startDatabase() {
 
 func (c *Cluster) launchDatabase(port int) {
 	c.T.Helper()
-	pg, err := pgserver.Start(c.T.Context(), pgserver.Config{Dir: filepath.Join(c.Dir, "postgres"), Port: port, Durable: true})
+	pg, err := pgserver.Start(c.T.Context(), pgserver.Config{
+		Dir: filepath.Join(c.Dir, "postgres"), Port: port, Durable: true, Parameters: c.parameters,
+	})
 	if err != nil {
 		c.T.Fatal(err)
 	}

@@ -30,7 +30,9 @@ func (b *bench) world(replicas int) *world {
 	b.t.Helper()
 	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
 	b.t.Cleanup(up.Close)
-	c := harness.New(b.t, harness.Options{Replicas: replicas})
+	c := harness.New(b.t, harness.Options{
+		Replicas: replicas, DatabaseParameters: map[string]string{"track_commit_timestamp": "on"},
+	})
 	scratch, err := os.Create(filepath.Join(c.Dir, "scratch"))
 	if err != nil {
 		b.t.Fatal(err)
@@ -84,25 +86,14 @@ func (w *world) number(text json.Number) int64 {
 	return n
 }
 
-// commits returns when the last revisions of a group were committed, by the control plane's clock.
-func (w *world) commits(group string, n int) map[int64]time.Time {
+// commits returns when the revisions of a group were committed, by the database: the control plane's own time of a revision is
+// from when it was planned.
+func (w *world) commits(group string) map[int64]time.Time {
 	w.t.Helper()
 	at := map[int64]time.Time{}
-	for token := ""; len(at) < n; {
-		var answer struct {
-			Revisions []struct {
-				Revision json.Number `json:"revision"`
-				At       time.Time   `json:"at"`
-			} `json:"revisions"`
-			Next string `json:"next_page_token"`
-		}
-		w.call(http.MethodGet, "/v1/groups/"+group+"/revisions?page_size=100&page_token="+token, nil, &answer)
-		for _, r := range answer.Revisions {
-			at[w.number(r.Revision)] = r.At
-		}
-		if token = answer.Next; token == "" {
-			break
-		}
+	for _, row := range w.c.Rows(fmt.Sprintf(`select c.revision, (extract(epoch from pg_xact_commit_timestamp(c.xmin)) * 1000000)::bigint
+from changes c join groups g on g.uid = c.group_uid where g.name = '%s'`, group)) {
+		at[w.number(json.Number(row[0]))] = time.UnixMicro(w.number(json.Number(row[1])))
 	}
 	return at
 }
