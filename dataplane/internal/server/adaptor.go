@@ -164,7 +164,10 @@ func (a *adaptor) read() ([]byte, error) {
 		a.idle = a.call.route.Call.Idle
 	}
 	_ = a.ctl.SetReadDeadline(time.Now().Add(a.idle))
-	_ = a.ctl.SetWriteDeadline(time.Now().Add(a.call.server.config.Timeouts.Write)) // reading may write a 100 Continue
+	defer func() { _ = a.ctl.SetReadDeadline(time.Time{}) }() // it ends a body, or a connection, that nobody reads from
+	if a.r.ProtoMajor < 2 {                                   // reading may write a 100 Continue: to HTTP/2 that is but a frame
+		a.writeBy()
+	}
 	for {
 		n, err := a.r.Body.Read(a.buf[:])
 		if n > 0 && a.left > 0 {
@@ -195,6 +198,19 @@ func (a *adaptor) trailer() exchange.Headers {
 	return out
 }
 
+// writeBy bounds the time that a client has to take what is written next.
+func (a *adaptor) writeBy() {
+	_ = a.ctl.SetWriteDeadline(time.Now().Add(a.call.server.config.Timeouts.Write))
+}
+
+// written stops that time until there is more to write: when it is over, net/http resets a stream of HTTP/2, whether there is
+// anything that the client could have taken or not.
+func (a *adaptor) written() {
+	if a.r.ProtoMajor >= 2 {
+		_ = a.ctl.SetWriteDeadline(time.Time{})
+	}
+}
+
 func (a *adaptor) interrupt() { _ = a.ctl.SetReadDeadline(time.Unix(1, 0)) }
 
 func (a *adaptor) abort() {
@@ -214,7 +230,9 @@ func (a *adaptor) interim(status int, h exchange.Headers) {
 			out.Add(string(f.Name), string(f.Value))
 		}
 	}
+	a.writeBy()
 	a.w.WriteHeader(status)
+	a.written()
 	clear(out)
 }
 
@@ -236,7 +254,6 @@ func (a *adaptor) begin(c *call, length int64) {
 	if c.server.draining.Load() || c.body.stopped || c.last || c.early() {
 		h.Set("Connection", "close") // what is left of a refused body is not worth reading
 	}
-	_ = a.ctl.SetWriteDeadline(time.Now().Add(a.call.server.config.Timeouts.Write))
 	if c.x.Response.Status == http.StatusSwitchingProtocols {
 		h.Set("Connection", "Upgrade")
 		h.Set("Upgrade", string(c.upgrade))
@@ -252,19 +269,22 @@ func (c *call) early() bool {
 }
 
 func (a *adaptor) write(p []byte, flush bool) error {
-	_ = a.ctl.SetWriteDeadline(time.Now().Add(a.call.server.config.Timeouts.Write))
+	a.writeBy()
 	if len(p) > 0 {
 		if _, err := a.w.Write(p); err != nil {
 			return err
 		}
 	}
 	if flush && a.call.x.Response.Status != http.StatusSwitchingProtocols {
+		defer a.written()
 		return a.ctl.Flush()
 	}
 	return nil
 }
 
+// finish leaves to net/http to send the end.
 func (a *adaptor) finish(trailer exchange.Headers) error {
+	a.writeBy()
 	for _, f := range trailer {
 		if !httpwire.ValidTrailerName(f.Name) {
 			continue
