@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"math"
+	"os"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
@@ -10,10 +11,12 @@ import (
 
 const (
 	// loadingGCPercent is how far the heap may grow over what is live while the first configuration is folded and
-	// compiled. What is decoded then is garbage at once, and as much again as what stays: collecting more often keeps the
-	// peak, which is what a pod's memory limit has to allow for, close to what the gateway needs afterwards. Still more
-	// often, and half of the time until the gateway is ready goes into it.
-	loadingGCPercent = 60
+	// compiled, and loadingGarbage how far in bytes at least. What is decoded then is garbage at once, and several times what
+	// stays. To collect more often keeps the peak lower, which is what a pod's memory limit has to allow for, but a sixth of
+	// the time until the gateway is ready went into it at 60 %; without any collection that takes no less, for the memory that
+	// is new each time has to be had from the system.
+	loadingGCPercent = 150
+	loadingGarbage   = 64 << 20
 	// mostGarbage is how far a large heap may grow over what is live, in bytes: a pod that holds a gigabyte of
 	// configuration is not to need another for what is garbage. Requests make none, so collections are no more frequent
 	// than changes: one for some thousands.
@@ -24,7 +27,7 @@ const (
 	// leastGCPercent keeps collections from following each other without a pause, however large the heap is.
 	leastGCPercent = 10
 
-	loadingCheck = 100 * time.Millisecond
+	loadingCheck = 10 * time.Millisecond // the next collection after one is to go by what that left
 	servingCheck = time.Second
 )
 
@@ -41,7 +44,7 @@ const (
 func (g *Gateway) keepMemory(ctx context.Context) error {
 	c := newCollector()
 	defer c.restore()
-	c.tend(ctx, loadingGCPercent, loadingCheck, g.loaded)
+	c.tend(ctx, growth{loadingGCPercent, loadingGarbage}, loadingCheck, g.loaded)
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -50,7 +53,7 @@ func (g *Gateway) keepMemory(ctx context.Context) error {
 	defer t.Stop()
 	laidOut := 0
 	for checks := 0; ; checks++ {
-		c.bound(c.given)
+		c.bound(growth{percent: c.given})
 		if n := g.records(); checks%compactCheck == 0 && n-laidOut >= max(compactFrom, laidOut/4) {
 			laidOut = n
 			debug.FreeOSMemory()
@@ -79,21 +82,32 @@ func (g *Gateway) records() int {
 // and a collector that is off stays off: then the limit of memory (GOMEMLIMIT) is meant to bring collections about.
 type collector struct {
 	given, set int
+	most       int // what the environment allows
 	live       [1]metrics.Sample
 }
 
 func newCollector() *collector {
 	given := debug.SetGCPercent(loadingGCPercent)
 	debug.SetGCPercent(given)
-	return &collector{given: given, set: given, live: [1]metrics.Sample{{Name: "/gc/heap/live:bytes"}}}
+	most := given
+	if os.Getenv("GOGC") == "" {
+		most = math.MaxInt32
+	}
+	return &collector{given: given, set: given, most: most, live: [1]metrics.Sample{{Name: "/gc/heap/live:bytes"}}}
+}
+
+// growth is how far a heap may grow over what is live: in percent, and how many bytes at least.
+type growth struct {
+	percent int
+	least   uint64
 }
 
 // tend keeps the heap in bounds until done.
-func (c *collector) tend(ctx context.Context, ceiling int, every time.Duration, done <-chan struct{}) {
+func (c *collector) tend(ctx context.Context, to growth, every time.Duration, done <-chan struct{}) {
 	t := time.NewTicker(every)
 	defer t.Stop()
 	for {
-		c.bound(ceiling)
+		c.bound(to)
 		select {
 		case <-ctx.Done():
 			return
@@ -104,9 +118,9 @@ func (c *collector) tend(ctx context.Context, ceiling int, every time.Duration, 
 	}
 }
 
-func (c *collector) bound(ceiling int) {
+func (c *collector) bound(to growth) {
 	metrics.Read(c.live[:])
-	if p := gcPercent(c.given, ceiling, c.live[0].Value.Uint64()); p != c.set {
+	if p := gcPercent(c.most, to, c.live[0].Value.Uint64()); p != c.set {
 		debug.SetGCPercent(p)
 		c.set = p
 	}
@@ -114,16 +128,17 @@ func (c *collector) bound(ceiling int) {
 
 func (c *collector) restore() { debug.SetGCPercent(c.given) }
 
-// gcPercent is how far a heap with so many live bytes may grow, in percent of them.
-func gcPercent(given, ceiling int, live uint64) int {
-	if given < 0 {
-		return given
+// gcPercent is how far a heap with so many live bytes may grow, in percent of them, where the environment allows for most.
+func gcPercent(most int, to growth, live uint64) int {
+	if most < 0 {
+		return most
 	}
 	garbage := uint64(leastGarbage)
 	if live+leastGarbage < roomy {
 		garbage = min(mostGarbage, roomy-live)
 	}
-	return min(given, ceiling, max(leastGCPercent, int(garbage*100/max(live, 1))))
+	inPercent := func(bytes uint64) int { return int(bytes * 100 / max(live, 1<<20)) }
+	return min(most, max(min(to.percent, inPercent(garbage)), inPercent(to.least), leastGCPercent))
 }
 
 // bodyShare is the part of the process's memory that request bodies may have which are held whole.

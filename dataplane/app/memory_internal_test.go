@@ -8,23 +8,29 @@ import (
 
 func TestHowFarTheHeapMayGrow(t *testing.T) {
 	t.Parallel()
+	serving, loading := growth{percent: 100}, growth{loadingGCPercent, loadingGarbage}
 	for name, tt := range map[string]struct {
-		given, ceiling int
-		live           uint64
-		want           int
+		most int
+		to   growth
+		live uint64
+		want int
 	}{
-		"nothing live yet":                 {100, 60, 0, 60},
-		"a small heap doubles":             {100, 100, 50 << 20, 100},
-		"at the bound":                     {100, 100, mostGarbage, 100},
-		"a large heap grows by the bound":  {100, 100, 2 * mostGarbage, 50},
-		"up to what is roomy":              {100, 100, roomy - 192<<20, 23},
-		"and a larger one by less":         {100, 100, roomy, 12},
-		"a huge one is collected at times": {100, 100, 1 << 40, leastGCPercent},
-		"the environment says less":        {30, 60, 50 << 20, 30},
-		"the environment says more":        {400, 400, 10 << 20, 400},
-		"a collector that is off":          {-1, 60, 1 << 40, -1},
+		"a small heap doubles":                {math.MaxInt32, serving, 50 << 20, 100},
+		"at the bound":                        {math.MaxInt32, serving, mostGarbage, 100},
+		"a large heap grows by the bound":     {math.MaxInt32, serving, 2 * mostGarbage, 50},
+		"up to what is roomy":                 {math.MaxInt32, serving, roomy - 192<<20, 23},
+		"and a larger one by less":            {math.MaxInt32, serving, roomy, 12},
+		"a huge one is collected at times":    {math.MaxInt32, serving, 1 << 40, leastGCPercent},
+		"the environment says less":           {30, serving, 50 << 20, 30},
+		"the environment says more":           {400, growth{percent: 400}, 10 << 20, 400},
+		"a collector that is off":             {-1, loading, 1 << 40, -1},
+		"loading begins":                      {math.MaxInt32, loading, 0, 6400},
+		"loading little":                      {math.MaxInt32, loading, 8 << 20, 800},
+		"loading":                             {math.MaxInt32, loading, 128 << 20, loadingGCPercent},
+		"loading much":                        {math.MaxInt32, loading, 2 * mostGarbage, 50},
+		"loading, and the environment counts": {100, loading, 8 << 20, 100},
 	} {
-		if got := gcPercent(tt.given, tt.ceiling, tt.live); got != tt.want {
+		if got := gcPercent(tt.most, tt.to, tt.live); got != tt.want {
 			t.Errorf("%s: %d %%, want %d", name, got, tt.want)
 		}
 	}

@@ -13,6 +13,10 @@ import (
 	"keyward.dev/e2e/load/syncbench"
 )
 
+// starts is how often a gateway starts, for the median: the first has to wait for the control plane, which puts together what
+// the others are sent, and those after it are beside what the database has to do after so much was stored.
+const starts = 7
+
 // layOut is how long a gateway takes at most, once it is ready, to lay out its heap for serving: its peak of memory may be then.
 const layOut = 5 * time.Second
 
@@ -24,10 +28,10 @@ func (b *bench) large() {
 	w.routes(syncGroup, n)
 	w.keys(syncGroup, n, 1)
 	replica := w.c.Replicas[0]
-	var starts []time.Duration
+	var took []time.Duration
 	var peak int64
 	var g *harness.Gateway
-	for range 3 {
+	for range starts {
 		if g != nil {
 			g.Stop(time.Minute)
 		}
@@ -35,12 +39,13 @@ func (b *bench) large() {
 		began := time.Now()
 		g.Start()
 		g.AwaitReady()
-		starts = append(starts, time.Since(began))
+		took = append(took, time.Since(began))
 		<-time.After(layOut)
 		peak = max(peak, g.PeakMemory())
 	}
 	name := fmt.Sprintf("large/%d-routes-and-consumers", n)
-	w.add(syncbench.Within(name+"/cold-start", "ms", syncbench.Millis(syncbench.Percentile(starts, 50)), syncbench.Millis(syncbench.ColdStart)))
+	w.add(syncbench.Figure(name+"/first-cold-start", "ms", syncbench.Millis(took[0])))
+	w.add(syncbench.Within(name+"/cold-start", "ms", syncbench.Millis(syncbench.Percentile(took, 50)), syncbench.Millis(syncbench.ColdStart)))
 	w.add(syncbench.Within(name+"/cold-start-memory", "bytes", float64(peak), syncbench.ColdMemory))
 	w.add(syncbench.Figure(name+"/gateway-memory", "bytes", float64(g.Resident())))
 	w.pushes(g, name)
