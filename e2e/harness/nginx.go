@@ -11,7 +11,8 @@ import (
 	"keyward.dev/shared/testkit"
 )
 
-// Nginx starts a real nginx that answers every request with 200 and "hello", and returns its address.
+// Nginx starts a real nginx that answers every request with 200 and "hello", and returns its address. It takes as many connections
+// as may come at once where requests have waited for a gateway: those beyond it closes without a word.
 func Nginx(t testing.TB) string {
 	t.Helper()
 	path, err := program("nginx")
@@ -19,8 +20,8 @@ func Nginx(t testing.TB) string {
 		t.Fatal(err)
 	}
 	dir, addr := t.TempDir(), testkit.Addr(t)
-	conf := fmt.Sprintf(`daemon off; master_process off; pid %[1]s/pid; error_log %[1]s/error;
-events { worker_connections 1024; }
+	conf := fmt.Sprintf(`daemon off; master_process off; pid %[1]s/pid; error_log stderr;
+events { worker_connections 8192; }
 http { %[2]s access_log off; keepalive_requests 1000000; server { listen %[3]s; location / { default_type text/plain; return 200 "hello"; } } }
 `, dir, nginxTemp(dir), addr)
 	file := filepath.Join(dir, "nginx.conf")
