@@ -16,7 +16,7 @@ const (
 	// 5 to 17 % more processor time until the gateway is ready. Without any collection that takes no less time: memory that is
 	// new has to be had from the system, and cleared.
 	loadingGCPercent = 150
-	loadingGarbage   = 64 << 20
+	loadingGarbage   = 128 << 20
 	// mostGarbage is how far a large heap may grow over what is live, in bytes: a pod that holds a gigabyte of
 	// configuration is not to need another for what is garbage. Requests make none, so collections are no more frequent
 	// than changes: one for some thousands.

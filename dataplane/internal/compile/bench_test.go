@@ -33,3 +33,32 @@ func BenchmarkServiceChange(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkFirstBuild compiles a set as a gateway does that starts, without policies of routes.
+func BenchmarkFirstBuild(b *testing.B) {
+	for _, n := range []int{1000, 10000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			p, term := pepper(1)
+			records := []statetest.Record{
+				p, record("settings", "settings", "settings", &configv1.Settings{}),
+				record("services", "svc", "s", &configv1.Service{Name: "s", Url: "http://127.0.0.1:9"}),
+			}
+			for i := range n {
+				uid := fmt.Sprintf("%08x-0000-4000-8000-00000000000", i)
+				route, consumer := fmt.Sprintf("r%d", i), fmt.Sprintf("c%d", i)
+				records = append(records,
+					record("routes", uid+"1", route, &configv1.Route{
+						Name: route, Service: "s", Hosts: []string{fmt.Sprintf("h%d.test", i)}, Paths: []*configv1.PathMatch{prefix("/")},
+					}),
+					record("consumers", uid+"2", consumer, &configv1.Consumer{Name: consumer, Groups: []string{"gold"}}),
+					credential(term, uid+"3", consumer, "key-of-"+consumer))
+			}
+			set := statetest.Set(b, records...)
+			c := newCompiler()
+			b.ReportAllocs()
+			for b.Loop() {
+				c.Build(set, nil)
+			}
+		})
+	}
+}

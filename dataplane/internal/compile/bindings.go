@@ -110,11 +110,11 @@ func config(f factory, a *anypb.Any) (proto.Message, error) {
 	if a.MessageName() != f.Message {
 		return nil, fmt.Errorf("its config is of another type")
 	}
-	m, err := a.UnmarshalNew()
+	m, newer, err := state.Unpack(a)
 	if err != nil {
 		return nil, fmt.Errorf("its config does not parse")
 	}
-	if state.Newer(m.ProtoReflect()) {
+	if newer {
 		return nil, fmt.Errorf("its config has fields or values that this gateway does not know")
 	}
 	return m, nil

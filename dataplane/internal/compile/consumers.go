@@ -64,6 +64,9 @@ func (b *build) changedConsumers() {
 		b.rt.Profiles, b.rt.Granted = shardmap.New[*runtime.Profile](), &runtime.Granted{}
 	}
 	for _, ch := range b.changes[kindConsumers] {
+		if ch.before == nil {
+			continue
+		}
 		b.forget(kindConsumers, ch.uid())
 		b.consumers.Delete(ch.uid())
 		b.directory.SetReadable(ch.uid())
@@ -147,30 +150,32 @@ func (b *build) reprofile(profiles *shardmap.Editor[*runtime.Profile]) {
 
 // profile returns what applies to the consumer, shared with others to whom the same applies.
 func (b *build) profile(c *runtime.Consumer, profiles *shardmap.Editor[*runtime.Profile]) *runtime.Profile {
-	p := &runtime.Profile{Consumer: c.Owner}
+	var groups []*runtime.Owner
+	var closed string
 	var key strings.Builder
 	for _, name := range c.Groups {
 		g, ok := b.groups.Get(name)
 		switch {
 		case ok && g.Closed != "":
-			p.Closed = g.Closed
+			closed = g.Closed
 		case !ok && len(b.rt.LostGroups) > 0:
-			p.Closed = "a consumer group whose name is not known cannot be read"
+			closed = "a consumer group whose name is not known cannot be read"
 		}
 		if ok && (len(g.Bindings) > 0 || g.Closed != "") {
-			p.Groups = append(p.Groups, g)
+			groups = append(groups, g)
 			key.WriteString(g.UID + " ")
 		}
 	}
 	switch {
-	case p.Closed != "" || p.Consumer != nil:
-		return p
-	case len(p.Groups) == 0:
+	case closed != "" || c.Owner != nil:
+		return &runtime.Profile{Groups: groups, Consumer: c.Owner, Closed: closed}
+	case len(groups) == 0:
 		return nil
 	}
 	if known, ok := profiles.Get(key.String()); ok {
 		return known
 	}
+	p := &runtime.Profile{Groups: groups}
 	profiles.Put(key.String(), p)
 	return p
 }
@@ -184,6 +189,9 @@ func (b *build) changedCredentials() {
 	b.rt.Bound = maps.Clone(b.prev.Bound)
 	b.directory.Expect(b.rt.Set.Len(kindCredentials))
 	for _, ch := range b.changes[kindCredentials] {
+		if ch.before == nil {
+			continue
+		}
 		b.forget(kindCredentials, ch.uid())
 		b.directory.SetReadable(ch.uid())
 		if was := b.directory.RemoveCredential(ch.uid()); was != nil && was.Bound() != "" {
@@ -238,11 +246,11 @@ func (b *build) readCredential(r *state.Record) (got readable) {
 	if to := m.GetBoundCertificate(); len(to) > 0 {
 		got.bound = runtime.NewDemand(to, nil)
 	}
-	cfg, err := m.GetConfig().UnmarshalNew()
+	cfg, newer, err := state.Unpack(m.GetConfig())
 	switch {
 	case err != nil:
 		got.reason = "this gateway does not know its type"
-	case state.Newer(cfg.ProtoReflect()):
+	case newer:
 		got.reason = "it has fields or values that this gateway does not know"
 	default:
 		cfg, got.refs, got.reason = b.clear(m.GetConfig(), cfg)

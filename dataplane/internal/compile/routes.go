@@ -19,7 +19,9 @@ import (
 // changedRoutes compiles the routes that changed, or whose service or settings did.
 func (b *build) changedRoutes() {
 	for _, ch := range b.changes[kindRoutes] {
-		b.removeRoute(ch.uid())
+		if ch.before != nil {
+			b.removeRoute(ch.uid())
+		}
 	}
 	switch {
 	case b.everyRoute:
@@ -40,7 +42,10 @@ func (b *build) changedRoutes() {
 		}
 	}
 	for _, ch := range b.changes[kindRoutes] {
-		before, _ := b.prev.Routes.Get(ch.uid())
+		var before *runtime.Route
+		if ch.before != nil {
+			before, _ = b.prev.Routes.Get(ch.uid())
+		}
 		after, _ := b.routes.Get(ch.uid())
 		b.users.move(ch.uid(), before, after)
 	}

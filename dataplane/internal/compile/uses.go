@@ -65,6 +65,9 @@ func (b *build) changedUses(refs map[string]bool) {
 
 // made notes what something was made from besides its own record.
 func (b *build) made(kind, uid string, refs []string) {
+	if len(refs) == 0 && b.usesOf.Len() == 0 {
+		return
+	}
 	user := refTo(kind, uid)
 	before, ok := b.usesOf.Get(user)
 	if !ok && len(refs) == 0 {

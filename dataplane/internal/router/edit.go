@@ -213,11 +213,15 @@ func (e *Editor) change(h *host, t *entry, p path, change func(*entry)) *entry {
 	}
 	change(t)
 	t.keep(t.routes)
-	if len(t.routes) == 0 {
+	switch {
+	case len(t.routes) == 0:
 		delete(e.dirty, t)
 		return nil
+	case len(t.routes) == 1 && t.regex == nil: // as nearly all are
+		t.through = t.routes[0].through
+	default:
+		e.dirty[t] = h
 	}
-	e.dirty[t] = h
 	return t
 }
 

@@ -102,6 +102,9 @@ func (e *Editor[V]) Expect(keys int) { e.each = keys / (side * side) }
 // Map ends the edit.
 func (e *Editor[V]) Map() *Map[V] { return e.m }
 
+// Len returns the number of keys as edited so far.
+func (e *Editor[V]) Len() int { return e.m.len }
+
 // Get returns the value of key as edited so far.
 func (e *Editor[V]) Get(key string) (V, bool) { return e.m.Get(key) }
 

@@ -1,8 +1,10 @@
 package state
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
+	"slices"
 
 	"keyward.dev/shared/digest"
 )
@@ -41,33 +43,68 @@ func (b *builder) remove(kind, uid string) bool {
 	return true
 }
 
-// count adds a record to the digest and the sizes. It is done as records arrive, so that a commit is short.
-func (b *builder) count(r *Record) {
-	if r.Bytes != nil { // what the control plane could not open is not in the digest
-		b.hash.Add(&b.sum, r.Kind, r.UID, r.Bytes)
+// count adds records to the digest. It is done as records arrive, so that a commit is short.
+func (b *builder) count(records []*Record) {
+	for _, r := range records {
+		if r.Bytes != nil { // what the control plane could not open is not in the digest
+			b.hash.Add(&b.sum, r.Kind, r.UID, r.Bytes)
+		}
 	}
-	b.bytes += int64(len(r.Bytes))
-	b.len++
 }
 
-// add puts a counted record in.
-func (b *builder) add(r *Record) error {
-	k, ok := b.kinds[r.Kind]
-	if !ok {
-		k = newKind()
+// add puts records in, of which those of a kind should follow each other.
+func (b *builder) add(records []*Record) error {
+	for len(records) > 0 {
+		kind := records[0].Kind
+		n := slices.IndexFunc(records, func(r *Record) bool { return r.Kind != kind })
+		if n < 0 {
+			n = len(records)
+		}
+		k, ok := b.kinds[kind]
+		if !ok {
+			k = newKind()
+		}
+		if err := k.add(b.edit, records[:n]); err != nil {
+			return err
+		}
+		b.kinds[kind] = k
+		records = records[n:]
 	}
-	before := k.byUID.len
-	k.byUID = k.byUID.with(b.edit, r)
-	if k.byUID.len == before {
-		return fmt.Errorf("%s %s comes twice in one change", r.Kind, r.UID)
+	return nil
+}
+
+// besideFrom is how many records it takes for which another goroutine is worth while.
+const besideFrom = 256
+
+// add puts records in, by uid and by name; if there are many, at the same time.
+func (k *kindSet) add(e *edit, records []*Record) error {
+	if len(records) < besideFrom {
+		return cmp.Or(k.addUIDs(e, records), k.addNames(e, records))
 	}
-	if r.Name != "" {
-		if other := k.name(r.Name); other != nil {
+	named := make(chan error, 1)
+	go func() { named <- k.addNames(e, records) }()
+	err := k.addUIDs(e, records)
+	return cmp.Or(err, <-named)
+}
+
+func (k *kindSet) addUIDs(e *edit, records []*Record) error {
+	for _, r := range records {
+		if k.byUID.add(e, r) != nil {
+			return fmt.Errorf("%s %s comes twice in one change", r.Kind, r.UID)
+		}
+	}
+	return nil
+}
+
+func (k *kindSet) addNames(e *edit, records []*Record) error {
+	for _, r := range records {
+		if r.Name == "" {
+			continue
+		}
+		if other := k.byName.add(e, r); other != nil {
 			return fmt.Errorf("%s %s and %s have one name", r.Kind, r.UID, other.UID)
 		}
-		k.byName = k.byName.with(b.edit, r)
 	}
-	b.kinds[r.Kind] = k
 	return nil
 }
 

@@ -51,7 +51,7 @@ type Folder struct {
 	share   *Share // nil: with nobody
 	set     *Set
 	pending *pending
-	partial *partial
+	partial partial
 }
 
 // pending is the change that was begun and not committed.
@@ -62,11 +62,14 @@ type pending struct {
 	touched map[key]bool
 	count   int // of records and removals
 	upserts []*Record
+	// counted is how many of upserts are in the digest, or will be when counting is closed; nil: they are.
+	counted  int
+	counting <-chan struct{}
 }
 
 type key struct{ kind, uid string }
 
-// partial is a record of which not all frames have come.
+// partial is a record of which not all frames have come; without a key there is none.
 type partial struct {
 	key   key
 	name  string
@@ -95,7 +98,7 @@ func (f *Folder) Start(from *Set) bool {
 }
 
 // Abandon forgets a change that was not committed, because its stream has ended.
-func (f *Folder) Abandon() { f.pending, f.partial = nil, nil }
+func (f *Folder) Abandon() { f.pending, f.partial = nil, partial{} }
 
 // Fold takes one message and returns the new set if the message completed it, else nil. After an error it ignores the
 // rest of the change.
@@ -158,9 +161,9 @@ func (f *Folder) frame(m *syncv1.Frame) error {
 	if m.GetRemoved() || m.GetUnreadable() {
 		return f.whole(k, m)
 	}
-	p := f.partial
-	if p == nil {
-		p = &partial{key: k, name: m.GetName()}
+	p := &f.partial
+	if !p.begun() {
+		*p = partial{key: k, name: m.GetName()}
 	}
 	if p.key != k || m.GetOffset() != int64(len(p.bytes)) {
 		return misfit("a frame of %s %s at %d where %s %s at %d was due", k.kind, k.uid, m.GetOffset(), p.key.kind, p.key.uid, len(p.bytes))
@@ -171,7 +174,6 @@ func (f *Folder) frame(m *syncv1.Frame) error {
 	if len(m.GetBytes()) == 0 {
 		return misfit("an empty frame of %s %s", k.kind, k.uid)
 	}
-	f.partial = p
 	if p.bytes == nil {
 		p.bytes = m.GetBytes() // most records are one frame, and nobody else keeps the message
 	} else {
@@ -180,20 +182,28 @@ func (f *Folder) frame(m *syncv1.Frame) error {
 	if !m.GetLast() {
 		return nil
 	}
-	f.partial = nil
-	r, err := open(k.kind, k.uid, p.bytes)
+	r, err := p.open()
+	f.partial = partial{}
 	if err != nil {
 		return misfit("%v", err)
-	}
-	if p.name != "" && p.name != r.Name {
-		return misfit("%s %s has another name inside", k.kind, k.uid)
 	}
 	return f.upsert(r)
 }
 
+func (p *partial) begun() bool { return p.key.uid != "" }
+
+// open reads the record, of which everything has come.
+func (p *partial) open() (*Record, error) {
+	r, err := open(p.key.kind, p.key.uid, p.bytes)
+	if err == nil && p.name != "" && p.name != r.Name {
+		err = fmt.Errorf("%s %s has another name inside", p.key.kind, p.key.uid)
+	}
+	return r, err
+}
+
 // whole takes a frame that is a removal or says that the record cannot be had.
 func (f *Folder) whole(k key, m *syncv1.Frame) error {
-	if f.partial != nil {
+	if f.partial.begun() {
 		return misfit("%s %s is not complete", f.partial.key.kind, f.partial.key.uid)
 	}
 	if len(m.GetBytes()) > 0 || m.GetRemoved() == m.GetUnreadable() {
@@ -222,12 +232,46 @@ func (f *Folder) upsert(r *Record) error {
 	}
 	b := f.pending.builder
 	b.remove(r.Kind, r.UID)
-	b.count(r)
-	f.pending.upserts = append(f.pending.upserts, r)
+	b.bytes += int64(len(r.Bytes))
+	b.len++
+	f.pending.upsert(r)
 	if b.bytes > f.limits.SetBytes || b.len > f.limits.SetRecords {
 		return misfit("the set has %d records of %d bytes, more than allowed", b.len, b.bytes)
 	}
 	return nil
+}
+
+// countBatch is how many records of a whole set are added to the digest at a time, beside who takes more of them.
+const countBatch = 256
+
+// upsert notes a record. Of a whole set nothing is removed meanwhile, which would go into the digest too.
+func (p *pending) upsert(r *Record) {
+	p.upserts = append(p.upserts, r)
+	switch {
+	case p.touched != nil:
+		p.countRest()
+	case len(p.upserts)-p.counted == countBatch:
+		p.await()
+		records, done := p.upserts[p.counted:], make(chan struct{})
+		p.counted, p.counting = len(p.upserts), done
+		go func() {
+			defer close(done)
+			p.builder.count(records)
+		}()
+	}
+}
+
+// countRest adds to the digest what is not in it.
+func (p *pending) countRest() {
+	p.await()
+	p.builder.count(p.upserts[p.counted:])
+	p.counted = len(p.upserts)
+}
+
+func (p *pending) await() {
+	if p.counting != nil {
+		<-p.counting
+	}
 }
 
 func (f *Folder) touch(k key) error {
@@ -249,7 +293,7 @@ func (f *Folder) commit(c *syncv1.Commit) (*Set, error) {
 	p := f.pending
 	f.pending = nil
 	switch {
-	case f.partial != nil:
+	case f.partial.begun():
 		return nil, misfit("%s %s is not complete", f.partial.key.kind, f.partial.key.uid)
 	case c.GetEpoch() != p.begin.GetEpoch():
 		return nil, misfit("a change begins and ends in different epochs")
@@ -260,6 +304,7 @@ func (f *Folder) commit(c *syncv1.Commit) (*Set, error) {
 	case !p.begin.GetReset_() && c.GetRevision() == f.set.Revision:
 		return nil, misfit("a change that does not move the revision")
 	}
+	p.countRest()
 	at := position{epoch: c.GetEpoch(), revision: c.GetRevision(), digest: p.builder.sum.Sum(), len: p.builder.len}
 	var s *Set
 	var err error
@@ -277,10 +322,8 @@ func (f *Folder) commit(c *syncv1.Commit) (*Set, error) {
 
 // finish makes the set, and verifies it.
 func (p *pending) finish(at position, c *syncv1.Commit) (*Set, error) {
-	for _, r := range p.upserts {
-		if err := p.builder.add(r); err != nil {
-			return nil, misfit("%v", err)
-		}
+	if err := p.builder.add(p.upserts); err != nil {
+		return nil, misfit("%v", err)
 	}
 	if !bytes.Equal(at.digest[:], c.GetDigest()) {
 		return nil, misfit("the digest of revision %d is another", at.revision)

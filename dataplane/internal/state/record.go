@@ -3,16 +3,12 @@ package state
 import (
 	"errors"
 	"fmt"
-	"sync"
 	"unicode/utf8"
 	"unsafe"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/reflect/protoregistry"
-
-	optionsv1 "keyward.dev/proto/gen/keyward/options/v1"
 )
 
 // Record is one resource or system record. It is never changed.
@@ -122,21 +118,20 @@ func decode(kind string, resource []byte) (proto.Message, string) {
 	}
 	// An error would quote the type's name as received.
 	const unknown = "its type is unknown to this gateway or it does not parse"
-	typ, err := protoregistry.GlobalTypes.FindMessageByURL(url)
-	if err != nil {
+	k, ok := knownBy(url)
+	if !ok {
 		return nil, unknown
 	}
-	m := typ.New()
-	if err := proto.Unmarshal(value, m.Interface()); err != nil {
+	m, newer, err := k.unpack(value)
+	switch {
+	case err != nil:
 		return nil, unknown
-	}
-	if k := kinds()[m.Descriptor().FullName()]; k != "" && k != kind {
+	case k.kind != "" && k.kind != kind:
 		return nil, "its type is of another kind"
-	}
-	if Newer(m) {
+	case newer:
 		return nil, "it has fields or values that this gateway does not know"
 	}
-	return m.Interface(), ""
+	return m, ""
 }
 
 // Numbers of the fields of google.protobuf.Any.
@@ -173,22 +168,9 @@ func anyOf(b []byte) (url string, value []byte, err error) {
 	return url, value, nil
 }
 
-// kinds are those of the resources that this program knows, by the names of their messages. To look into the options of each of
-// hundreds of thousands of records takes as long as to look at the record.
-var kinds = sync.OnceValue(func() map[protoreflect.FullName]string {
-	out := map[protoreflect.FullName]string{}
-	protoregistry.GlobalTypes.RangeMessages(func(t protoreflect.MessageType) bool {
-		if o, ok := proto.GetExtension(t.Descriptor().Options(), optionsv1.E_Resource).(*optionsv1.ResourceOptions); ok && o.GetKind() != "" {
-			out[t.Descriptor().FullName()] = o.GetKind()
-		}
-		return true
-	})
-	return out
-})
-
-// Newer reports whether a message has fields or enum values that this program does not know, because a newer control
+// newerIn reports whether a message has fields or enum values that this program does not know, because a newer control
 // plane set them: to run without them could be to run without a protection.
-func Newer(m protoreflect.Message) bool {
+func newerIn(m protoreflect.Message) bool {
 	if len(m.GetUnknown()) > 0 {
 		return true
 	}
@@ -217,5 +199,5 @@ func newerValue(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
 	if f.Enum() != nil {
 		return f.Enum().Values().ByNumber(v.Enum()) == nil
 	}
-	return f.Message() != nil && Newer(v.Message())
+	return f.Message() != nil && newerIn(v.Message())
 }

@@ -76,43 +76,42 @@ func (t trie) scan(n *trieNode, key string) int {
 	return -1
 }
 
-// with returns the trie with the record under its key.
-func (t trie) with(e *edit, r *Record) trie {
-	root, added := t.put(e, t.root, 0, t.hash(t.key(r)), r)
-	t.root = root
-	if added {
+// add puts the record under its key and returns the one that was there, nil if none was.
+func (t *trie) add(e *edit, r *Record) (replaced *Record) {
+	t.root, replaced = t.put(e, t.root, 0, t.hash(t.key(r)), r)
+	if replaced == nil {
 		t.len++
 	}
-	return t
+	return replaced
 }
 
-func (t trie) put(e *edit, n *trieNode, level int, h uint64, r *Record) (*trieNode, bool) {
+func (t *trie) put(e *edit, n *trieNode, level int, h uint64, r *Record) (_ *trieNode, replaced *Record) {
 	n = n.editable(e)
 	if level == trieLevels {
 		if i := t.scan(n, t.key(r)); i >= 0 {
-			n.slots[i].record = r
-			return n, false
+			replaced, n.slots[i].record = n.slots[i].record, r
+			return n, replaced
 		}
 		n.slots = append(n.slots, trieSlot{record: r})
-		return n, true
+		return n, nil
 	}
 	i, ok := n.index(h, level)
 	if !ok {
 		n.insert(i, bit(h, level), trieSlot{record: r})
-		return n, true
+		return n, nil
 	}
 	old := n.slots[i]
 	if old.child == nil && t.key(old.record) == t.key(r) {
 		n.slots[i].record = r
-		return n, false
+		return n, old.record
 	}
 	child := old.child
 	if child == nil {
 		child, _ = t.put(e, nil, level+1, t.hash(t.key(old.record)), old.record)
 	}
-	child, added := t.put(e, child, level+1, h, r)
+	child, replaced = t.put(e, child, level+1, h, r)
 	n.slots[i] = trieSlot{child: child}
-	return n, added
+	return n, replaced
 }
 
 // without returns the trie without the key.

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"keyward.dev/dataplane/internal/state"
@@ -55,7 +56,7 @@ func (s *session) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	service := syncv1.NewSyncServiceClient(conn)
-	if s.stream, err = service.Config(ctx); err != nil {
+	if s.stream, err = service.Config(ctx, grpc.ForceCodecV2(newCodec())); err != nil {
 		return fmt.Errorf("open stream: %w", err)
 	}
 	s.drained, s.answers = make(chan time.Duration, 1), make(chan *syncv1.Certificate, 1)

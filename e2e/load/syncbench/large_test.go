@@ -38,6 +38,7 @@ func (b *bench) large() {
 		g = w.c.NewGateway(w.c.JoinToken(syncGroup, 1), "--log-level", "info")
 		began := time.Now()
 		g.Start()
+		g.AwaitOutput(time.Minute, "configuration applied") // to be asked two hundred times a second is work, too
 		g.AwaitReady()
 		took = append(took, time.Since(began))
 		<-time.After(layOut)
