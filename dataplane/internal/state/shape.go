@@ -53,7 +53,7 @@ func (k known) unpack(value []byte) (_ proto.Message, newer bool, err error) {
 	return m.Interface(), !k.shape.covers(value) && newerIn(m), nil
 }
 
-// Unpack returns the message in a, and whether it has fields or values that this program does not know . An error says
+// Unpack returns the message in a, and whether it has fields or values that this program does not know. An error says
 // that its type is unknown or that it does not parse.
 func Unpack(a *anypb.Any) (_ proto.Message, newer bool, err error) {
 	k, ok := knownBy(a.GetTypeUrl())
@@ -149,7 +149,7 @@ func (f *field) covers(number protowire.Number, wire protowire.Type, b []byte) i
 		return n
 	case f.values != nil:
 		value, n := protowire.ConsumeVarint(b)
-		if n < 0 || f.values.ByNumber(protoreflect.EnumNumber(int32(value))) == nil { //nolint:gosec // as the library reads it
+		if n < 0 || f.values.ByNumber(protoreflect.EnumNumber(int32(value))) == nil {
 			return -1
 		}
 		return n

@@ -20,7 +20,7 @@ func samples(t testing.TB) map[string]proto.Message {
 	}
 	return map[string]proto.Message{
 		"route": &configv1.Route{
-			Name: "r", Service: "s", Hosts: []string{"a.test", "b.test"}, Enabled: proto.Bool(false), Priority: math.MinInt32,
+			Name: "r", Service: "s", Hosts: []string{"a.test", "b.test"}, Enabled: new(false), Priority: math.MinInt32,
 			Paths:    []*configv1.PathMatch{{Match: &configv1.PathMatch_Prefix{Prefix: "/"}}, {Match: &configv1.PathMatch_Regex{Regex: "/x"}}},
 			Policies: []*configv1.Binding{{Type: "rate-limit", Config: packed, Mode: configv1.Mode_MODE_REPORT}},
 		},

@@ -131,7 +131,7 @@ func readFrame(b []byte, f *syncv1.Frame, kind string) bool {
 	if f.Kind = kind; string(texts[fieldKind]) != kind {
 		f.Kind = string(texts[fieldKind])
 	}
-	f.Offset, f.Last = int64(numbers[fieldOffset]), numbers[fieldLast] != 0 //nolint:gosec // as the library reads it
+	f.Offset, f.Last = int64(numbers[fieldOffset]), numbers[fieldLast] != 0
 	f.Bytes = bytes.Clone(texts[fieldBytes])
 	var ok [2]bool
 	f.Uid, ok[0] = within(f.Bytes, texts[fieldUID])
