@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -187,6 +188,7 @@ func (f *fanOut) tellEnforced(name string, of map[int64]probed, floor time.Durat
 func (w *world) tellProbes(name string, took []time.Duration, floor time.Duration) {
 	w.add(syncbench.Figure(name, "p50-ms", syncbench.Millis(syncbench.Percentile(took, 50))))
 	w.add(syncbench.Within(name, "p99-ms", syncbench.Millis(syncbench.Percentile(took, 99)), syncbench.Millis(floor+syncbench.Enforce)))
+	w.say("    the slowest: %s ms", syncbench.Slowest(took, 5))
 }
 
 // enforced is how long changes took from their commit to the first request that met them.
@@ -199,17 +201,17 @@ func (w *world) enforced(group string, of map[int64]probed) []time.Duration {
 	return w.sinceCommit(group, met)
 }
 
-// sinceCommit is how long after their commit moments of revisions were.
+// sinceCommit is how long after their commit moments of revisions were, in the order of these.
 func (w *world) sinceCommit(group string, moments map[int64]time.Time) []time.Duration {
 	w.t.Helper()
 	commits := w.commits(group)
 	var took []time.Duration
-	for revision, moment := range moments {
+	for _, revision := range slices.Sorted(maps.Keys(moments)) {
 		at, ok := commits[revision]
 		if !ok {
 			w.t.Fatalf("%s: the database does not know when revision %d was committed", group, revision)
 		}
-		took = append(took, moment.Sub(at))
+		took = append(took, moments[revision].Sub(at))
 	}
 	return took
 }

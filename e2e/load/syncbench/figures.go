@@ -1,7 +1,10 @@
 package syncbench
 
 import (
+	"cmp"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"keyward.dev/e2e/load/proxybench"
@@ -68,6 +71,20 @@ func Percentile(of []time.Duration, percent int) time.Duration {
 	}
 	sorted := slices.Sorted(slices.Values(of))
 	return sorted[max(0, (len(sorted)*percent+99)/100-1)]
+}
+
+// Slowest names the n longest by their place, from 1 on: what is slow at the beginning has another cause than what is slow at any time.
+func Slowest(of []time.Duration, n int) string {
+	places := make([]int, len(of))
+	for i := range of {
+		places[i] = i
+	}
+	slices.SortStableFunc(places, func(a, b int) int { return cmp.Compare(of[b], of[a]) })
+	var out []string
+	for _, i := range places[:min(n, len(places))] {
+		out = append(out, fmt.Sprintf("%.1f (%d of %d)", Millis(of[i]), i+1, len(of)))
+	}
+	return strings.Join(out, ", ")
 }
 
 // Millis is a duration as the figures have it.

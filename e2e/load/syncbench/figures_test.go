@@ -32,6 +32,17 @@ func TestPercentile(t *testing.T) {
 	}
 }
 
+func TestSlowest(t *testing.T) {
+	t.Parallel()
+	took := []time.Duration{2 * time.Millisecond, 9500 * time.Microsecond, time.Millisecond, 2 * time.Millisecond}
+	if got, want := syncbench.Slowest(took, 3), "9.5 (2 of 4), 2.0 (1 of 4), 2.0 (4 of 4)"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	if got, want := syncbench.Slowest(took[2:3], 3), "1.0 (1 of 1)"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
 func TestBudgets(t *testing.T) {
 	t.Parallel()
 	if r := syncbench.Against("a", "ms", 15, 10, 1.5); !r.OK || *r.Ratio != 1.5 || *r.Baseline != 10 {
