@@ -67,13 +67,15 @@ func mapped(doing string, err error) error {
 	return fmt.Errorf("%s: %w", doing, err)
 }
 
+// lockNotAvailable is the code of a statement that waited for a lock for as long as it may.
+const lockNotAvailable = "55P03"
+
 func mappedCode(doing string, pg *pgconn.PgError) error {
 	const (
 		uniqueViolation     = "23505"
 		foreignKeyViolation = "23503"
 		checkViolation      = "23514"
 		readOnlyTransaction = "25006" // a standby that was the primary
-		lockNotAvailable    = "55P03"
 		queryCanceled       = "57014"
 	)
 	switch pg.Code {
@@ -85,7 +87,7 @@ func mappedCode(doing string, pg *pgconn.PgError) error {
 	switch pg.Code[:2] {
 	case "22": // data exception
 		return fmt.Errorf("%s: %w: %w", doing, ErrInvalid, pg)
-	case "08", "53", "57", "58": // connection, resources, operator intervention, system error
+	case "08", "40", "53", "57", "58": // connection, rolled back for others, resources, operator intervention, system error
 		return fmt.Errorf("%s: %w: %w", doing, ErrUnavailable, pg)
 	}
 	return fmt.Errorf("%s: %w", doing, pg)

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -41,7 +42,8 @@ type MigrateConfig struct {
 // Part is a part of the schema that somebody else keeps in order, in the same database.
 type Part struct {
 	Name string
-	// Up brings it up to date, as the owner, while no other migration runs. It is repeated at every migration.
+	// Up brings it up to date, as the owner, while no other migration runs. It is repeated at every migration, and when locks
+	// of others stood against it.
 	Up func(ctx context.Context, conn *pgx.Conn) error
 	// Tables are the rights of the runtime role by table; Sequences are those it draws numbers from.
 	Tables    map[string]string
@@ -140,8 +142,9 @@ func (m *migrator) run(ctx context.Context, conn *pgx.Conn, cfg MigrateConfig) e
 		return m.down(ctx, cfg.Down)
 	}
 	for _, p := range cfg.Parts {
-		if err := p.Up(ctx, conn); err != nil {
-			return mapped("migrate "+p.Name, err)
+		err := m.patiently(ctx, p.Name, func() error { return mapped("migrate "+p.Name, p.Up(ctx, conn)) })
+		if err != nil {
+			return err
 		}
 	}
 	if err := m.up(ctx); err != nil {
@@ -162,7 +165,8 @@ func (m *migrator) up(ctx context.Context) error {
 		if step.version <= current {
 			continue
 		}
-		if err := m.apply(ctx, step.up, step.version, step.minCompatible); err != nil {
+		err := m.patiently(ctx, step.name, func() error { return m.apply(ctx, step.up, step.version, step.minCompatible) })
+		if err != nil {
 			return fmt.Errorf("apply migration %04d_%s: %w", step.version, step.name, err)
 		}
 		m.log.InfoContext(ctx, "migration applied", "version", step.version, "name", step.name)
@@ -183,12 +187,33 @@ func (m *migrator) down(ctx context.Context, steps int) error {
 		if current > 1 {
 			below = m.all[current-2].minCompatible
 		}
-		if err := m.apply(ctx, step.down, current-1, below); err != nil {
+		err = m.patiently(ctx, step.name, func() error { return m.apply(ctx, step.down, current-1, below) })
+		if err != nil {
 			return fmt.Errorf("undo migration %04d_%s: %w", step.version, step.name, err)
 		}
 		m.log.InfoContext(ctx, "migration undone", "version", step.version, "name", step.name)
 	}
 	return nil
+}
+
+// pauseBetweenTries lets those go first who waited behind a migration that could not get its locks.
+const pauseBetweenTries = time.Second
+
+// patiently repeats what is done whole or not at all when others held what it had to lock: changes go on while a database is
+// migrated.
+func (m *migrator) patiently(ctx context.Context, name string, migrate func() error) error {
+	for try := 1; ; try++ {
+		err := migrate()
+		if try == maxAttempts || !isRolledBack(err) && !hasCode(err, lockNotAvailable) {
+			return err
+		}
+		m.log.WarnContext(ctx, "migration gave way and is tried again", "name", name, "try", try, "of", maxAttempts, "error", err)
+		select {
+		case <-time.After(pauseBetweenTries):
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 // apply runs a file and notes the version it leads to in one transaction. Version 0 has no table to note it in.

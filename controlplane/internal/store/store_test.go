@@ -253,10 +253,10 @@ func TestALargePutGoesInBatches(t *testing.T) {
 	}
 }
 
-func TestASerialisationFailureIsTriedAgainAndNothingElseIs(t *testing.T) {
+func TestWhatWasRolledBackForOthersIsTriedAgainAndNothingElseIs(t *testing.T) {
 	t.Parallel()
 	db := open(t, "default")
-	for code, want := range map[string]int{"40001": 3, "40P01": 1, "23505": 1} {
+	for code, want := range map[string]int{"40001": 3, "40P01": 3, "40003": 1, "23505": 1} {
 		calls := 0
 		err := db.Store.InGroup(t.Context(), "default", func(context.Context, *store.GroupTx) error {
 			if calls++; calls < 3 {

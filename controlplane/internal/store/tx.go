@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -31,16 +32,16 @@ type GroupTx struct {
 	wakes map[string]bool
 }
 
-// maxAttempts bounds how often a transaction is repeated after a serialisation failure.
+// maxAttempts bounds how often a transaction is repeated that the database rolled back for the sake of others.
 const maxAttempts = 5
 
 // InGroup runs fn in a transaction that has locked the head of the group, so that writers of a group go one after the
-// other and see each other's work. It commits if fn answers nil. fn is repeated after a serialisation failure and must
-// therefore not have effects elsewhere.
+// other and see each other's work. It commits if fn answers nil. fn is repeated after a serialisation failure or a deadlock,
+// as with a migration, and must therefore not have effects elsewhere.
 func (s *Store) InGroup(ctx context.Context, group string, fn func(context.Context, *GroupTx) error) error {
 	var err error
 	for range maxAttempts {
-		if err = s.inGroup(ctx, group, fn); !isSerialisation(err) {
+		if err = s.inGroup(ctx, group, fn); !isRolledBack(err) {
 			return err
 		}
 	}
@@ -97,10 +98,18 @@ func (s *Store) inTx(ctx context.Context, opts pgx.TxOptions, fn func(pgx.Tx) er
 	return err
 }
 
-func isSerialisation(err error) bool {
-	const serialisationFailure = "40001"
+// isRolledBack tells of a transaction that the database ended for the sake of others, and that may succeed next time.
+func isRolledBack(err error) bool {
+	const (
+		serialisationFailure = "40001"
+		deadlockDetected     = "40P01"
+	)
+	return hasCode(err, serialisationFailure, deadlockDetected)
+}
+
+func hasCode(err error, codes ...string) bool {
 	var pg *pgconn.PgError
-	return errors.As(err, &pg) && pg.Code == serialisationFailure
+	return errors.As(err, &pg) && slices.Contains(codes, pg.Code)
 }
 
 // finish is the last thing before the commit.
