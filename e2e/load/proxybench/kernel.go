@@ -47,28 +47,76 @@ func (p Proc) CPU(pids ...int) (time.Duration, error) {
 const tick = 10 * time.Millisecond
 
 // Busy returns the time that all processors together have been busy, for whomever.
-func (p Proc) Busy() (time.Duration, error) {
+func (p Proc) Busy() (time.Duration, error) { return p.spent(user, nice, system, irq, softirq, steal) }
+
+// The columns of /proc/stat, where guests are part of user and nice.
+const (
+	user = iota + 1
+	nice
+	system
+	_ // idle
+	_ // iowait
+	irq
+	softirq
+	steal
+)
+
+func (p Proc) spent(columns ...int) (time.Duration, error) {
 	text, err := os.ReadFile(filepath.Join(p.Root, "stat"))
 	if err != nil {
 		return 0, err
 	}
 	line, _, _ := strings.Cut(string(text), "\n")
 	fields := strings.Fields(line)
-	if len(fields) < 9 || fields[0] != "cpu" {
+	if len(fields) <= steal || fields[0] != "cpu" {
 		return 0, fmt.Errorf("stat begins %q", line)
 	}
 	var sum time.Duration
-	for i, field := range fields[1:9] { // user nice system idle iowait irq softirq steal; guests are in user
-		if i == 3 || i == 4 {
-			continue
-		}
-		ticks, err := strconv.ParseInt(field, 10, 64)
+	for _, column := range columns {
+		ticks, err := strconv.ParseInt(fields[column], 10, 64)
 		if err != nil {
 			return 0, fmt.Errorf("stat: %w", err)
 		}
 		sum += time.Duration(ticks) * tick
 	}
 	return sum, nil
+}
+
+// Others returns the time that processors have spent on other processes than this one and its descendants, or that the machine's
+// host has not given. Interrupts are nobody's. What a descendant that has ended did is the others'.
+func (p Proc) Others(pid int) (time.Duration, error) {
+	all, err := p.spent(user, nice, system, steal)
+	if err != nil {
+		return 0, err
+	}
+	ours, err := p.tree(pid)
+	if err != nil {
+		return 0, err
+	}
+	for _, one := range ours {
+		d, err := p.CPU(one)
+		if err != nil && !gone(err) {
+			return 0, err
+		}
+		all -= d
+	}
+	return all, nil
+}
+
+func (p Proc) tree(pid int) ([]int, error) {
+	family, err := p.Family(pid)
+	if err != nil {
+		return nil, err
+	}
+	tree := family[:1:1]
+	for _, child := range family[1:] {
+		below, err := p.tree(child)
+		if err != nil {
+			return nil, err
+		}
+		tree = append(tree, below...)
+	}
+	return tree, nil
 }
 
 // RSS returns the bytes of the processes that are in memory. What several of them share counts for each.

@@ -10,7 +10,8 @@ import (
 	"keyward.dev/e2e/load/proxybench"
 )
 
-// fakeProc has a process 7 with two threads, its child 8 whose name is meant to confuse, and a stranger.
+// fakeProc has a process 7 with two threads, its child 8 whose name is meant to confuse, a child of that which has just ended, and
+// a stranger.
 func fakeProc(t *testing.T) proxybench.Proc {
 	t.Helper()
 	root := t.TempDir()
@@ -22,6 +23,7 @@ func fakeProc(t *testing.T) proxybench.Proc {
 		"8/task/8/schedstat": "250000 0 1\n",
 		"8/status":           "Name:\tnginx\nVmHWM:\t       1 kB\nVmRSS:\t       1 kB\n",
 		"8/stat":             "8 (a) S 1 (b) S 7 7 7 0\n",
+		"9/stat":             "9 (ended) Z 8 7 7 0\n",
 		"11/stat":            "11 (other) S 70 7 7 0\n",
 		"12/status":          "Name:\tkernel thread\n",
 		"12/stat":            "12 (k) S 2 0 0 0\n",
@@ -56,6 +58,9 @@ func TestProc(t *testing.T) {
 	}
 	if spent, err := p.Busy(); spent != 430*time.Millisecond || err != nil {
 		t.Errorf("Busy() = %s, %v", spent, err)
+	}
+	if spent, err := p.Others(7); spent != 360*time.Millisecond-1750*time.Microsecond || err != nil {
+		t.Errorf("Others() = %s, %v", spent, err)
 	}
 	if _, err := p.CPU(99); err == nil {
 		t.Error("CPU() of no process is something")

@@ -48,10 +48,12 @@ func (b *bench) fanout() {
 	defer beat.Stop()
 	f.probe(f.alone) // the first one opens connections
 	clear(f.alone)
-	for range changes {
-		<-beat.C
-		f.probe(f.alone)
-	}
+	f.besides("fanout/1-stream", func() {
+		for range changes {
+			<-beat.C
+			f.probe(f.alone)
+		}
+	})
 	one := f.c.Replicas[0].Resident()
 	f.fleet = f.c.NewFleet(syncGroup, f.streams-1)
 	f.fleet.Start()
@@ -61,14 +63,16 @@ func (b *bench) fanout() {
 	clear(f.lasts)
 	f.cpu = 0
 	f.fleetBefore = f.summary()
-	for range changes {
-		<-beat.C
-		f.push()
-		<-beat.C // what the processes do at rest disturbs neither side
-		f.bareRound()
-		<-beat.C
-		f.probe(f.among)
-	}
+	f.besides(fmt.Sprintf("fanout/%d-streams", f.streams), func() {
+		for range changes {
+			<-beat.C
+			f.push()
+			<-beat.C // what the processes do at rest disturbs neither side
+			f.bareRound()
+			<-beat.C
+			f.probe(f.among)
+		}
+	})
 	f.fleetLast = f.summary()
 	f.tellFanOut(changes, one)
 }
@@ -230,14 +234,16 @@ func (b *bench) size() {
 	}
 	beat := time.NewTicker(sized(b, 100*time.Millisecond, 250*time.Millisecond))
 	defer beat.Stop()
-	for i := range sized(b, 20, 100) {
-		for _, n := range sizes {
-			<-beat.C
-			fsyncs = append(fsyncs, w.fsync())
-			p := w.change(gateways[n], group(n), i+1)
-			took[n][p.revision] = p
+	w.besides("size", func() {
+		for i := range sized(b, 20, 100) {
+			for _, n := range sizes {
+				<-beat.C
+				fsyncs = append(fsyncs, w.fsync())
+				p := w.change(gateways[n], group(n), i+1)
+				took[n][p.revision] = p
+			}
 		}
-	}
+	})
 	a, z := w.enforced(group(small), took[small]), w.enforced(group(large), took[large])
 	w.tellProbes("size/"+group(small), a, syncbench.Percentile(fsyncs, 99))
 	w.tellProbes("size/"+group(large), z, syncbench.Percentile(fsyncs, 99))

@@ -152,3 +152,21 @@ func (b *bench) processor(pid int) time.Duration {
 	}
 	return d
 }
+
+// besides runs a phase and says what part of all processors others had meanwhile: without a processor nothing is quick.
+func (b *bench) besides(phase string, run func()) {
+	b.t.Helper()
+	start, before := time.Now(), b.others()
+	run()
+	all := time.Since(start) * time.Duration(runtime.NumCPU())
+	b.add(syncbench.Figure(phase+"/processors-of-others", "percent", 100*max(0, float64(b.others()-before)/float64(all))))
+}
+
+func (b *bench) others() time.Duration {
+	b.t.Helper()
+	d, err := b.proc.Others(os.Getpid())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return d
+}
