@@ -39,13 +39,14 @@ const maxAttempts = 5
 // other and see each other's work. It commits if fn answers nil. fn is repeated after a serialisation failure or a deadlock,
 // as with a migration, and must therefore not have effects elsewhere.
 func (s *Store) InGroup(ctx context.Context, group string, fn func(context.Context, *GroupTx) error) error {
-	var err error
-	for range maxAttempts {
-		if err = s.inGroup(ctx, group, fn); !isRolledBack(err) {
+	for try := 1; ; try++ {
+		err := s.inGroup(ctx, group, fn)
+		if try == maxAttempts || !isRolledBack(err) {
 			return err
 		}
+		// Two of our own never lock in opposite order: where no migration runs, whoever reads this has found a fault.
+		s.log.WarnContext(ctx, "transaction gave way and is tried again", "group", group, "try", try, "of", maxAttempts, "error", err)
 	}
-	return err
 }
 
 // InSystem is InGroup for what belongs to no group: making groups, admin tokens, authorities. Where a transaction locks
