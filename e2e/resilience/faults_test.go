@@ -87,7 +87,11 @@ var faults = []struct {
 	},
 	{
 		"migration during traffic", "changes go on; a schema that is too new is refused by who starts, not by who runs",
-		[]string{"TestMigrationUnderTraffic"},
+		[]string{"TestMigrationUnderTraffic", "controlplane/internal/store.TestAMigrationAndAChangeThatDeadlockBothSucceed"},
+	},
+	{
+		"the database rolls a change back for the sake of others", "it is tried again, answered once, and there once",
+		[]string{"TestWhatIsRolledBackForOthersIsDoneOnceAllTheSame"},
 	},
 	{
 		"gateways, replicas and command lines of the release before, or of the one after", "they work together; a migrated database serves both",

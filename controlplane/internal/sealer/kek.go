@@ -117,6 +117,7 @@ func (s *Sealer) rewrap(ctx context.Context, g *Group, actor string) (done bool,
 		return false, err
 	}
 	err = s.store.InGroup(ctx, g.name, func(ctx context.Context, tx *store.GroupTx) error {
+		done = false // of a try that was rolled back
 		row, err := tx.Reader().Keyring(ctx)
 		if err != nil || !s.retired(row) || row.Version != g.KeyringVersion() {
 			return err // somebody else was faster, or it was rotated and the next run comes to it
